@@ -1,0 +1,332 @@
+//! The validated configuration. Every value here is in range and refers to things that exist; names and meanings are
+//! those of config.toml.
+
+use crate::domain::canon::JsonPath;
+use crate::domain::client::Identity;
+use crate::domain::route::Pattern;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The whole file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `mode`; a route may have its own.
+    pub mode: Mode,
+    /// `[server]`
+    pub server: Server,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[log]`
+    pub log: Log,
+    /// `[store]`
+    pub store: StoreConfig,
+    /// `[clients]`
+    pub clients: Clients,
+    /// `[[upstream]]`
+    pub upstreams: Vec<Upstream>,
+    /// `[[route]]`, in the order of the file: the first match wins.
+    pub routes: Vec<Route>,
+}
+
+/// Whether decisions bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Decisions bind.
+    Enforce,
+    /// Everything is forwarded; what would have happened is recorded.
+    Observe,
+}
+
+/// `[server]`
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// `listen`: one address or several.
+    pub listen: Vec<SocketAddr>,
+    /// `workers`: one thread each; 0 in the file means one per core.
+    pub workers: usize,
+    /// `lame_duck`: unready, still serving, before the drain.
+    pub lame_duck: Duration,
+    /// `drain`: how long requests in flight may take to end.
+    pub drain: Duration,
+    /// `body_limit`: bytes of a body that has to be read whole.
+    pub body_limit: u64,
+    /// `header_timeout`: for a request's head to arrive.
+    pub header_timeout: Duration,
+    /// `body_timeout`: for a body that has to be read whole to arrive.
+    pub body_timeout: Duration,
+    /// `connections_max`: open client connections in all.
+    pub connections_max: usize,
+    /// `forwarded`: which headers tell the backend about the client.
+    pub forwarded: ForwardedStyle,
+    /// `via`: whether a `Via` header is added on both ways.
+    pub via: bool,
+    /// `request_id_header`: kept when a trusted peer sent it, made otherwise.
+    pub request_id_header: http::HeaderName,
+}
+
+/// How the backend learns who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedStyle {
+    /// `X-Forwarded-For`, `-Proto`, `-Host`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// Both.
+    Both,
+    /// Neither; what came is passed on from trusted peers and removed from others.
+    Off,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `listen`
+    pub listen: SocketAddr,
+    /// `token`: required when `listen` is not loopback.
+    pub token: Option<Secret>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// `level`: error, warn, info, debug or trace.
+    pub level: tracing::Level,
+    /// `format`
+    pub format: LogFormat,
+    /// `access`: one line a request.
+    pub access: bool,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    Auto,
+    /// For eyes.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[store]`
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// `url`
+    pub url: StoreUrl,
+    /// `on_outage`
+    pub on_outage: OnOutage,
+    /// `secret`
+    pub secret: Option<Secret>,
+    /// `lease`
+    pub lease: Duration,
+    /// `answer_limit`: bytes of an answer's body that are kept; larger ones leave a tombstone.
+    pub answer_limit: u64,
+    /// `memory`: bytes of answers held in memory.
+    pub memory: u64,
+    /// `records_max`: records in all.
+    pub records_max: usize,
+    /// `records_per_scope`: live records that one scope may hold.
+    pub records_per_scope: u32,
+}
+
+/// Where records live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// `memory:`
+    Memory,
+    /// `file:DIR`
+    File(PathBuf),
+}
+
+/// What guarded writes do while the store is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOutage {
+    /// 503.
+    Refuse,
+    /// Forward unguarded, and say so in the answer.
+    Forward,
+}
+
+/// `[clients]`
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// `trusted_proxies`: who may say for whom they ask.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// `identify_by`: whom limits count; the first one present.
+    pub identify_by: Vec<Identity>,
+    /// `scope_by`: what proves the caller for replays. Empty: a digest of Authorization, Cookie and X-Api-Key.
+    pub scope_by: Vec<Identity>,
+    /// `[clients.jwt]`
+    pub jwt: Option<JwtConfig>,
+}
+
+/// `[clients.jwt]`: how a bearer token is verified.
+#[derive(Clone, Debug)]
+pub struct JwtConfig {
+    /// `jwks` (a file) or `secret`.
+    pub keys: JwtKeys,
+    /// `issuer`, where it has to match.
+    pub issuer: Option<String>,
+    /// `audience`, where it has to match.
+    pub audience: Option<String>,
+}
+
+/// Whose signature counts.
+#[derive(Clone, Debug)]
+pub enum JwtKeys {
+    /// `jwks`: the text of a JWK set, read and checked when the configuration was loaded.
+    Jwks(Arc<str>),
+    /// `secret`: HS256, HS384 or HS512.
+    Secret(Secret),
+}
+
+/// `[[upstream]]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// `name`
+    pub name: Arc<str>,
+    /// `url`: one base or several, equal in rank. `http` only.
+    pub urls: Vec<Base>,
+    /// `timeout`: to the response head; for guarded writes to the answer's last byte.
+    pub timeout: Duration,
+    /// `connect_timeout`
+    pub connect_timeout: Duration,
+    /// `idle`: how long an unused connection is kept; below the backend's own keep-alive.
+    pub idle: Duration,
+    /// `stall`: the longest silence within a streamed body.
+    pub stall: Duration,
+    /// `total`: for a whole exchange, where one is set.
+    pub total: Option<Duration>,
+    /// `max_in_flight`: requests at once, per gateway.
+    pub max_in_flight: usize,
+    /// `host`
+    pub host: HostPolicy,
+}
+
+/// One base URL of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// `host:port` as it goes into a `Host` header (no port where it is 80).
+    pub authority: String,
+    /// Path prefix put before every target; empty or `/prefix` without a slash at its end.
+    pub prefix: String,
+}
+
+/// Which `Host` the backend sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// The client's.
+    Preserve,
+    /// The base URL's authority.
+    Rewrite,
+}
+
+/// `[[route]]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `name`
+    pub name: Arc<str>,
+    /// `match`: one or several.
+    pub patterns: Vec<Pattern>,
+    /// `upstream`, as an index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// `mode`, where the route has its own.
+    pub mode: Option<Mode>,
+    /// `body_limit`, where the route has its own; otherwise the server's.
+    pub body_limit: Option<u64>,
+    /// `timeout`, where the route has its own; otherwise the upstream's.
+    pub timeout: Option<Duration>,
+    /// `[route.idempotency]`: present on guarded routes.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// `[route.idempotency]`
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// `key`
+    pub key: KeyRule,
+    /// `ignore`: fields that differ on every retry.
+    pub ignore: Vec<JsonPath>,
+    /// `unordered`: arrays whose order means nothing.
+    pub unordered: Vec<JsonPath>,
+    /// `remember`: for an Idempotency-Key.
+    pub remember: Duration,
+    /// `remember_fingerprint`: without a key.
+    pub remember_fingerprint: Duration,
+    /// `not_executed`: by these statuses the backend says that it did nothing.
+    pub not_executed: StatusSet,
+    /// `wait`: how long copies of one in flight wait.
+    pub wait: Duration,
+    /// `in_doubt`
+    pub in_doubt: InDoubtRule,
+    /// `in_doubt_for`
+    pub in_doubt_for: Duration,
+    /// `on_outage`, where the route has its own.
+    pub on_outage: Option<OnOutage>,
+}
+
+/// What names an intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRule {
+    /// `header`: the key; 400 when it is missing.
+    Header,
+    /// `fingerprint`: the meaning alone; a key is only passed on.
+    Fingerprint,
+    /// `header-or-fingerprint`: the key where there is one.
+    HeaderOrFingerprint,
+}
+
+/// What copies of an outcome in doubt get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InDoubtRule {
+    /// 409 `outcome-unknown` until it is settled.
+    Refuse,
+    /// Executed again: voids the promise, for writes that may happen twice.
+    Forward,
+}
+
+/// A set of status codes, `"4xx"` and single ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSet {
+    /// Sorted, inclusive ranges.
+    pub ranges: Vec<(u16, u16)>,
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+// === impl StatusSet ===
+
+impl StatusSet {
+    /// Whether `status` is in the set.
+    pub fn contains(&self, status: http::StatusCode) -> bool {
+        self.ranges.iter().any(|&(low, high)| (low..=high).contains(&status.as_u16()))
+    }
+}
+
+// === impl Secret ===
+
+impl Secret {
+    /// Wraps a value so that no debug output shows it.
+    pub fn new(value: impl Into<Arc<str>>) -> Secret {
+        Secret(value.into())
+    }
+
+    /// The value itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}

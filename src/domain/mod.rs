@@ -1,0 +1,12 @@
+//! What oncegate decides, as pure functions: no async, no I/O, no clock, no randomness. `now` is a parameter.
+
+pub mod answer;
+pub mod canon;
+pub mod client;
+pub mod event;
+pub mod fingerprint;
+pub mod ledger;
+pub mod refusal;
+pub mod route;
+pub mod target;
+pub mod time;

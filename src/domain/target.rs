@@ -1,0 +1,1 @@
+//! The one normal form of a request's target, for matching, fingerprint and forwarding.
