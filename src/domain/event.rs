@@ -61,7 +61,14 @@ pub enum Decision {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A copy was answered from the record or the attempt in flight.
-    Duplicate { route: Arc<str>, id: RecordId, request_id: Arc<str>, original_request_id: Option<String>, scope: ScopeId, client: IpAddr },
+    Duplicate {
+        route: Arc<str>,
+        id: RecordId,
+        request_id: Arc<str>,
+        original_request_id: Option<String>,
+        scope: ScopeId,
+        client: IpAddr,
+    },
     /// An outcome is in doubt.
     InDoubt { route: Arc<str>, id: RecordId, request_id: Arc<str>, why: Doubt },
     /// The store refuses, or works again.
