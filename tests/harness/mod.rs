@@ -60,7 +60,10 @@ pub fn assert_problem(reply: &Reply, status: u16, reason: &str) {
     let problem = reply.json();
     assert_eq!(reply.status, status, "{problem}");
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{problem}");
-    assert!(problem["type"].as_str().is_some_and(|kind| kind.ends_with(reason)), "expected {reason}: {problem}");
+    assert!(
+        problem["type"].as_str().is_some_and(|kind| kind.ends_with(reason)),
+        "expected {reason}: {problem}"
+    );
     assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
 }
 

@@ -75,11 +75,4 @@ impl Stand {
         let words = text.split(|letter: char| !letter.is_ascii_hexdigit());
         words.filter(|word| word.len() == 64).map(str::to_owned).collect()
     }
-
-    /// A line of the gate's metrics that begins so.
-    pub fn metric(&self, name: &str) -> Option<f64> {
-        let page = Call::new("GET", "/metrics").send(self.gate.admin).ok()?.text();
-        let values = page.lines().filter(|line| line.starts_with(name));
-        values.map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
 }

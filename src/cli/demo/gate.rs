@@ -49,9 +49,8 @@ impl Gate {
     }
 
     /// Puts a program with its arguments before the gateway's own command line (a tracer).
-    pub fn under(mut self, tracer: &[&str]) -> Gate {
-        self.command = tracer.iter().map(PathBuf::from).chain(self.command.drain(..)).collect();
-        self
+    pub fn under(&mut self, tracer: &[&str]) {
+        self.command.splice(..0, tracer.iter().map(PathBuf::from));
     }
 
     /// Starts it and waits until it is ready.
