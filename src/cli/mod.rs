@@ -24,7 +24,7 @@ enum Command {
 /// Runs the command that the arguments name.
 pub fn main() -> std::process::ExitCode {
     match Arguments::parse().command {
-        Command::Demo(arguments) => demo::run(&arguments),
-        Command::DemoBackend(arguments) => demo::backend::run(&arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::DemoBackend(arguments) => demo::backend::run(arguments),
     }
 }

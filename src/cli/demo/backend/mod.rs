@@ -80,7 +80,7 @@ struct Shared {
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// Runs the backend as a process.
-pub fn run(arguments: &BackendArgs) -> ExitCode {
+pub fn run(arguments: BackendArgs) -> ExitCode {
     let served = Rows::open(&arguments.db).map_err(Error::other).and_then(|rows| {
         let runtime = runtime()?;
         let until_eof = arguments.until_eof;
