@@ -83,7 +83,7 @@ impl Attempt {
     /// An attempt under a claim that was asked for at `claimed` and granted since. The lease is counted from the
     /// earlier moment, because the store counted from some moment in between.
     pub fn new(exchange: Rc<Exchange>, intent: Intent, token: Token, claimed: Instant) -> Attempt {
-        let lease_until = Cell::new(claimed + exchange.shared().policy.config.store.lease);
+        let lease_until = Cell::new(claimed + exchange.shared().policy.config().store.lease);
         Attempt { exchange, intent, token, lease_until }
     }
 
@@ -133,7 +133,7 @@ impl Attempt {
         };
         let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
         strip_hop_by_hop(&mut head.headers);
-        let limit = self.exchange.shared().policy.config.store.answer_limit;
+        let limit = self.exchange.shared().policy.config().store.answer_limit;
         let mut gathered = Gathered::default();
         let body = loop {
             match body.frame().await {
@@ -154,7 +154,7 @@ impl Attempt {
 
     /// Waits for `ended` until `deadline`, renewing the lease while the backend works. `None`: time ran out.
     async fn holding_the_lease(&self, deadline: Instant, mut ended: Pin<&mut impl Future<Output = Ended>>) -> Option<Ended> {
-        let lease = self.exchange.shared().policy.config.store.lease;
+        let lease = self.exchange.shared().policy.config().store.lease;
         loop {
             let renew_at = self.lease_until.get() - lease * 2 / 3;
             if let Ok(ended) = timeout_at(deadline.min(renew_at), ended.as_mut()).await {
@@ -287,7 +287,7 @@ impl Attempt {
     }
 
     fn idempotency(&self) -> Option<&Idempotency> {
-        self.exchange.rules().idempotency.as_ref()
+        self.exchange.guard().map(|guard| &guard.rules)
     }
 }
 

@@ -10,10 +10,11 @@ use super::identity::client_address;
 use super::respond;
 use super::upstream::{Permit, Pool};
 use super::worker::{Shared, Worker};
-use crate::config::RouteRules;
+use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{self, Decision};
 use crate::domain::ledger::TargetId;
+use crate::domain::route::is_safe;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::target::NormalTarget;
 use http::header;
@@ -32,6 +33,8 @@ pub struct Exchange {
     pub worker: Rc<Worker>,
     /// Index of the matched route.
     pub route: usize,
+    /// Whether the route guards this request.
+    pub guarded: bool,
     /// The same in the answer, the log, and the backend's request.
     pub request_id: HeaderValue,
     /// When its head had come.
@@ -68,7 +71,7 @@ pub async fn exchange(
         Ok(exchange) => {
             line.route = Some(exchange.route);
             tell_the_backend(&exchange, &connection, &mut parts);
-            if exchange.rules().guards(&parts.method) {
+            if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await
             } else {
@@ -106,17 +109,22 @@ fn route(worker: &Rc<Worker>, connection: &Connection, parts: &mut Parts, line: 
     let normal = NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()).closing())?;
     let policy = &worker.shared.policy;
-    let route = policy.route(&parts.method, normal.path()).ok_or_else(|| {
+    let taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
         Refusal::new(Reason::NoRoute, format!("No route of the gateway matches {} {}.", parts.method, normal.path()))
     })?;
     if parts.uri.authority().is_some() || normal.as_str() != target {
         parts.uri = Uri::try_from(normal.as_str())
             .map_err(|error| Refusal::new(Reason::BadTarget, error.to_string()).closing())?;
     }
-    let clients = &policy.config.clients;
+    let (route, guarded) = (taken.route.index, taken.guard.is_some());
+    if taken.route.lets_writes_through && !guarded && !is_safe(&parts.method) {
+        worker.shared.journal.unguarded_mutation(Some(route), &parts.method);
+    }
+    let clients = &policy.config().clients;
     Ok(Exchange {
         worker: worker.clone(),
         route,
+        guarded,
         request_id: line.request_id.clone(),
         started: line.started,
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
@@ -125,7 +133,7 @@ fn route(worker: &Rc<Worker>, connection: &Connection, parts: &mut Parts, line: 
 
 /// Adds what the backend is told: the client, the way, the request id.
 fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Parts) {
-    let server = &exchange.shared().policy.config.server;
+    let server = &exchange.shared().policy.config().server;
     let forwarding = Forwarding {
         peer: connection.peer,
         peer_text: &connection.peer_text,
@@ -148,8 +156,13 @@ impl Exchange {
     }
 
     /// The matched route's rules.
-    pub fn rules(&self) -> &RouteRules {
-        &self.worker.shared.policy.routes[self.route]
+    pub fn rules(&self) -> &RoutePolicy {
+        &self.worker.shared.policy.routes()[self.route]
+    }
+
+    /// How the matched route guards.
+    pub fn guard(&self) -> Option<&Guard> {
+        self.rules().guard()
     }
 
     /// The worker's connections to the route's upstream.
@@ -169,9 +182,11 @@ impl Exchange {
         })
     }
 
-    /// The resource that `path` addresses.
+    /// The resource that the normal form of `path` addresses; a slash at its end means nothing here.
     pub fn target(&self, path: &str) -> TargetId {
-        self.shared().digest.target_id(&self.pool().upstream.config.name, path)
+        let resource = NormalTarget::parse(path);
+        let resource = resource.as_ref().map_or(path, NormalTarget::resource);
+        self.shared().digest.target_id(&self.pool().upstream.config.name, resource)
     }
 
     /// The resource that `path` addresses and each of its parents.
@@ -197,7 +212,7 @@ struct Line {
 impl Line {
     fn begin(worker: &Worker, connection: &Connection, parts: &Parts) -> Line {
         let access = worker.shared.journal.access().then(|| {
-            let trusted = &worker.shared.policy.config.clients.trusted_proxies;
+            let trusted = &worker.shared.policy.config().clients.trusted_proxies;
             let address = client_address(connection.peer, &parts.headers, trusted);
             (parts.method.clone(), parts.uri.path().to_owned(), address)
         });
@@ -205,7 +220,7 @@ impl Line {
     }
 
     fn refused(&self, worker: &Worker, refusal: &Refusal) -> Outcome {
-        let policy = self.route.map(|route| &*worker.shared.policy.routes[route].name);
+        let policy = self.route.map(|route| &*worker.shared.policy.routes()[route].name);
         Outcome {
             response: respond::refusal(refusal, policy, &self.request_id),
             decision: Decision::Refused(refusal.reason),
@@ -218,7 +233,7 @@ impl Line {
     fn end(self, worker: &Worker, busy: super::connection::Busy, outcome: Outcome) -> Response<ResponseBody> {
         let Outcome { response, decision, upstream, scope } = outcome;
         let shared = &worker.shared;
-        let server = &shared.policy.config.server;
+        let server = &shared.policy.config().server;
         let mut response = response.map(|body| body.holding(busy));
         let headers = response.headers_mut();
         if server.via {
@@ -228,12 +243,12 @@ impl Line {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let total = clock::now().saturating_duration_since(self.started);
-        shared.journal.count(self.route, decision, upstream, total);
-        if let Some((method, path, client)) = self.access {
-            shared.journal.exchange(event::Exchange {
+        match self.access {
+            None => shared.journal.count(self.route, decision, upstream, total),
+            Some((method, path, client)) => shared.journal.exchange(event::Exchange {
                 request_id: self.request_id.to_str().unwrap_or_default().into(),
                 route: self.route,
-                route_name: self.route.map(|route| shared.policy.routes[route].name.clone()),
+                route_name: self.route.map(|route| shared.policy.routes()[route].name.clone()),
                 method,
                 path,
                 client,
@@ -242,7 +257,7 @@ impl Line {
                 decision,
                 upstream,
                 total,
-            });
+            }),
         }
         response.headers_mut().entry(&server.request_id_header).or_insert(self.request_id);
         response

@@ -58,9 +58,10 @@ enum Verdict {
 /// Guards one write, from its head to its answer's.
 pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
     let rules = exchange.rules();
-    let Some(idempotency) = &rules.idempotency else {
+    let Some(guard) = exchange.guard() else {
         return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
     };
+    let idempotency = &guard.rules;
     let observing = rules.mode == Mode::Observe;
     if parts.headers.contains_key(header::UPGRADE) {
         return Err(Refusal::new(Reason::UpgradeRefused, "This route guards its writes; an upgrade would bypass that."));
@@ -69,7 +70,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<O
     let permit = exchange.admit()?;
     let key = named(idempotency, &parts, observing)?;
     // The whole body before the claim: a client that leaves in the middle claims nothing.
-    let body = match read_whole(body, rules.body_limit, exchange.shared().policy.config.server.body_timeout).await? {
+    let body = match read_whole(body, rules.body_limit, exchange.shared().policy.config().server.body_timeout).await? {
         Read::Whole(body) => body,
         Read::TooLarge(prefixed) if observing => {
             let request = Request::from_parts(parts, prefixed);
@@ -122,9 +123,10 @@ fn intent(exchange: &Exchange, parts: &Parts, key: Option<Vec<u8>>, body: &Bytes
     let input = canon::BodyInput {
         content_type: header(header::CONTENT_TYPE),
         content_encoding: header(header::CONTENT_ENCODING),
+        query: target.query(),
         body,
     };
-    let meaning = canon::meaning(&input, &rules.canon);
+    let meaning = canon::meaning(&input, &guard.canon);
     if meaning.read && !parts.method.is_safe() {
         return None;
     }
@@ -198,11 +200,11 @@ fn claim(
 ) -> ClaimRequest {
     let shared = exchange.shared();
     let rules = exchange.rules();
-    let store = &shared.policy.config.store;
+    let store = &shared.policy.config().store;
     let claim = Claim {
         fingerprint: intent.fingerprint,
         keyed: intent.keyed,
-        policy: rules.version,
+        policy: exchange.guard().map_or(PolicyVersion(0), |guard| guard.version),
         scope: intent.scope,
         target: exchange.target(parts.uri.path()),
         token,
@@ -294,7 +296,7 @@ fn still_in_flight() -> Refusal {
 }
 
 fn over_quota(exchange: &Exchange) -> Refusal {
-    let quota = exchange.shared().policy.config.store.records_per_scope;
+    let quota = exchange.shared().policy.config().store.records_per_scope;
     let detail = format!("The gateway remembers at most {quota} requests of one caller at a time; nothing was executed.");
     Refusal::new(Reason::OverQuota, detail).retry_after(Duration::from_secs(60))
 }
@@ -323,7 +325,7 @@ fn in_doubt(idempotency: &Idempotency, since: Millis, until: Millis, why: Doubt)
 }
 
 fn outage(exchange: &Exchange, error: &StoreError) -> Verdict {
-    match exchange.rules().on_outage {
+    match exchange.guard().map_or(OnOutage::Refuse, |guard| guard.on_outage) {
         OnOutage::Forward => Verdict::Forward,
         OnOutage::Refuse => Verdict::Refuse(
             Refusal::new(

@@ -62,7 +62,7 @@ pub struct Drained {
 impl Gateway {
     /// Binds, starts the workers, and accepts.
     pub fn start(policy: Arc<Policy>, store: Arc<Store>, journal: Arc<Journal>) -> Result<Gateway, StartError> {
-        let config = &policy.config;
+        let config = policy.config();
         let jwt = config.clients.jwt.as_ref().map(jwt::Verifier::new).transpose();
         let jwt = jwt.map_err(|why| StartError(format!("[clients.jwt]: {why}")))?;
         let started = clock::now();

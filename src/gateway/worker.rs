@@ -144,7 +144,7 @@ impl Worker {
 
     /// Closes what is overdue, until the worker ends.
     async fn sweep(self: Rc<Worker>) {
-        let server = &self.shared.policy.config.server;
+        let server = &self.shared.policy.config().server;
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
@@ -182,12 +182,12 @@ impl Worker {
 
     /// Whether `peer` may say for whom it asks.
     pub fn is_trusted(&self, peer: IpAddr) -> bool {
-        is_within(&self.shared.policy.config.clients.trusted_proxies, peer)
+        is_within(&self.shared.policy.config().clients.trusted_proxies, peer)
     }
 
     /// The request's id: kept where it came with a usable one, made otherwise.
     pub fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
-        let given = headers.get(&self.shared.policy.config.server.request_id_header);
+        let given = headers.get(&self.shared.policy.config().server.request_id_header);
         match given {
             Some(id) if is_usable_id(id.as_bytes()) => id.clone(),
             _ => self.new_id(),
