@@ -11,13 +11,14 @@ use super::key::idempotency_key;
 use super::respond::{self, Copy};
 use super::upstream::Permit;
 use super::whole::{Read, read_whole};
-use crate::config::{Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
+use crate::config::{Guard, Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
 use crate::domain::canon;
 use crate::domain::client::ScopeId;
 use crate::domain::event::{Decision, Event};
 use crate::domain::fingerprint::{Fingerprint, Parts as Meant};
-use crate::domain::ledger::{Claim, Doubt, RecordId, Token};
+use crate::domain::ledger::{Claim, Doubt, PolicyVersion, RecordId, Token};
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::target::NormalTarget;
 use crate::domain::time::Millis;
 use crate::store::{About, AttemptEnd, ClaimRequest, Claimed, StoreError, Waiter};
 use bytes::Bytes;
@@ -78,7 +79,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<O
         }
         Read::TooLarge(_) => return Err(too_large(rules.body_limit)),
     };
-    let Some(intent) = intent(&exchange, &parts, key, &body) else {
+    let Some(intent) = intent(&exchange, guard, &parts, key, &body)? else {
         // A GraphQL query: it changes nothing, so there is nothing to guard.
         return whole(&exchange, permit, parts, body, Decision::Passed).await;
     };
@@ -116,9 +117,17 @@ fn named(idempotency: &Idempotency, parts: &Parts, observing: bool) -> Result<Op
 }
 
 /// What the request means and which record that is; `None` where it means to read.
-fn intent(exchange: &Exchange, parts: &Parts, key: Option<Vec<u8>>, body: &Bytes) -> Option<Intent> {
+fn intent(
+    exchange: &Exchange,
+    guard: &Guard,
+    parts: &Parts,
+    key: Option<Vec<u8>>,
+    body: &Bytes,
+) -> Result<Option<Intent>, Refusal> {
     let shared = exchange.shared();
     let rules = exchange.rules();
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = &NormalTarget::parse(target).map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()))?;
     let header = |name| parts.headers.get(name).map(HeaderValue::as_bytes);
     let input = canon::BodyInput {
         content_type: header(header::CONTENT_TYPE),
@@ -128,22 +137,21 @@ fn intent(exchange: &Exchange, parts: &Parts, key: Option<Vec<u8>>, body: &Bytes
     };
     let meaning = canon::meaning(&input, &guard.canon);
     if meaning.read && !parts.method.is_safe() {
-        return None;
+        return Ok(None);
     }
     let shown = exchange.shown(&parts.headers);
     let scope = shown.scope(&shared.digest, key.as_deref(), exchange.address);
     let scope = shared.store.scope_of(scope);
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let fingerprint = shared.digest.fingerprint(&Meant {
-        scope,
+        scope: &scope,
         route: &rules.name,
-        method: parts.method.as_str(),
-        authority: header(header::HOST).unwrap_or_default(),
+        method: &parts.method,
+        authority: parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
         target,
         meaning: &meaning,
     });
-    let id = shared.digest.record_id(&rules.name, scope, key.as_deref(), &fingerprint);
-    Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope })
+    let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
+    Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope }))
 }
 
 /// Asks the store, and waits for an attempt in flight, until it is clear what to do.
