@@ -40,14 +40,6 @@ pub struct Attempt {
     lease_until: Cell<Instant>,
 }
 
-/// What the attempt tells the client's exchange, if that is still there.
-pub enum Told {
-    /// An answer.
-    Outcome(Outcome),
-    /// A refusal.
-    Refusal(Refusal),
-}
-
 /// The backend's answer, as far as it is kept.
 struct Answered {
     head: response::Parts,
@@ -88,7 +80,7 @@ impl Attempt {
     }
 
     /// Runs the attempt in its own task.
-    pub fn start(self, permit: Permit, request: Request<RequestBody>) -> oneshot::Receiver<Told> {
+    pub fn start(self, permit: Permit, request: Request<RequestBody>) -> oneshot::Receiver<Outcome> {
         let (tell, told) = oneshot::channel();
         let running = Running::new(&self.exchange);
         tokio::task::spawn_local(async move {
@@ -98,7 +90,7 @@ impl Attempt {
         told
     }
 
-    async fn run(self, permit: Permit, mut request: Request<RequestBody>, tell: oneshot::Sender<Told>) {
+    async fn run(self, permit: Permit, mut request: Request<RequestBody>, tell: oneshot::Sender<Outcome>) {
         request.headers_mut().remove(header::TRANSFER_ENCODING);
         let asked = Asked { method: request.method().clone(), uri: request.uri().clone() };
         let flight = Flight::default();
@@ -172,7 +164,7 @@ impl Attempt {
         }
     }
 
-    async fn settle(&self, ended: Ended, asked: &Asked) -> Told {
+    async fn settle(&self, ended: Ended, asked: &Asked) -> Outcome {
         match ended {
             Ended::Answered(answered) => self.answered(*answered, asked).await,
             Ended::NotSent(why) => self.not_sent(&why).await,
@@ -181,7 +173,7 @@ impl Attempt {
     }
 
     /// The backend answered: record it, durably, before its first byte goes to anybody.
-    async fn answered(&self, answered: Answered, asked: &Asked) -> Told {
+    async fn answered(&self, answered: Answered, asked: &Asked) -> Outcome {
         let Answered { head, body, upstream } = answered;
         let kept = match &body {
             Kept::Whole(bytes) => Some(&bytes[..]),
@@ -201,7 +193,7 @@ impl Attempt {
         if !stored {
             response.headers_mut().insert(IDEMPOTENT_STORED, HeaderValue::from_static("false"));
         }
-        Told::Outcome(Outcome { response, decision, upstream, scope: None })
+        Outcome { response, decision, upstream, scope: None }
     }
 
     /// Records the answer. Where the store does not take it, the client gets it all the same, marked; it is offered
@@ -249,12 +241,12 @@ impl Attempt {
     }
 
     /// Known not executed: the record is absent again; waiting copies get the answer, later ones execute.
-    async fn not_sent(&self, why: &str) -> Told {
+    async fn not_sent(&self, why: &str) -> Outcome {
         let refusal = unreachable_backend(why);
         let policy = Some(&*self.exchange.rules().name);
         let answer = respond::refusal_answer(&refusal, policy, &self.exchange.request_id);
         self.abandon(Some(answer)).await;
-        Told::Refusal(refusal)
+        self.refused(&refusal, Decision::Refused(refusal.reason))
     }
 
     async fn abandon(&self, answer: Option<Answer>) -> bool {
@@ -268,7 +260,7 @@ impl Attempt {
     }
 
     /// Nobody knows whether it was executed; it is never sent again until that is settled.
-    async fn unknown(&self, why: Doubt, detail: &str) -> Told {
+    async fn unknown(&self, why: Doubt, detail: &str) -> Outcome {
         let shared = self.exchange.shared();
         let since = shared.store.now();
         if let Err(error) = shared.store.doubt(self.intent.id, self.token, why).await {
@@ -283,7 +275,13 @@ impl Attempt {
         tracing::debug!(request_id = ?self.exchange.request_id, detail, "in doubt");
         let until = since.after(self.idempotency().map_or(Duration::ZERO, |rules| rules.in_doubt_for));
         let status = if why == Doubt::TimedOut { 504 } else { 502 };
-        Told::Refusal(outcome_unknown(since, until, why).with_status(status))
+        self.refused(&outcome_unknown(since, until, why).with_status(status), Decision::InDoubt)
+    }
+
+    fn refused(&self, refusal: &Refusal, decision: Decision) -> Outcome {
+        let policy = Some(&*self.exchange.rules().name);
+        let response = respond::refusal(refusal, policy, &self.exchange.request_id);
+        Outcome { response, decision, upstream: None, scope: None }
     }
 
     fn idempotency(&self) -> Option<&Idempotency> {

@@ -119,7 +119,7 @@ async fn keep_scope(exchange: &Exchange, caller: &Shown, answer: &HeaderMap) {
     let scope_of = |shown: &Shown| shown.scope(&shared.digest, None, exchange.address);
     let scope = shared.store.scope_of(scope_of(caller));
     if shared.store.has_live(scope) {
-        let keep = longest_window(shared);
+        let keep = shared.policy.longest_window();
         if let Err(error) = shared.store.alias(scope_of(&renewed), scope, keep).await {
             tracing::warn!(request_id = ?exchange.request_id, %error, "a renewed session could not be remembered");
         }

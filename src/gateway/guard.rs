@@ -1,6 +1,6 @@
 //! A guarded write: claimed before anything leaves, executed once, answered from the record ever after.
 
-use super::attempt::{Attempt, Told};
+use super::attempt::Attempt;
 use super::body::RequestBody;
 use super::clock;
 use super::exchange::{Exchange, Outcome};
@@ -49,7 +49,7 @@ enum Verdict {
     /// Execute it, under a claim that was asked for at this moment.
     Execute(Token, Instant),
     /// Answer it without executing.
-    Answer(Outcome),
+    Answer(Box<Outcome>),
     /// Refuse it.
     Refuse(Refusal),
     /// Forward it without a claim: the store is away, and the route says so; or the route voids the promise.
@@ -90,7 +90,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<O
             let decision = if let Verdict::Forward = verdict { Decision::Unguarded } else { Decision::WouldRefuse };
             whole(&exchange, permit, parts, body, decision).await
         }
-        Verdict::Answer(outcome) => Ok(outcome),
+        Verdict::Answer(outcome) => Ok(*outcome),
         Verdict::Refuse(refusal) => Err(refusal),
         Verdict::Forward => {
             let outcome = whole(&exchange, permit, parts, body, Decision::Unguarded).await;
@@ -242,8 +242,7 @@ async fn execute(
     let attempt = Attempt::new(Rc::new(exchange), intent, token, claimed);
     let told = attempt.start(permit, Request::from_parts(parts, RequestBody::whole(body)));
     match told.await {
-        Ok(Told::Outcome(outcome)) => Ok(outcome),
-        Ok(Told::Refusal(refusal)) => Err(refusal),
+        Ok(outcome) => Ok(outcome),
         // The task died. Whether it had sent anything is not known here, so nobody may send it again.
         Err(_) => Err(Refusal::new(Reason::OutcomeUnknown, "The gateway failed while it executed this request.")
             .with_status(502)),
@@ -264,7 +263,7 @@ async fn whole(
 }
 
 fn answered(decision: Decision, response: http::Response<super::body::ResponseBody>) -> Verdict {
-    Verdict::Answer(Outcome { response, decision, upstream: None, scope: None })
+    Verdict::Answer(Box::new(Outcome { response, decision, upstream: None, scope: None }))
 }
 
 /// Says in the answer that no record stands behind it.

@@ -122,8 +122,7 @@ pub fn shown(clients: &Clients, jwt: Option<&Verifier>, headers: &HeaderMap) -> 
     let named = clients.scope_by.iter().find_map(|identity| match identity {
         Identity::Header(_) | Identity::Cookie(_) => {
             let value = identity_value(identity, None, headers, true)?;
-            let label = if matches!(identity, Identity::Header(_)) { "header" } else { "cookie" };
-            Some(vec![("named", format!("{label}:{identity}").into_bytes()), ("value", value)])
+            Some(vec![("named", identity.to_string().into_bytes()), ("value", value)])
         }
         _ => None,
     });
@@ -217,7 +216,7 @@ impl Shown {
 
     fn replace_cookie(&mut self, name: &[u8], value: &[u8]) -> bool {
         let named = self.parts.first().is_some_and(|(label, what)| {
-            *label == "named" && what.strip_prefix(b"cookie:cookie:") == Some(name)
+            *label == "named" && what.strip_prefix(b"cookie:") == Some(name)
         });
         if named {
             self.parts[1].1 = value.to_vec();

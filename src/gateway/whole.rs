@@ -73,13 +73,9 @@ impl Gathered {
     }
 
     /// Bytes so far.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         if self.more.is_empty() { self.first.len() } else { self.more.len() }
-    }
-
-    /// Whether nothing came yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// All of it.
