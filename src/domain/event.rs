@@ -3,7 +3,6 @@
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Doubt, RecordId};
 use crate::domain::refusal::Reason;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ pub struct Exchange {
     pub method: http::Method,
     /// Normalised path, without the query: queries carry personal data.
     pub path: String,
-    /// The client's address: the rightmost untrusted hop.
-    pub client: IpAddr,
+    /// Whom limits count: an address, or the kind and a digest of what `identify_by` names.
+    pub client: String,
     /// The scope, where one was needed.
     pub scope: Option<ScopeId>,
     /// The status that the client got.
@@ -73,8 +72,8 @@ pub enum Event {
         original_request_id: Option<String>,
         /// Whose it is.
         scope: ScopeId,
-        /// Where the copy came from.
-        client: IpAddr,
+        /// Who sent the copy, as in the access line.
+        client: String,
     },
     /// An outcome is in doubt.
     InDoubt {

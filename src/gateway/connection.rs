@@ -7,7 +7,8 @@ use super::clock;
 use super::exchange::exchange;
 use super::stream::ClientStream;
 use super::worker::Worker;
-use crate::gateway::body::ResponseBody;
+use super::body::ResponseBody;
+use crate::journal::Journal;
 use http::{HeaderValue, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +19,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -35,6 +37,7 @@ pub struct Connection {
     since: Cell<Instant>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
+    journal: Arc<Journal>,
 }
 
 /// What a connection is doing.
@@ -72,6 +75,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         since: Cell::new(clock::now()),
         order: Cell::new(Order::None),
         waker: RefCell::new(None),
+        journal: worker.shared.journal.clone(),
     });
     let place = worker.register(connection.clone());
     let io = TokioIo::new(ClientStream::new(stream, connection.clone()));
@@ -118,6 +122,7 @@ impl Connection {
     /// An exchange begins; it lasts as long as what is returned.
     pub fn busy(self: &Rc<Connection>) -> Busy {
         self.phase.set(Phase::Busy);
+        self.journal.metrics().in_flight.inc();
         Busy(self.clone())
     }
 
@@ -166,6 +171,7 @@ impl Connection {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.phase.set(Phase::Idle);
+        self.0.journal.metrics().in_flight.dec();
         self.0.since.set(clock::now());
     }
 }

@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::forward;
 use super::guard;
 use super::headers::{Forwarding, add_via, set_forwarded, strip_hop_by_hop};
-use super::identity::client_address;
+use super::identity::{self, client_address};
 use super::respond;
 use super::upstream::{Permit, Pool};
 use super::worker::{Shared, Worker};
@@ -17,7 +17,7 @@ use crate::domain::ledger::TargetId;
 use crate::domain::route::is_safe;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::target::NormalTarget;
-use http::header;
+use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -37,8 +37,6 @@ pub struct Exchange {
     pub guarded: bool,
     /// The same in the answer, the log, and the backend's request.
     pub request_id: HeaderValue,
-    /// When its head had come.
-    pub started: Instant,
     /// The client's address: the rightmost untrusted hop.
     pub address: IpAddr,
 }
@@ -126,7 +124,6 @@ fn route(worker: &Rc<Worker>, connection: &Connection, parts: &mut Parts, line: 
         route,
         guarded,
         request_id: line.request_id.clone(),
-        started: line.started,
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
     })
 }
@@ -170,6 +167,12 @@ impl Exchange {
         &self.worker.pools[self.rules().upstream]
     }
 
+    /// Whom limits count, as it is logged.
+    pub fn client(&self, headers: &HeaderMap) -> String {
+        let shared = self.shared();
+        identity::client(&shared.policy.config().clients, shared.jwt.as_ref(), &shared.digest, headers, self.address)
+    }
+
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.
     pub fn admit(&self) -> Result<Permit, Refusal> {
         self.pool().upstream.admit().ok_or_else(|| {
@@ -203,8 +206,15 @@ struct Line {
     started: Instant,
     request_id: HeaderValue,
     route: Option<usize>,
-    /// Only where access lines are written: method, path and address.
-    access: Option<(Method, String, IpAddr)>,
+    /// Only where access lines are written: method, path and client.
+    access: Option<(Method, String, String)>,
+}
+
+/// Whom limits count, for the log.
+fn client_of(shared: &Shared, peer: IpAddr, headers: &HeaderMap) -> String {
+    let clients = &shared.policy.config().clients;
+    let address = client_address(peer, headers, &clients.trusted_proxies);
+    identity::client(clients, shared.jwt.as_ref(), &shared.digest, headers, address)
 }
 
 // === impl Line ===
@@ -212,9 +222,8 @@ struct Line {
 impl Line {
     fn begin(worker: &Worker, connection: &Connection, parts: &Parts) -> Line {
         let access = worker.shared.journal.access().then(|| {
-            let trusted = &worker.shared.policy.config().clients.trusted_proxies;
-            let address = client_address(connection.peer, &parts.headers, trusted);
-            (parts.method.clone(), parts.uri.path().to_owned(), address)
+            let client = client_of(&worker.shared, connection.peer, &parts.headers);
+            (parts.method.clone(), parts.uri.path().to_owned(), client)
         });
         Line { started: clock::now(), request_id: worker.request_id(&parts.headers), route: None, access }
     }

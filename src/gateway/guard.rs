@@ -22,7 +22,7 @@ use crate::domain::target::NormalTarget;
 use crate::domain::time::Millis;
 use crate::store::{About, AttemptEnd, ClaimRequest, Claimed, StoreError, Waiter};
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::Request;
 use hyper::body::Incoming;
@@ -164,11 +164,11 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
         match exchange.shared().store.claim(request).await {
             Ok(Claimed::Granted) => return Verdict::Execute(token, asked),
             Ok(Claimed::Done(answer)) => {
-                tell_duplicate(exchange, intent);
+                tell_duplicate(exchange, &parts.headers, intent);
                 return answered(Decision::Replayed, respond::replay(&answer, Copy::Late));
             }
             Ok(Claimed::InFlight(waiter)) => {
-                if let Some(verdict) = wait(exchange, idempotency, intent, waiter, patience).await {
+                if let Some(verdict) = wait(exchange, idempotency, (&parts.headers, intent), waiter, patience).await {
                     return verdict;
                 }
             }
@@ -184,13 +184,13 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
 async fn wait(
     exchange: &Exchange,
     idempotency: &Idempotency,
-    intent: &Intent,
+    (headers, intent): (&HeaderMap, &Intent),
     waiter: Waiter,
     patience: Instant,
 ) -> Option<Verdict> {
     match waiter.ended(patience.saturating_duration_since(clock::now())).await {
         Some(AttemptEnd::Answered(answer)) => {
-            tell_duplicate(exchange, intent);
+            tell_duplicate(exchange, headers, intent);
             Some(answered(Decision::Joined, respond::replay(&answer, Copy::Waited)))
         }
         Some(AttemptEnd::InDoubt { since, until, why }) => Some(in_doubt(idempotency, since, until, why)),
@@ -272,14 +272,14 @@ fn unstored(mut outcome: Outcome) -> Outcome {
     outcome
 }
 
-fn tell_duplicate(exchange: &Exchange, intent: &Intent) {
+fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
     exchange.shared().journal.event(Event::Duplicate {
         route: exchange.rules().name.clone(),
         id: intent.id,
         request_id: exchange.request_id.to_str().unwrap_or_default().into(),
         original_request_id: None,
         scope: intent.scope,
-        client: exchange.address,
+        client: exchange.client(headers),
     });
 }
 

@@ -18,15 +18,6 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// A key of at least this many characters cannot be guessed and scopes a caller that has shown nothing else.
 const KEY_SCOPES_ALONE: usize = 22;
 
-/// Whom a request is counted for: a kind and a value, such as `header:x-api-key` and the key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClientId {
-    /// Which of `identify_by` was present.
-    pub kind: String,
-    /// Its value; a credential, so only a digest of it is ever logged.
-    pub value: Vec<u8>,
-}
-
 /// What a caller has shown, in the order in which it is digested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
@@ -90,19 +81,23 @@ fn node_address(text: &[u8]) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// Whom limits count: the first of `identify_by` that is present. What it says is not proven.
-pub fn client_id(clients: &Clients, jwt: Option<&Verifier>, headers: &HeaderMap, address: IpAddr) -> ClientId {
-    let found = clients.identify_by.iter().find_map(|identity| {
-        let value = match identity {
-            Identity::Ip => counted_address(address).to_string().into_bytes(),
-            other => identity_value(other, jwt, headers, false)?,
-        };
-        Some(ClientId { kind: identity.to_string(), value })
+/// Whom limits count, as it is logged: the first of `identify_by` that is present. What it says is not proven, and it
+/// may be a credential, so everything but an address is named by a digest.
+pub fn client(
+    clients: &Clients,
+    jwt: Option<&Verifier>,
+    digest: &FingerprintKey,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> String {
+    let found = clients.identify_by.iter().find_map(|identity| match identity {
+        Identity::Ip => Some(counted_address(address).to_string()),
+        other => {
+            let value = identity_value(other, jwt, headers, false)?;
+            Some(format!("{identity}:{}", digest.scope_id(&[("client", &value)])))
+        }
     });
-    found.unwrap_or_else(|| ClientId {
-        kind: Identity::Ip.to_string(),
-        value: counted_address(address).to_string().into_bytes(),
-    })
+    found.unwrap_or_else(|| counted_address(address).to_string())
 }
 
 /// What the caller has shown; empty where it has shown nothing. A verified JWT counts before everything else.

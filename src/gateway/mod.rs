@@ -23,7 +23,7 @@ mod key;
 mod listener;
 mod respond;
 mod stream;
-pub mod upstream;
+mod upstream;
 mod whole;
 mod worker;
 
@@ -66,7 +66,10 @@ impl Gateway {
         let jwt = config.clients.jwt.as_ref().map(jwt::Verifier::new).transpose();
         let jwt = jwt.map_err(|why| StartError(format!("[clients.jwt]: {why}")))?;
         let started = clock::now();
-        let upstreams = config.upstreams.iter().map(|upstream| Upstream::new(upstream.clone(), started)).collect();
+        let upstreams = config.upstreams.iter().enumerate();
+        let upstreams = upstreams
+            .map(|(index, upstream)| Upstream::new(index, upstream.clone(), journal.clone(), started))
+            .collect();
         let digest = FingerprintKey::new(store.secret());
         let shared = Arc::new(Shared {
             store,
@@ -89,11 +92,6 @@ impl Gateway {
     /// Where it listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.listener.as_ref().map_or(&[], |listener| &listener.addresses)
-    }
-
-    /// The upstreams, for the metrics.
-    pub fn upstreams(&self) -> &[Arc<Upstream>] {
-        &self.shared.upstreams
     }
 
     /// Ends politely: no new connections, exchanges and attempts in flight run to their end, within `limit`.

@@ -52,7 +52,7 @@ impl Line {
     pub(super) fn heap_bytes(&self) -> usize {
         match self {
             Line::Text(text) => text.len(),
-            Line::Exchange(exchange) => exchange.path.len() + exchange.request_id.len(),
+            Line::Exchange(exchange) => exchange.path.len() + exchange.request_id.len() + exchange.client.len(),
             Line::Event(Event::Duplicate { request_id, original_request_id, .. }) => {
                 request_id.len() + original_request_id.as_ref().map_or(0, String::len)
             }
@@ -101,7 +101,7 @@ fn write_exchange(exchange: &Exchange, style: Style, now: Stamp, out: &mut Vec<u
     if let Some(route) = &exchange.route_name {
         fields.field("route", Value::Text(route));
     }
-    fields.field("client", Value::Plain(&exchange.client));
+    fields.field("client", Value::Text(&exchange.client));
     if let Some(scope) = &exchange.scope {
         fields.field("scope", Value::Plain(scope));
     }
@@ -125,7 +125,7 @@ fn write_event(event: &Event, style: Style, now: Stamp, out: &mut Vec<u8>) {
                 fields.field("original_request_id", Value::Text(original));
             }
             fields.field("scope", Value::Plain(scope));
-            fields.field("client", Value::Plain(client));
+            fields.field("client", Value::Text(client));
         }
         Event::InDoubt { route, id, request_id, why } => {
             fields.message(
@@ -273,7 +273,7 @@ mod tests {
             route_name: Some("book".into()),
             method: http::Method::POST,
             path: "/api/bookings".into(),
-            client: [192, 0, 2, 7].into(),
+            client: "192.0.2.7".into(),
             scope: Some(ScopeId([0xab; 16])),
             status: 201,
             decision: Decision::Executed,
@@ -353,7 +353,7 @@ mod tests {
                 request_id: "copy".into(),
                 original_request_id: Some("original".into()),
                 scope: ScopeId([2; 16]),
-                client: [192, 0, 2, 7].into(),
+                client: "192.0.2.7".into(),
             },
             Event::InDoubt { route: "book".into(), id, request_id: "r".into(), why: Doubt::TimedOut },
             Event::StoreOutage { up: false, detail: "disk \"full\"\n".into() },
@@ -383,7 +383,7 @@ mod tests {
             request_id: "copy".into(),
             original_request_id: Some("original".into()),
             scope: ScopeId([2; 16]),
-            client: [192, 0, 2, 7].into(),
+            client: "192.0.2.7".into(),
         };
         let line = written(&Line::Event(event), Style::Pretty { colour: false });
         assert!(line.contains("request_id=copy original_request_id=original"), "{line}");

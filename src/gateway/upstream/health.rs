@@ -4,6 +4,8 @@
 //! seconds, and comes back with the first connection that succeeds. With one server there is no rotation to leave.
 
 use crate::config;
+use crate::domain::event::Event;
+use crate::journal::Journal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,6 +19,9 @@ pub struct Upstream {
     servers: Vec<Server>,
     in_flight: AtomicUsize,
     started: Instant,
+    journal: Arc<Journal>,
+    /// Its place in the configuration.
+    index: usize,
 }
 
 struct Server {
@@ -35,7 +40,7 @@ pub struct Permit {
 
 /// A server's change of health, to be told once.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Turn {
+enum Turn {
     /// It left the rotation.
     Down,
     /// It is back.
@@ -49,14 +54,17 @@ const DOWN_MOST: Duration = Duration::from_secs(10);
 
 impl Upstream {
     /// All servers up, nothing in flight.
-    pub fn new(config: config::Upstream, started: Instant) -> Arc<Upstream> {
+    pub fn new(index: usize, config: config::Upstream, journal: Arc<Journal>, started: Instant) -> Arc<Upstream> {
         let server = |_| Server {
             in_flight: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
             down_until: AtomicU64::new(0),
         };
+        if let Some(figures) = journal.metrics().upstream(index) {
+            config.urls.iter().for_each(|base| figures.declare_server(&base.authority));
+        }
         let servers = config.urls.iter().map(server).collect();
-        Arc::new(Upstream { config, servers, in_flight: AtomicUsize::new(0), started })
+        Arc::new(Upstream { config, servers, in_flight: AtomicUsize::new(0), started, journal, index })
     }
 
     /// Takes one of the `max_in_flight` places; `None` when all are taken.
@@ -66,18 +74,10 @@ impl Upstream {
             self.in_flight.fetch_sub(1, Relaxed);
             return None;
         }
+        if let Some(figures) = self.journal.metrics().upstream(self.index) {
+            figures.in_flight.inc();
+        }
         Some(Permit { upstream: self.clone(), server: None })
-    }
-
-    /// Exchanges in flight, for the metrics.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Relaxed)
-    }
-
-    /// Whether each server is in rotation, for the metrics.
-    pub fn up(&self) -> impl Iterator<Item = (&str, bool)> {
-        let bases = self.config.urls.iter().map(|base| base.authority.as_str());
-        bases.zip(self.servers.iter().map(|server| server.failures.load(Relaxed) == 0))
     }
 
     /// The server to use: in rotation, fewest in flight, not among `tried` (a bit each). Where all are out, the one
@@ -96,7 +96,27 @@ impl Upstream {
     }
 
     /// A connection to `server` could not be made.
-    pub(super) fn failed(&self, server: usize, now: Instant) -> Option<Turn> {
+    pub(super) fn failed(&self, server: usize, why: &str, now: Instant) {
+        self.tell(server, self.note_failure(server, now), why);
+    }
+
+    /// A connection to `server` was made.
+    pub(super) fn reached(&self, server: usize) {
+        self.tell(server, self.note_success(server), "");
+    }
+
+    fn tell(&self, server: usize, turn: Option<Turn>, detail: &str) {
+        if let Some(turn) = turn {
+            self.journal.event(Event::UpstreamHealth {
+                upstream: self.config.name.clone(),
+                authority: self.config.urls[server].authority.as_str().into(),
+                up: turn == Turn::Up,
+                detail: detail.to_owned(),
+            });
+        }
+    }
+
+    fn note_failure(&self, server: usize, now: Instant) -> Option<Turn> {
         let server = &self.servers[server];
         let failures = server.failures.fetch_add(1, Relaxed);
         let pause = DOWN_FIRST.saturating_mul(1 << failures.min(8)).min(DOWN_MOST);
@@ -104,8 +124,7 @@ impl Upstream {
         (failures == 0).then_some(Turn::Down)
     }
 
-    /// A connection to `server` was made.
-    pub(super) fn reached(&self, server: usize) -> Option<Turn> {
+    fn note_success(&self, server: usize) -> Option<Turn> {
         let server = &self.servers[server];
         if server.failures.load(Relaxed) == 0 {
             return None;
@@ -134,6 +153,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.upstream.in_flight.fetch_sub(1, Relaxed);
+        if let Some(figures) = self.upstream.journal.metrics().upstream(self.upstream.index) {
+            figures.in_flight.dec();
+        }
         if let Some(server) = self.server {
             self.upstream.servers[server].in_flight.fetch_sub(1, Relaxed);
         }
@@ -163,7 +185,7 @@ mod tests {
             max_in_flight,
             host: config::HostPolicy::Preserve,
         };
-        Upstream::new(config, clock::now())
+        Upstream::new(0, config, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
     }
 
     #[test]
@@ -180,14 +202,14 @@ mod tests {
     fn a_server_that_refuses_leaves_the_rotation_and_comes_back() {
         let upstream = upstream(2, 10);
         let now = clock::now();
-        assert_eq!(upstream.failed(0, now), Some(Turn::Down));
-        assert_eq!(upstream.failed(0, now), None, "told once");
+        assert_eq!(upstream.note_failure(0, now), Some(Turn::Down));
+        assert_eq!(upstream.note_failure(0, now), None, "told once");
         assert_eq!(upstream.choose(0, now), Some(1));
         assert_eq!(upstream.choose(0b10, now), Some(0), "the only one left is tried although it is out");
         assert_eq!(upstream.choose(0b11, now), None);
         assert_eq!(upstream.choose(0, now + DOWN_MOST), Some(0), "its pause is over");
-        assert_eq!(upstream.reached(0), Some(Turn::Up));
-        assert_eq!(upstream.reached(0), None);
+        assert_eq!(upstream.note_success(0), Some(Turn::Up));
+        assert_eq!(upstream.note_success(0), None);
     }
 
     #[test]
@@ -196,7 +218,7 @@ mod tests {
         let held = (upstream.admit(), upstream.admit());
         assert!(held.0.is_some() && held.1.is_some() && upstream.admit().is_none());
         drop(held);
-        assert_eq!(upstream.in_flight(), 0);
+        assert_eq!(upstream.in_flight.load(Relaxed), 0);
         assert!(upstream.admit().is_some());
     }
 }

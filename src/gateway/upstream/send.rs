@@ -2,7 +2,7 @@
 
 use super::body::{Connection, UpstreamBody};
 use super::connect::connect;
-use super::health::{Permit, Turn};
+use super::health::Permit;
 use super::pool::Pool;
 use crate::config::HostPolicy;
 use crate::gateway::body::RequestBody;
@@ -139,27 +139,17 @@ async fn connection(
         }
         match connect(pool, server).await {
             Ok(sender) => {
-                tell(pool, server, upstream.reached(server), "");
+                upstream.reached(server);
                 return Ok((server, sender, None));
             }
             Err(why) => {
-                tell(pool, server, upstream.failed(server, clock::now()), &why);
+                upstream.failed(server, &why, clock::now());
                 problem = why;
                 tried |= 1 << server;
             }
         }
     }
     Err(Failure::NotSent(problem))
-}
-
-fn tell(pool: &Pool, server: usize, turn: Option<Turn>, why: &str) {
-    let config = &pool.upstream.config;
-    let (upstream, server) = (&config.name, &config.urls[server].authority);
-    match turn {
-        Some(Turn::Down) => tracing::warn!(%upstream, server, why, "a backend server is out of rotation"),
-        Some(Turn::Up) => tracing::info!(%upstream, server, "a backend server is back in rotation"),
-        None => {}
-    }
 }
 
 /// Makes the request fit the server: origin form, the base's path in front, the host as configured.
