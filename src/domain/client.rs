@@ -33,6 +33,18 @@ pub enum Identity {
     Ip,
 }
 
+impl std::fmt::Display for Identity {
+    /// As the configuration writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Identity::Header(name) => write!(f, "header:{name}"),
+            Identity::Jwt(claim) => write!(f, "jwt:{claim}"),
+            Identity::Cookie(name) => write!(f, "cookie:{name}"),
+            Identity::Ip => f.write_str("ip"),
+        }
+    }
+}
+
 /// An address as limits and anonymous scopes count it: IPv4 (also when it came as `::ffff:a.b.c.d`) whole, IPv6 by its
 /// /64, because one household owns a whole /64.
 pub fn counted_address(address: IpAddr) -> IpAddr {

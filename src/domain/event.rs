@@ -3,11 +3,11 @@
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Doubt, RecordId};
 use crate::domain::refusal::Reason;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One finished exchange: the access line, and what the metrics count.
+/// One finished exchange: the access line, and what the metrics count. Built only where access lines are wanted
+/// (`Journal::access`); otherwise `Journal::count` takes the figures alone.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// The id that is also in the answer, the log and the backend's request.
@@ -20,8 +20,8 @@ pub struct Exchange {
     pub method: http::Method,
     /// Normalised path, without the query: queries carry personal data.
     pub path: String,
-    /// The client's address: the rightmost untrusted hop.
-    pub client: IpAddr,
+    /// Whom limits count: an address, or the kind and a digest of what `identify_by` names.
+    pub client: String,
     /// The scope, where one was needed.
     pub scope: Option<ScopeId>,
     /// The status that the client got.
@@ -62,22 +62,106 @@ pub enum Decision {
 pub enum Event {
     /// A copy was answered from the record or the attempt in flight.
     Duplicate {
+        /// The route's name.
         route: Arc<str>,
+        /// The record that answered it.
         id: RecordId,
+        /// The copy's request id.
         request_id: Arc<str>,
+        /// The request id of the attempt that it copies, where the store knows it.
         original_request_id: Option<String>,
+        /// Whose it is.
         scope: ScopeId,
-        client: IpAddr,
+        /// Who sent the copy, as in the access line.
+        client: String,
     },
     /// An outcome is in doubt.
-    InDoubt { route: Arc<str>, id: RecordId, request_id: Arc<str>, why: Doubt },
-    /// The store refuses, or works again.
-    StoreOutage { up: bool, detail: String },
-    /// An upstream server is out of rotation, or back in it.
-    UpstreamHealth { upstream: Arc<str>, authority: Arc<str>, up: bool, detail: String },
+    InDoubt {
+        /// The route's name.
+        route: Arc<str>,
+        /// The record to settle.
+        id: RecordId,
+        /// The request id of the attempt.
+        request_id: Arc<str>,
+        /// Why nobody knows.
+        why: Doubt,
+    },
+    /// The store refuses, or works again. May be told as often as it is noticed; only changes are logged.
+    StoreOutage {
+        /// Whether it works.
+        up: bool,
+        /// What it says, for the log.
+        detail: String,
+    },
+    /// An upstream server is out of rotation, or back in it. Only changes are logged.
+    UpstreamHealth {
+        /// The upstream's name.
+        upstream: Arc<str>,
+        /// The server: `host:port`.
+        authority: Arc<str>,
+        /// Whether it is in rotation.
+        up: bool,
+        /// Why, for the log.
+        detail: String,
+    },
+    /// An operator settled or removed a record.
+    Settled {
+        /// Which one.
+        id: RecordId,
+        /// What the operator said.
+        verdict: OperatorVerdict,
+    },
 }
 
+/// What an operator said of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperatorVerdict {
+    /// The write was executed; copies get the answer that the operator gave.
+    Executed,
+    /// The write was not executed; the next copy executes.
+    NotExecuted,
+    /// The record is gone, whatever it said.
+    Deleted,
+}
+
+// === impl Decision ===
+
+/// Every decision that is not a refusal, in the order of [`Decision::index`].
+const PLAIN: [Decision; 8] = [
+    Decision::Passed,
+    Decision::Executed,
+    Decision::NotExecuted,
+    Decision::Replayed,
+    Decision::Joined,
+    Decision::InDoubt,
+    Decision::Unguarded,
+    Decision::WouldRefuse,
+];
+
 impl Decision {
+    /// How many decisions there are, a refusal for each reason counted singly.
+    pub const COUNT: usize = PLAIN.len() + Reason::ALL.len();
+
+    /// A dense number below [`Decision::COUNT`], so that counting needs no lookup.
+    pub fn index(self) -> usize {
+        match self {
+            Decision::Passed => 0,
+            Decision::Executed => 1,
+            Decision::NotExecuted => 2,
+            Decision::Replayed => 3,
+            Decision::Joined => 4,
+            Decision::InDoubt => 5,
+            Decision::Unguarded => 6,
+            Decision::WouldRefuse => 7,
+            Decision::Refused(reason) => PLAIN.len() + reason as usize,
+        }
+    }
+
+    /// Every decision, in the order of [`Decision::index`].
+    pub fn all() -> impl Iterator<Item = Decision> {
+        PLAIN.into_iter().chain(Reason::ALL.iter().map(|&reason| Decision::Refused(reason)))
+    }
+
     /// The word for logs and metric labels.
     pub fn word(self) -> &'static str {
         match self {
@@ -91,5 +175,56 @@ impl Decision {
             Decision::Unguarded => "unguarded",
             Decision::WouldRefuse => "would-refuse",
         }
+    }
+}
+
+// === impl Event ===
+
+impl Event {
+    /// The words of all events, in the order of [`Event::index`].
+    pub const WORDS: [&'static str; 5] =
+        ["duplicate", "in-doubt", "store-outage", "upstream-health", "settled"];
+
+    /// A dense number below the length of [`Event::WORDS`].
+    pub fn index(&self) -> usize {
+        match self {
+            Event::Duplicate { .. } => 0,
+            Event::InDoubt { .. } => 1,
+            Event::StoreOutage { .. } => 2,
+            Event::UpstreamHealth { .. } => 3,
+            Event::Settled { .. } => 4,
+        }
+    }
+
+    /// The word for logs and metric labels.
+    pub fn word(&self) -> &'static str {
+        Event::WORDS[self.index()]
+    }
+}
+
+// === impl OperatorVerdict ===
+
+impl OperatorVerdict {
+    /// The word for logs and the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            OperatorVerdict::Executed => "executed",
+            OperatorVerdict::NotExecuted => "not-executed",
+            OperatorVerdict::Deleted => "deleted",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_decision_has_its_own_index_and_its_own_word() {
+        let indexes: Vec<usize> = Decision::all().map(Decision::index).collect();
+        assert_eq!(indexes, (0..Decision::COUNT).collect::<Vec<_>>());
+        let words: BTreeSet<&str> = Decision::all().map(Decision::word).collect();
+        assert_eq!(words.len(), Decision::COUNT, "two decisions share a word: {words:?}");
     }
 }

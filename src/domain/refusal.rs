@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
+    /// The status that goes out: the reason's own, unless this refusal has a better one.
+    pub status: u16,
     /// What happened, whose fault it is and what to do, for this request.
     pub detail: String,
     /// When asking again makes sense.
@@ -88,12 +90,22 @@ reasons! {
 impl Refusal {
     /// A refusal for `reason` that explains itself with `detail`.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Refusal {
-        Refusal { reason, detail: detail.into(), retry_after: None, doubt: None, close: false }
+        Refusal { reason, status: reason.status(), detail: detail.into(), retry_after: None, doubt: None, close: false }
     }
 
     /// The same, with a hint when to come back.
     pub fn retry_after(self, wait: Duration) -> Refusal {
         Refusal { retry_after: Some(wait), ..self }
+    }
+
+    /// The same under another status.
+    pub fn with_status(self, status: u16) -> Refusal {
+        Refusal { status, ..self }
+    }
+
+    /// The same, naming since when and until when the outcome is unknown.
+    pub fn in_doubt(self, since: Millis, until: Millis, why: Doubt) -> Refusal {
+        Refusal { doubt: Some((since, until, why)), ..self }
     }
 
     /// The same, closing the connection.

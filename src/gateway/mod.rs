@@ -1,1 +1,116 @@
-//! gateway
+//! The data path. [`Gateway`] starts the threads; everything that happens to a request is in `exchange`, read top to
+//! bottom, and behind it in `guard` (writes) and `forward` (everything else).
+//!
+//! ```text
+//! listener -> worker -> connection -> exchange -+-> forward ----------> upstream
+//!                                               +-> guard -> attempt -> upstream
+//! ```
+//!
+//! A worker is one thread with a single-threaded runtime, so nothing on the path of a request is locked or sent between
+//! threads, except the store's commands.
+
+mod attempt;
+mod body;
+mod clock;
+mod connection;
+mod exchange;
+mod forward;
+mod guard;
+mod headers;
+mod identity;
+mod jwt;
+mod key;
+mod listener;
+mod respond;
+mod stream;
+mod upstream;
+mod whole;
+mod worker;
+
+use crate::config::Policy;
+use crate::domain::fingerprint::FingerprintKey;
+use crate::journal::Journal;
+use crate::store::Store;
+use listener::Listener;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use upstream::Upstream;
+use worker::{Shared, WorkerHandle};
+
+/// A running gateway.
+pub struct Gateway {
+    listener: Option<Listener>,
+    workers: Vec<WorkerHandle>,
+    shared: Arc<Shared>,
+}
+
+/// Why the gateway did not start, for the operator.
+#[derive(Debug)]
+pub struct StartError(String);
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Workers that still had connections or attempts when time ran out. What they had sent is in doubt.
+    pub unfinished: usize,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Binds, starts the workers, and accepts.
+    pub fn start(policy: Arc<Policy>, store: Arc<Store>, journal: Arc<Journal>) -> Result<Gateway, StartError> {
+        let config = policy.config();
+        let jwt = config.clients.jwt.as_ref().map(jwt::Verifier::new).transpose();
+        let jwt = jwt.map_err(|why| StartError(format!("[clients.jwt]: {why}")))?;
+        let started = clock::now();
+        let upstreams = config.upstreams.iter().enumerate();
+        let upstreams = upstreams
+            .map(|(index, upstream)| Upstream::new(index, upstream.clone(), journal.clone(), started))
+            .collect();
+        let digest = FingerprintKey::new(store.secret());
+        let shared = Arc::new(Shared {
+            store,
+            journal,
+            upstreams,
+            digest,
+            jwt,
+            attempts: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            policy: policy.clone(),
+        });
+        let failed = |error: std::io::Error| StartError(error.to_string());
+        let start = |index| WorkerHandle::start(index, shared.clone()).map_err(failed);
+        let workers = (0..config.server.workers.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
+        let listener =
+            Listener::start(&config.server.listen, &workers, config.server.connections_max).map_err(failed)?;
+        Ok(Gateway { listener: Some(listener), workers, shared })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.listener.as_ref().map_or(&[], |listener| &listener.addresses)
+    }
+
+    /// Ends politely: no new connections, exchanges and attempts in flight run to their end, within `limit`.
+    pub fn drain(mut self, limit: Duration) -> Drained {
+        self.shared.draining.store(true, Relaxed);
+        self.listener = None;
+        let deadline = clock::now() + limit;
+        let workers: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(WorkerHandle::end).collect();
+        while clock::now() < deadline && !workers.iter().all(|thread| thread.is_finished()) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Drained { unfinished: workers.iter().filter(|thread| !thread.is_finished()).count() }
+    }
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,321 @@
+//! One attempt to execute a claimed write, in a task of its own: send, wait, classify, record, then answer.
+//!
+//! Every way it can end: not sent (the record is absent again), answered with a status that says *not executed* (absent
+//! again, waiting copies get the answer), answered (done), or nobody knows (in doubt, and a late answer still counts).
+
+use super::clock;
+use super::body::{RequestBody, ResponseBody};
+use super::exchange::{Exchange, Outcome};
+use super::forward::{is_success, is_unsafe_change, unreachable_backend};
+use super::guard::{Intent, outcome_unknown};
+use super::headers::{IDEMPOTENT_STORED, strip_hop_by_hop};
+use super::respond;
+use super::upstream::{Failure, Flight, Permit, Reply, Reuse, UpstreamBody, send};
+use super::whole::Gathered;
+use crate::config::Idempotency;
+use crate::domain::answer::Answer;
+use crate::domain::client::ScopeId;
+use crate::domain::event::{Decision, Event};
+use crate::domain::ledger::{Doubt, TargetId, Token};
+use crate::domain::refusal::Refusal;
+use crate::domain::target::NormalTarget;
+use crate::store::{Completion, EndIntents, Held};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, Uri, response};
+use http_body_util::BodyExt;
+use std::cell::Cell;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// One attempt.
+pub struct Attempt {
+    exchange: Rc<Exchange>,
+    intent: Intent,
+    token: Token,
+    lease_until: Cell<Instant>,
+}
+
+/// The backend's answer, as far as it is kept.
+struct Answered {
+    head: response::Parts,
+    body: Kept,
+    upstream: Option<Duration>,
+}
+
+/// A body that was read to its end, or as far as it is worth keeping.
+enum Kept {
+    Whole(Bytes),
+    TooLarge(Bytes, UpstreamBody),
+}
+
+/// How the exchange with the backend ended.
+enum Ended {
+    Answered(Box<Answered>),
+    NotSent(String),
+    Unknown(Doubt, String),
+}
+
+/// The request as far as it matters after it was sent.
+struct Asked {
+    method: Method,
+    uri: Uri,
+}
+
+/// How often an answer that could not be recorded is offered to the store again before the lease decides.
+const RECORD_AGAIN: Duration = Duration::from_millis(200);
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// An attempt under a claim that was asked for at `claimed` and granted since. The lease is counted from the
+    /// earlier moment, because the store counted from some moment in between.
+    pub fn new(exchange: Rc<Exchange>, intent: Intent, token: Token, claimed: Instant) -> Attempt {
+        let lease_until = Cell::new(claimed + exchange.shared().policy.config().store.lease);
+        Attempt { exchange, intent, token, lease_until }
+    }
+
+    /// Runs the attempt in its own task.
+    pub fn start(self, permit: Permit, request: Request<RequestBody>) -> oneshot::Receiver<Outcome> {
+        let (tell, told) = oneshot::channel();
+        let running = Running::new(&self.exchange);
+        tokio::task::spawn_local(async move {
+            self.run(permit, request, tell).await;
+            drop(running);
+        });
+        told
+    }
+
+    async fn run(self, permit: Permit, mut request: Request<RequestBody>, tell: oneshot::Sender<Outcome>) {
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        let asked = Asked { method: request.method().clone(), uri: request.uri().clone() };
+        let flight = Flight::default();
+        let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
+        let timeout = self.exchange.rules().timeout;
+        let in_time = self.holding_the_lease(clock::now() + timeout, exchanging.as_mut()).await;
+        let told = match in_time {
+            Some(ended) => self.settle(ended, &asked).await,
+            None if flight.sent_at().is_none() => self.not_sent("no connection in time").await,
+            None => {
+                let told = self.unknown(Doubt::TimedOut, &format!("no answer within {timeout:?}")).await;
+                // The client is told now. A late answer under the same token still settles the record.
+                let _ = tell.send(told);
+                if let Ok(Ended::Answered(late)) = timeout_at(clock::now() + timeout, exchanging).await {
+                    self.answered(*late, &asked).await;
+                }
+                return;
+            }
+        };
+        // Nobody listens any more where the client has left; the record has the answer.
+        let _ = tell.send(told);
+    }
+
+    /// Sends the request and reads the answer, as far as it is kept.
+    async fn exchange_with_backend(&self, permit: Permit, request: Request<RequestBody>, flight: &Flight) -> Ended {
+        let may_send = || clock::now() < self.lease_until.get();
+        let pool = self.exchange.pool();
+        let Reply { mut head, mut body } = match send(pool, permit, request, Reuse::Recent, flight, may_send).await {
+            Ok(reply) => reply,
+            Err(Failure::NotSent(why)) => return Ended::NotSent(why),
+            Err(Failure::Lost(why)) => return Ended::Unknown(Doubt::ConnectionLost, why),
+        };
+        let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
+        strip_hop_by_hop(&mut head.headers);
+        let limit = self.exchange.shared().policy.config().store.answer_limit;
+        let mut gathered = Gathered::default();
+        let body = loop {
+            match body.frame().await {
+                None => break Kept::Whole(gathered.into_bytes()),
+                Some(Err(error)) => return Ended::Unknown(Doubt::AnswerTruncated, error.to_string()),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        gathered.push(data);
+                    }
+                    if gathered.len() as u64 > limit {
+                        break Kept::TooLarge(gathered.into_bytes(), body);
+                    }
+                }
+            }
+        };
+        Ended::Answered(Box::new(Answered { head, body, upstream }))
+    }
+
+    /// Waits for `ended` until `deadline`, renewing the lease while the backend works. `None`: time ran out.
+    async fn holding_the_lease(&self, deadline: Instant, mut ended: Pin<&mut impl Future<Output = Ended>>) -> Option<Ended> {
+        let lease = self.exchange.shared().policy.config().store.lease;
+        loop {
+            let renew_at = self.lease_until.get() - lease * 2 / 3;
+            if let Ok(ended) = timeout_at(deadline.min(renew_at), ended.as_mut()).await {
+                return Some(ended);
+            }
+            let now = clock::now();
+            if now >= deadline {
+                return None;
+            }
+            match self.exchange.shared().store.renew(self.intent.id, self.token, lease).await {
+                Ok(Held::Yes) => self.lease_until.set(now + lease),
+                // Superseded or unreachable: nothing new is sent, but an answer that comes still counts.
+                Ok(Held::No) | Err(_) => return timeout_at(deadline, ended.as_mut()).await.ok(),
+            }
+        }
+    }
+
+    async fn settle(&self, ended: Ended, asked: &Asked) -> Outcome {
+        match ended {
+            Ended::Answered(answered) => self.answered(*answered, asked).await,
+            Ended::NotSent(why) => self.not_sent(&why).await,
+            Ended::Unknown(why, detail) => self.unknown(why, &detail).await,
+        }
+    }
+
+    /// The backend answered: record it, durably, before its first byte goes to anybody.
+    async fn answered(&self, answered: Answered, asked: &Asked) -> Outcome {
+        let Answered { head, body, upstream } = answered;
+        let kept = match &body {
+            Kept::Whole(bytes) => Some(&bytes[..]),
+            Kept::TooLarge(..) => None,
+        };
+        let answer = respond::record(head.status, &head.headers, kept);
+        let (decision, stored) = if self.idempotency().is_some_and(|rules| rules.not_executed.contains(head.status)) {
+            (Decision::NotExecuted, self.abandon(Some(answer)).await)
+        } else {
+            (Decision::Executed, self.complete(answer, &head, asked).await)
+        };
+        let body = match body {
+            Kept::Whole(bytes) => ResponseBody::whole(bytes),
+            Kept::TooLarge(prefix, rest) => ResponseBody::prefixed(prefix, rest),
+        };
+        let mut response = Response::from_parts(head, body);
+        if !stored {
+            response.headers_mut().insert(IDEMPOTENT_STORED, HeaderValue::from_static("false"));
+        }
+        Outcome { response, decision, upstream, scope: None }
+    }
+
+    /// Records the answer. Where the store does not take it, the client gets it all the same, marked; it is offered
+    /// again while the lease lasts, and until then the record stays *sent*, so nobody executes it a second time.
+    async fn complete(&self, answer: Answer, head: &response::Parts, asked: &Asked) -> bool {
+        let completion = self.completion(answer, head, asked);
+        let store = &self.exchange.worker.shared.store;
+        match store.complete(completion.clone()).await {
+            Ok(Held::Yes) => true,
+            Ok(Held::No) => false,
+            Err(error) => {
+                tracing::error!(request_id = ?self.exchange.request_id, %error, "an answer could not be recorded");
+                let (store, until) = (store.clone(), self.lease_until.get());
+                tokio::task::spawn_local(async move {
+                    while clock::now() < until && store.complete(completion.clone()).await.is_err() {
+                        tokio::time::sleep(RECORD_AGAIN).await;
+                    }
+                });
+                false
+            }
+        }
+    }
+
+    fn completion(&self, answer: Answer, head: &response::Parts, asked: &Asked) -> Completion {
+        let keep = self.idempotency().map_or(Duration::ZERO, |rules| {
+            if self.intent.keyed { rules.remember } else { rules.remember_fingerprint }
+        });
+        let names = location(&head.headers, asked).map(|path| self.exchange.target(&path));
+        let ends = (is_unsafe_change(&asked.method) && is_success(head.status)).then(|| {
+            let mut targets: Vec<TargetId> = self.exchange.targets(asked.uri.path());
+            targets.extend(names);
+            EndIntents { targets, by: Some(self.intent.fingerprint) }
+        });
+        let alias = self.renewed_scope(&head.headers);
+        Completion { id: self.intent.id, token: self.token, answer, keep, ends, names, alias }
+    }
+
+    /// The scope that the caller will have after this answer, where the answer renews its own cookie.
+    fn renewed_scope(&self, answer: &HeaderMap) -> Option<ScopeId> {
+        if !answer.contains_key(header::SET_COOKIE) {
+            return None;
+        }
+        let renewed = self.intent.shown.renewed(answer)?;
+        Some(renewed.scope(&self.exchange.shared().digest, None, self.exchange.address))
+    }
+
+    /// Known not executed: the record is absent again; waiting copies get the answer, later ones execute.
+    async fn not_sent(&self, why: &str) -> Outcome {
+        let refusal = unreachable_backend(why);
+        let policy = Some(&*self.exchange.rules().name);
+        let answer = respond::refusal_answer(&refusal, policy, &self.exchange.request_id);
+        self.abandon(Some(answer)).await;
+        self.refused(&refusal, Decision::Refused(refusal.reason))
+    }
+
+    async fn abandon(&self, answer: Option<Answer>) -> bool {
+        match self.exchange.shared().store.abandon(self.intent.id, self.token, answer).await {
+            Ok(held) => held == Held::Yes,
+            Err(error) => {
+                tracing::error!(request_id = ?self.exchange.request_id, %error, "a claim could not be given up; it will be in doubt");
+                false
+            }
+        }
+    }
+
+    /// Nobody knows whether it was executed; it is never sent again until that is settled.
+    async fn unknown(&self, why: Doubt, detail: &str) -> Outcome {
+        let shared = self.exchange.shared();
+        let since = shared.store.now();
+        if let Err(error) = shared.store.doubt(self.intent.id, self.token, why).await {
+            tracing::error!(request_id = ?self.exchange.request_id, %error, "a doubt could not be recorded; the lease's end will");
+        }
+        shared.journal.event(Event::InDoubt {
+            route: self.exchange.rules().name.clone(),
+            id: self.intent.id,
+            request_id: self.exchange.request_id.to_str().unwrap_or_default().into(),
+            why,
+        });
+        tracing::debug!(request_id = ?self.exchange.request_id, detail, "in doubt");
+        let until = since.after(self.idempotency().map_or(Duration::ZERO, |rules| rules.in_doubt_for));
+        let status = if why == Doubt::TimedOut { 504 } else { 502 };
+        self.refused(&outcome_unknown(since, until, why).with_status(status), Decision::InDoubt)
+    }
+
+    fn refused(&self, refusal: &Refusal, decision: Decision) -> Outcome {
+        let policy = Some(&*self.exchange.rules().name);
+        let response = respond::refusal(refusal, policy, &self.exchange.request_id);
+        Outcome { response, decision, upstream: None, scope: None }
+    }
+
+    fn idempotency(&self) -> Option<&Idempotency> {
+        self.exchange.guard().map(|guard| &guard.rules)
+    }
+}
+
+/// The path that `Location` names, in its normal form; one on another host names nothing that passes here.
+fn location(answer: &HeaderMap, asked: &Asked) -> Option<String> {
+    let location = answer.get(header::LOCATION)?.to_str().ok()?;
+    let path = match Uri::try_from(location) {
+        Ok(uri) if location.starts_with('/') || uri.authority().is_some() => uri.path().to_owned(),
+        // Relative to the request's own directory (RFC 3986, 5.2).
+        _ => {
+            let base = asked.uri.path();
+            let directory = base.rfind('/').map_or("/", |at| &base[..=at]);
+            format!("{directory}{}", location.split(['?', '#']).next().unwrap_or_default())
+        }
+    };
+    NormalTarget::parse(&path).ok().map(|normal| normal.path().to_owned())
+}
+
+/// Counts an attempt among those that a drain waits for.
+struct Running(Rc<Exchange>);
+
+impl Running {
+    fn new(exchange: &Rc<Exchange>) -> Running {
+        exchange.shared().attempts.fetch_add(1, Relaxed);
+        Running(exchange.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.shared().attempts.fetch_sub(1, Relaxed);
+    }
+}

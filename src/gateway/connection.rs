@@ -1,0 +1,177 @@
+//! One client connection: HTTP/1.1 under the worker's eyes.
+//!
+//! Deadlines of a connection (a head that does not end, a connection that rests too long) cost no timer a request: the
+//! connection notes its phase and when it began, and the worker's sweep closes what is overdue.
+
+use super::clock;
+use super::exchange::exchange;
+use super::stream::ClientStream;
+use super::worker::Worker;
+use super::body::ResponseBody;
+use crate::journal::Journal;
+use http::{HeaderValue, Response};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// One client connection, as its worker sees it.
+pub struct Connection {
+    /// The other end.
+    pub peer: IpAddr,
+    /// The other end as text, for forwarding headers.
+    pub peer_text: HeaderValue,
+    /// Whether the other end may say for whom it asks.
+    pub trusted: bool,
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    order: Cell<Order>,
+    waker: RefCell<Option<Waker>>,
+    journal: Arc<Journal>,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Between requests.
+    Idle,
+    /// The first byte of a request came, its head has not ended.
+    Head,
+    /// An exchange runs: from the request's head to the answer's last byte.
+    Busy,
+}
+
+/// What the worker wants of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    None,
+    /// End after the present exchange.
+    Drain,
+    /// End now.
+    Close,
+}
+
+/// Held by an exchange and its answer's body: the connection is busy.
+pub struct Busy(Rc<Connection>);
+
+/// Serves `stream` until it ends.
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
+    let peer = peer.to_canonical();
+    let connection = Rc::new(Connection {
+        peer,
+        peer_text: HeaderValue::from_str(&peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
+        trusted: worker.is_trusted(peer),
+        phase: Cell::new(Phase::Head),
+        since: Cell::new(clock::now()),
+        order: Cell::new(Order::None),
+        waker: RefCell::new(None),
+        journal: worker.shared.journal.clone(),
+    });
+    let place = worker.register(connection.clone());
+    let io = TokioIo::new(ClientStream::new(stream, connection.clone()));
+    let service = {
+        let connection = connection.clone();
+        service_fn(move |request| {
+            let (worker, connection) = (worker.clone(), connection.clone());
+            async move { Ok::<Response<ResponseBody>, Infallible>(exchange(worker, connection, request).await) }
+        })
+    };
+    let http = http1::Builder::new()
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .header_read_timeout(None)
+        .serve_connection(io, service);
+    drive(http, &connection).await;
+    drop(place);
+}
+
+/// Polls the connection, and lets the worker's orders through.
+async fn drive<S>(http: http1::Connection<TokioIo<ClientStream>, S>, connection: &Connection)
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = ResponseBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut http = pin!(http);
+    poll_fn(|cx| {
+        connection.wake_by(cx.waker());
+        match connection.order.replace(Order::None) {
+            Order::None => {}
+            Order::Drain => http.as_mut().graceful_shutdown(),
+            Order::Close => return Poll::Ready(()),
+        }
+        // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
+        // has no client any more; what an exchange had to say about it is in that exchange's line.
+        http.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// An exchange begins; it lasts as long as what is returned.
+    pub fn busy(self: &Rc<Connection>) -> Busy {
+        self.phase.set(Phase::Busy);
+        self.journal.metrics().in_flight.inc();
+        Busy(self.clone())
+    }
+
+    /// Ends the connection after its present exchange; at once where it has none.
+    pub fn drain(&self) {
+        self.give(Order::Drain);
+    }
+
+    /// Closes the connection where it is overdue at `now`: a head after `head`, a rest after `idle`.
+    pub fn sweep(&self, now: Instant, head: Duration, idle: Duration) {
+        let age = now.saturating_duration_since(self.since.get());
+        let overdue = match self.phase.get() {
+            Phase::Idle => age > idle,
+            Phase::Head => age > head,
+            Phase::Busy => false,
+        };
+        if overdue {
+            self.give(Order::Close);
+        }
+    }
+
+    /// Bytes came in. Between requests they begin the next one.
+    pub(super) fn bytes_came(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::Head);
+            self.since.set(clock::now());
+        }
+    }
+
+    fn give(&self, order: Order) {
+        self.order.set(order);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn wake_by(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        match &mut *slot {
+            Some(present) => present.clone_from(waker),
+            None => *slot = Some(waker.clone()),
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.phase.set(Phase::Idle);
+        self.0.journal.metrics().in_flight.dec();
+        self.0.since.set(clock::now());
+    }
+}

@@ -1,0 +1,136 @@
+//! Unguarded requests: forwarded as they come, streamed both ways.
+
+use super::body::{RequestBody, ResponseBody, Upload};
+use super::clock;
+use super::exchange::{Exchange, Outcome};
+use super::headers::strip_hop_by_hop;
+use super::identity::{Shown, shown};
+use super::upstream::{Failure, Flight, Permit, Reply, Reuse, send};
+use crate::domain::event::Decision;
+use crate::domain::ledger::TargetId;
+use crate::domain::refusal::{Reason, Refusal};
+use crate::store::EndIntents;
+use http::header::{self, HeaderMap};
+use http::{Method, Request, Response, StatusCode};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Forwards a request without a claim.
+pub async fn pass(
+    exchange: &Exchange,
+    permit: Permit,
+    request: Request<RequestBody>,
+    upload: Option<Rc<Upload>>,
+    decision: Decision,
+) -> Result<Outcome, Refusal> {
+    // What the answer may have consequences for is looked at before the request is gone.
+    let ends = is_unsafe_change(request.method()).then(|| exchange.targets(request.uri().path()));
+    let caller = request.headers().contains_key(header::COOKIE).then(|| exchange.shown(request.headers()));
+    let flight = Flight::default();
+    let reply = head_in_time(exchange, permit, request, upload, &flight).await?;
+    let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
+    let Reply { mut head, body } = reply;
+    strip_hop_by_hop(&mut head.headers);
+    if let Some(targets) = ends.filter(|_| is_success(head.status)) {
+        end_intents(exchange, targets).await;
+    }
+    if let Some(caller) = caller {
+        keep_scope(exchange, &caller, &head.headers).await;
+    }
+    Ok(Outcome { response: Response::from_parts(head, ResponseBody::stream(body)), decision, upstream, scope: None })
+}
+
+/// Sends, and waits for the head of the answer. While the request's body still moves, the backend is given time; the
+/// deadline counts from the last movement.
+async fn head_in_time(
+    exchange: &Exchange,
+    permit: Permit,
+    request: Request<RequestBody>,
+    upload: Option<Rc<Upload>>,
+    flight: &Flight,
+) -> Result<Reply, Refusal> {
+    let timeout = exchange.rules().timeout;
+    let mut sending = pin!(send(exchange.pool(), permit, request, Reuse::Any, flight, || true));
+    let mut moved = 0;
+    loop {
+        match timeout_at(clock::now() + timeout, &mut sending).await {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(failure)) => return Err(refused(failure)),
+            Err(_) => match upload.as_ref().and_then(|upload| upload.moving()) {
+                Some(frames) if frames > moved => moved = frames,
+                _ => return Err(too_slow(flight.sent_at(), timeout)),
+            },
+        }
+    }
+}
+
+fn refused(failure: Failure) -> Refusal {
+    match failure {
+        Failure::NotSent(why) => unreachable_backend(&why),
+        Failure::Lost(why) => Refusal::new(
+            Reason::UpstreamFailed,
+            format!("The backend broke off the exchange before it answered; it may have acted on the request. ({why})"),
+        ),
+    }
+}
+
+/// Known not executed: nothing was sent.
+pub fn unreachable_backend(why: &str) -> Refusal {
+    let detail = format!("Nothing was sent to the backend, so nothing was executed; try again. ({why})");
+    Refusal::new(Reason::UpstreamUnreachable, detail).retry_after(Duration::from_secs(1))
+}
+
+fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
+    match sent {
+        None => unreachable_backend("no connection in time"),
+        Some(_) => Refusal::new(
+            Reason::UpstreamTimeout,
+            format!("The backend did not answer within {timeout:?}; it may still act on the request."),
+        ),
+    }
+}
+
+/// Methods whose success ends what was remembered of their target.
+pub fn is_unsafe_change(method: &Method) -> bool {
+    matches!(*method, Method::PUT | Method::PATCH | Method::DELETE)
+}
+
+/// Whether the backend says that it did what it was asked.
+pub fn is_success(status: StatusCode) -> bool {
+    status.is_success() || status.is_redirection()
+}
+
+/// Durable before the answer goes out: after a cancellation, booking again must reach the backend.
+async fn end_intents(exchange: &Exchange, targets: Vec<TargetId>) {
+    if let Err(error) = exchange.shared().store.end_intents(EndIntents { targets, by: None }).await {
+        tracing::warn!(request_id = ?exchange.request_id, %error, "remembered intents of a changed resource could not be ended");
+    }
+}
+
+/// A cookie of the caller's own that the answer renews keeps its scope, as far as anything is remembered under it.
+async fn keep_scope(exchange: &Exchange, caller: &Shown, answer: &HeaderMap) {
+    if !answer.contains_key(header::SET_COOKIE) {
+        return;
+    }
+    let Some(renewed) = caller.renewed(answer) else { return };
+    let shared = exchange.shared();
+    let scope_of = |shown: &Shown| shown.scope(&shared.digest, None, exchange.address);
+    let scope = shared.store.scope_of(scope_of(caller));
+    if shared.store.has_live(scope) {
+        let keep = shared.policy.longest_window();
+        if let Err(error) = shared.store.alias(scope_of(&renewed), scope, keep).await {
+            tracing::warn!(request_id = ?exchange.request_id, %error, "a renewed session could not be remembered");
+        }
+    }
+}
+
+/// What the caller of `exchange` has shown.
+impl Exchange {
+    /// See [`shown`].
+    pub fn shown(&self, headers: &HeaderMap) -> Shown {
+        let shared = self.shared();
+        shown(&shared.policy.config().clients, shared.jwt.as_ref(), headers)
+    }
+}

@@ -1,0 +1,231 @@
+//! Header rules on both ways: what belongs to one hop is removed in one pass, what tells the backend about the client
+//! is added. Names keep their case and order, because legacy backends depend on both.
+
+use crate::config::ForwardedStyle;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::net::IpAddr;
+
+/// `X-Forwarded-For`
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `X-Forwarded-Proto`
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `X-Forwarded-Host`
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// `Idempotent-Replayed`: this answer is a copy of a recorded one.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// `Idempotent-Stored: false`: this answer is real, and a copy of the request may not get it.
+pub const IDEMPOTENT_STORED: HeaderName = HeaderName::from_static("idempotent-stored");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Removes what belongs to this hop only: the fixed names and those that `Connection` lists. A head without any of them
+/// costs one scan; otherwise the map is rebuilt once, because removing by name would also disturb the order.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
+    let named = named_by_connection(headers);
+    let mut kept = HeaderMap::with_capacity(headers.keys_len() + 6);
+    let mut current: Option<HeaderName> = None;
+    for (name, value) in headers.drain() {
+        if let Some(name) = name {
+            let drop = is_hop_by_hop(&name) || named.contains(&name);
+            current = (!drop).then_some(name);
+        }
+        if let Some(name) = &current {
+            kept.append(name.clone(), value);
+        }
+    }
+    *headers = kept;
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::UPGRADE
+        || *name == header::TE
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+}
+
+/// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message: a client that lists
+/// them wants to confuse somebody, so they stay.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let tokens = headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    tokens
+        .filter(|token| !token.trim_ascii().eq_ignore_ascii_case(b"close"))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .take(64)
+        .collect()
+}
+
+/// What the backend is told about the client.
+pub struct Forwarding<'a> {
+    /// The connection's other end.
+    pub peer: IpAddr,
+    /// `peer` as text, made once a connection.
+    pub peer_text: &'a HeaderValue,
+    /// Whether the peer may say for whom it asks.
+    pub trusted: bool,
+    /// Which headers are used.
+    pub style: ForwardedStyle,
+}
+
+/// Sets the forwarding headers. A trusted peer's list is extended; anybody else's is replaced, whichever of the two
+/// families it is in, so that no client can put words into the gateway's mouth.
+pub fn set_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
+    let Forwarding { trusted, style, .. } = *forwarding;
+    if !trusted && headers.contains_key(header::FORWARDED) {
+        headers.remove(header::FORWARDED);
+    }
+    if matches!(style, ForwardedStyle::Forwarded | ForwardedStyle::Both) {
+        append_forwarded(headers, forwarding);
+    }
+    if matches!(style, ForwardedStyle::XForwarded | ForwardedStyle::Both) {
+        set_x_forwarded(headers, forwarding);
+    } else if !trusted {
+        for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
+            headers.remove(name);
+        }
+    }
+}
+
+fn set_x_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
+    let host = headers.get(header::HOST).cloned();
+    if forwarding.trusted && headers.contains_key(X_FORWARDED_FOR) {
+        append_to_list(headers, X_FORWARDED_FOR, forwarding.peer_text.as_bytes());
+    } else {
+        headers.insert(X_FORWARDED_FOR, forwarding.peer_text.clone());
+    }
+    if !(forwarding.trusted && headers.contains_key(X_FORWARDED_PROTO)) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !(forwarding.trusted && headers.contains_key(X_FORWARDED_HOST)) {
+        match host {
+            Some(host) => headers.insert(X_FORWARDED_HOST, host),
+            None => headers.remove(X_FORWARDED_HOST),
+        };
+    }
+}
+
+/// RFC 7239: one element for this hop, after those that a trusted peer sent.
+fn append_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
+    let node = match forwarding.peer {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+    };
+    let mut element = format!("for={node};proto=http").into_bytes();
+    if let Some(host) = headers.get(header::HOST) {
+        // A host that would have to be escaped is none that a legacy backend could use.
+        if host.as_bytes().iter().all(|&b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
+            element.extend_from_slice(b";host=\"");
+            element.extend_from_slice(host.as_bytes());
+            element.push(b'"');
+        }
+    }
+    append_to_list(headers, header::FORWARDED, &element);
+}
+
+/// Adds `element` to a comma-separated list that may be spread over several lines; one line is left.
+fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
+    let mut list = Vec::new();
+    for value in headers.get_all(&name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(element);
+    if let Ok(value) = HeaderValue::from_bytes(&list) {
+        headers.insert(name, value);
+    }
+}
+
+/// Adds this hop to `Via` (RFC 9110, 7.6.3).
+pub fn add_via(headers: &mut HeaderMap) {
+    if headers.contains_key(header::VIA) {
+        append_to_list(headers, header::VIA, b"1.1 oncegate");
+    } else {
+        headers.insert(header::VIA, HeaderValue::from_static("1.1 oncegate"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                HeaderValue::from_str(value).expect("a value"),
+            );
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        headers.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn hop_by_hop_headers_go_and_the_rest_keeps_its_order() {
+        let mut headers = map(&[
+            ("host", "a"),
+            ("connection", "keep-alive, X-Secret"),
+            ("x-one", "1"),
+            ("x-secret", "s"),
+            ("te", "trailers"),
+            ("x-two", "2"),
+            ("x-two", "3"),
+            ("keep-alive", "5"),
+            ("cookie", "c"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["host", "x-one", "x-two", "x-two", "cookie"]);
+    }
+
+    #[test]
+    fn connection_cannot_remove_host_or_content_length() {
+        let mut headers = map(&[("host", "a"), ("content-length", "3"), ("connection", "host, content-length")]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["host", "content-length"]);
+    }
+
+    fn forward(headers: &mut HeaderMap, trusted: bool, style: ForwardedStyle) {
+        let text = HeaderValue::from_static("192.0.2.9");
+        let peer = "192.0.2.9".parse().expect("an address");
+        set_forwarded(headers, &Forwarding { peer, peer_text: &text, trusted, style });
+    }
+
+    #[test]
+    fn an_untrusted_peers_claims_are_replaced_in_both_families() {
+        let mut headers =
+            map(&[("host", "h"), ("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1"), ("x-forwarded-proto", "https")]);
+        forward(&mut headers, false, ForwardedStyle::XForwarded);
+        assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.9");
+        assert_eq!(headers[X_FORWARDED_PROTO], "http");
+        assert_eq!(headers[X_FORWARDED_HOST], "h");
+        assert!(!headers.contains_key(header::FORWARDED));
+    }
+
+    #[test]
+    fn a_trusted_peers_list_is_extended() {
+        let mut headers = map(&[("host", "h"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2")]);
+        forward(&mut headers, true, ForwardedStyle::Both);
+        assert_eq!(headers[X_FORWARDED_FOR], "1.1.1.1, 2.2.2.2, 192.0.2.9");
+        assert_eq!(headers[header::FORWARDED], "for=192.0.2.9;proto=http;host=\"h\"");
+    }
+
+    #[test]
+    fn off_passes_a_trusted_peers_headers_and_removes_anybody_elses() {
+        let mut headers = map(&[("x-forwarded-for", "1.1.1.1")]);
+        forward(&mut headers, true, ForwardedStyle::Off);
+        assert_eq!(headers[X_FORWARDED_FOR], "1.1.1.1");
+        forward(&mut headers, false, ForwardedStyle::Off);
+        assert!(headers.is_empty());
+    }
+}

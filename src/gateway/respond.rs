@@ -1,0 +1,171 @@
+//! Answers that the gateway makes: refusals as problem+json, replays of recorded answers.
+
+use super::body::ResponseBody;
+use super::headers::IDEMPOTENT_REPLAYED;
+use crate::domain::answer::Answer;
+use crate::domain::ledger::Doubt;
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Millis;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+use serde::Serialize;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// The body of a refusal (RFC 9457), with this project's extension members.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a str>,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Doubt>,
+}
+
+/// A refusal as the answer that goes out; `policy` is the route's name where one matched.
+pub fn refusal(refusal: &Refusal, policy: Option<&str>, request_id: &HeaderValue) -> Response<ResponseBody> {
+    let (status, headers, body) = problem(refusal, policy, request_id);
+    let mut response = Response::new(ResponseBody::whole(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if refusal.close {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A refusal as an answer that waiting copies get.
+pub fn refusal_answer(refusal: &Refusal, policy: Option<&str>, request_id: &HeaderValue) -> Answer {
+    let (status, headers, body) = problem(refusal, policy, request_id);
+    Answer::new(status, &headers, Some(&body))
+}
+
+fn problem(refusal: &Refusal, policy: Option<&str>, request_id: &HeaderValue) -> (StatusCode, HeaderMap, Bytes) {
+    let (since, until, why) = match refusal.doubt {
+        Some((since, until, why)) => (Some(date(since)), Some(date(until)), Some(why)),
+        None => (None, None, None),
+    };
+    let problem = Problem {
+        r#type: format!("urn:oncegate:problem:{}", refusal.reason.slug()),
+        title: refusal.reason.title(),
+        status: refusal.status,
+        detail: &refusal.detail,
+        policy,
+        request_id: request_id.to_str().unwrap_or_default(),
+        since,
+        until,
+        why,
+    };
+    // Serialising strings and numbers into memory cannot fail; an empty problem would still carry its status.
+    let body = Bytes::from(serde_json::to_vec(&problem).unwrap_or_default());
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(wait) = refusal.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
+    (StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers, body)
+}
+
+/// Rounded up: a client that obeys must not come too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+fn date(at: Millis) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(at.0))
+}
+
+/// Whether a copy is answered from the record or from the attempt that it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copy {
+    /// It came while the original was in flight: its answer is what the browser shows, cookies included.
+    Waited,
+    /// It came later.
+    Late,
+}
+
+/// A recorded answer as it goes to a copy: status, end-to-end headers and body as they were; `Date` is made anew.
+pub fn replay(answer: &Answer, copy: Copy) -> Response<ResponseBody> {
+    let mut headers = answer.headers();
+    if copy == Copy::Late {
+        headers.remove(header::SET_COOKIE);
+    }
+    headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    let body = if answer.is_tombstone() { tombstone(&mut headers) } else { answer.body() };
+    let mut response = Response::new(ResponseBody::whole(body));
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The request was executed, but its answer was too large to keep: the status is the recorded one, the body says so.
+fn tombstone(headers: &mut HeaderMap) -> Bytes {
+    for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG, header::CONTENT_RANGE] {
+        headers.remove(name);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    Bytes::from_static(
+        br#"{"type":"urn:oncegate:problem:answer-not-kept","title":"Executed; the answer was too large to keep","detail":"This request was executed once and is not executed again. Its answer was larger than the gateway keeps (store.answer_limit), so only the status and the headers can be repeated."}"#,
+    )
+}
+
+/// The answer as it is recorded: end-to-end headers without `Date`; `None` as body leaves a tombstone.
+pub fn record(status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Answer {
+    if !headers.contains_key(header::DATE) {
+        return Answer::new(status, headers, body);
+    }
+    let mut kept = headers.clone();
+    kept.remove(header::DATE);
+    Answer::new(status, &kept, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::refusal::Reason;
+
+    #[test]
+    fn retry_after_is_rounded_up() {
+        assert_eq!(whole_seconds(Duration::from_millis(700)), 1);
+        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
+        assert_eq!(whole_seconds(Duration::from_millis(2001)), 3);
+    }
+
+    #[test]
+    fn a_refusal_explains_itself_in_json() {
+        let refused = Refusal::new(Reason::OutcomeUnknown, "why \"it\" is")
+            .in_doubt(Millis(0), Millis(86_400_000), Doubt::TimedOut)
+            .retry_after(Duration::from_millis(1500));
+        let (status, headers, body) = problem(&refused, Some("book"), &HeaderValue::from_static("id-1"));
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert_eq!(headers[header::RETRY_AFTER], "2");
+        let json: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(json["type"], "urn:oncegate:problem:outcome-unknown");
+        assert_eq!(json["policy"], "book");
+        assert_eq!(json["request_id"], "id-1");
+        assert_eq!(json["since"], "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(json["why"], "timed-out");
+    }
+
+    #[test]
+    fn a_late_copy_gets_no_cookie_and_one_that_waited_does() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::SET_COOKIE, HeaderValue::from_static("session=1"));
+        headers.insert(header::DATE, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
+        let answer = record(StatusCode::CREATED, &headers, Some(b"x"));
+        assert!(!replay(&answer, Copy::Late).headers().contains_key(header::SET_COOKIE));
+        let waited = replay(&answer, Copy::Waited);
+        assert!(waited.headers().contains_key(header::SET_COOKIE));
+        assert!(!waited.headers().contains_key(header::DATE), "made anew by the server");
+        assert_eq!(waited.headers()[IDEMPOTENT_REPLAYED], "true");
+    }
+}

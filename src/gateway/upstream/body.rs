@@ -1,0 +1,116 @@
+//! An answer's body as it streams from the backend. It owns the connection until the body has ended, and gives it back
+//! as early as it can: at the last frame, not at the end-of-stream poll behind it, which may never come.
+
+use super::health::Permit;
+use super::pool::Pool;
+use crate::gateway::body::{BodyError, RequestBody};
+use crate::gateway::clock;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A streaming answer body.
+pub struct UpstreamBody {
+    incoming: Incoming,
+    /// Gone once the connection was given back, or the body broke off.
+    connection: Option<Connection>,
+    /// The longest silence; looked at only while nothing comes.
+    stall: Duration,
+    /// For the whole exchange, where one is set.
+    total: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    progressed: bool,
+}
+
+/// The connection under an answer.
+pub(super) struct Connection {
+    pub sender: SendRequest<RequestBody>,
+    pub pool: Rc<Pool>,
+    pub server: usize,
+    pub permit: Permit,
+}
+
+// === impl UpstreamBody ===
+
+impl UpstreamBody {
+    pub(super) fn new(incoming: Incoming, connection: Connection, total: Option<Instant>) -> UpstreamBody {
+        let stall = connection.pool.upstream.config.stall;
+        let mut body =
+            UpstreamBody { incoming, connection: Some(connection), stall, total, timer: None, progressed: false };
+        body.give_back_at_end();
+        body
+    }
+
+    fn give_back_at_end(&mut self) {
+        if self.incoming.is_end_stream()
+            && let Some(Connection { sender, pool, server, permit }) = self.connection.take()
+        {
+            drop(permit);
+            pool.give_back(server, sender);
+        }
+    }
+
+    /// Nothing came: watch the silence. The timer is armed once and moved only when it fires, so a body that flows
+    /// costs no timer at all; a silence is noticed after one to two times `stall`.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let next = clock::now() + self.stall;
+            let next = self.total.map_or(next, |total| next.min(total));
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let over = self.total.is_some_and(|total| total <= clock::now());
+            if over || !std::mem::take(&mut self.progressed) {
+                self.connection = None;
+                return Poll::Ready(Some(Err("the backend stopped in the middle of its answer".into())));
+            }
+            self.timer = None;
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.progressed = true;
+                this.give_back_at_end();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.connection = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                this.give_back_at_end();
+                Poll::Ready(None)
+            }
+            Poll::Pending => this.poll_silence(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        self.give_back_at_end();
+    }
+}

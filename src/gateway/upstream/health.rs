@@ -1,0 +1,224 @@
+//! What all workers share about one upstream: how much is in flight, and which servers are out of rotation.
+//!
+//! Health is passive: a server that refuses connections leaves the rotation for a while that doubles, up to ten
+//! seconds, and comes back with the first connection that succeeds. With one server there is no rotation to leave.
+
+use crate::config;
+use crate::domain::event::Event;
+use crate::journal::Journal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One upstream, shared by all workers.
+pub struct Upstream {
+    /// Its part of the configuration.
+    pub config: config::Upstream,
+    /// One for each base URL, in the same order.
+    servers: Vec<Server>,
+    in_flight: AtomicUsize,
+    started: Instant,
+    journal: Arc<Journal>,
+    /// Its place in the configuration.
+    index: usize,
+}
+
+struct Server {
+    in_flight: AtomicUsize,
+    /// Connections refused in a row.
+    failures: AtomicU32,
+    /// Out of rotation until then, in milliseconds since `started`.
+    down_until: AtomicU64,
+}
+
+/// The right to have one exchange in flight with an upstream.
+pub struct Permit {
+    upstream: Arc<Upstream>,
+    server: Option<usize>,
+}
+
+/// A server's change of health, to be told once.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// It left the rotation.
+    Down,
+    /// It is back.
+    Up,
+}
+
+const DOWN_FIRST: Duration = Duration::from_millis(500);
+const DOWN_MOST: Duration = Duration::from_secs(10);
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// All servers up, nothing in flight.
+    pub fn new(index: usize, config: config::Upstream, journal: Arc<Journal>, started: Instant) -> Arc<Upstream> {
+        let server = |_| Server {
+            in_flight: AtomicUsize::new(0),
+            failures: AtomicU32::new(0),
+            down_until: AtomicU64::new(0),
+        };
+        if let Some(figures) = journal.metrics().upstream(index) {
+            config.urls.iter().for_each(|base| figures.declare_server(&base.authority));
+        }
+        let servers = config.urls.iter().map(server).collect();
+        Arc::new(Upstream { config, servers, in_flight: AtomicUsize::new(0), started, journal, index })
+    }
+
+    /// Takes one of the `max_in_flight` places; `None` when all are taken.
+    pub fn admit(self: &Arc<Upstream>) -> Option<Permit> {
+        let before = self.in_flight.fetch_add(1, Relaxed);
+        if before >= self.config.max_in_flight {
+            self.in_flight.fetch_sub(1, Relaxed);
+            return None;
+        }
+        if let Some(figures) = self.journal.metrics().upstream(self.index) {
+            figures.in_flight.inc();
+        }
+        Some(Permit { upstream: self.clone(), server: None })
+    }
+
+    /// The server to use: in rotation, fewest in flight, not among `tried` (a bit each). Where all are out, the one
+    /// that comes back first. `None` when all were tried.
+    pub(super) fn choose(&self, tried: u64, now: Instant) -> Option<usize> {
+        if self.servers.len() == 1 {
+            return (tried == 0).then_some(0);
+        }
+        let now = self.millis(now);
+        let open = self.servers.iter().enumerate().filter(|(index, _)| tried & (1 << index) == 0);
+        open.min_by_key(|(_, server)| {
+            let wait = server.down_until.load(Relaxed).saturating_sub(now);
+            (wait, server.in_flight.load(Relaxed))
+        })
+        .map(|(index, _)| index)
+    }
+
+    /// A connection to `server` could not be made.
+    pub(super) fn failed(&self, server: usize, why: &str, now: Instant) {
+        self.tell(server, self.note_failure(server, now), why);
+    }
+
+    /// A connection to `server` was made.
+    pub(super) fn reached(&self, server: usize) {
+        self.tell(server, self.note_success(server), "");
+    }
+
+    fn tell(&self, server: usize, turn: Option<Turn>, detail: &str) {
+        if let Some(turn) = turn {
+            self.journal.event(Event::UpstreamHealth {
+                upstream: self.config.name.clone(),
+                authority: self.config.urls[server].authority.as_str().into(),
+                up: turn == Turn::Up,
+                detail: detail.to_owned(),
+            });
+        }
+    }
+
+    fn note_failure(&self, server: usize, now: Instant) -> Option<Turn> {
+        let server = &self.servers[server];
+        let failures = server.failures.fetch_add(1, Relaxed);
+        let pause = DOWN_FIRST.saturating_mul(1 << failures.min(8)).min(DOWN_MOST);
+        server.down_until.store(self.millis(now + pause), Relaxed);
+        (failures == 0).then_some(Turn::Down)
+    }
+
+    fn note_success(&self, server: usize) -> Option<Turn> {
+        let server = &self.servers[server];
+        if server.failures.load(Relaxed) == 0 {
+            return None;
+        }
+        server.down_until.store(0, Relaxed);
+        (server.failures.swap(0, Relaxed) > 0).then_some(Turn::Up)
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    /// The exchange goes to `server` now; moves the count if it went to another one before.
+    pub(super) fn assign(&mut self, server: usize) {
+        if let Some(before) = self.server.replace(server) {
+            self.upstream.servers[before].in_flight.fetch_sub(1, Relaxed);
+        }
+        self.upstream.servers[server].in_flight.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.upstream.in_flight.fetch_sub(1, Relaxed);
+        if let Some(figures) = self.upstream.journal.metrics().upstream(self.upstream.index) {
+            figures.in_flight.dec();
+        }
+        if let Some(server) = self.server {
+            self.upstream.servers[server].in_flight.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::clock;
+
+    fn upstream(servers: usize, max_in_flight: usize) -> Arc<Upstream> {
+        let base = |n| config::Base {
+            host: "127.0.0.1".into(),
+            port: n as u16,
+            authority: format!("127.0.0.1:{n}"),
+            prefix: String::new(),
+        };
+        let config = config::Upstream {
+            name: "u".into(),
+            urls: (0..servers).map(base).collect(),
+            timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            idle: Duration::from_secs(4),
+            stall: Duration::from_secs(60),
+            total: None,
+            max_in_flight,
+            host: config::HostPolicy::Preserve,
+        };
+        Upstream::new(0, config, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
+    }
+
+    #[test]
+    fn the_least_loaded_server_is_chosen() {
+        let upstream = upstream(2, 10);
+        let mut first = upstream.admit().expect("room");
+        first.assign(0);
+        assert_eq!(upstream.choose(0, clock::now()), Some(1));
+        drop(first);
+        assert_eq!(upstream.choose(0, clock::now()), Some(0));
+    }
+
+    #[test]
+    fn a_server_that_refuses_leaves_the_rotation_and_comes_back() {
+        let upstream = upstream(2, 10);
+        let now = clock::now();
+        assert_eq!(upstream.note_failure(0, now), Some(Turn::Down));
+        assert_eq!(upstream.note_failure(0, now), None, "told once");
+        assert_eq!(upstream.choose(0, now), Some(1));
+        assert_eq!(upstream.choose(0b10, now), Some(0), "the only one left is tried although it is out");
+        assert_eq!(upstream.choose(0b11, now), None);
+        assert_eq!(upstream.choose(0, now + DOWN_MOST), Some(0), "its pause is over");
+        assert_eq!(upstream.note_success(0), Some(Turn::Up));
+        assert_eq!(upstream.note_success(0), None);
+    }
+
+    #[test]
+    fn no_more_than_max_in_flight_are_admitted() {
+        let upstream = upstream(1, 2);
+        let held = (upstream.admit(), upstream.admit());
+        assert!(held.0.is_some() && held.1.is_some() && upstream.admit().is_none());
+        drop(held);
+        assert_eq!(upstream.in_flight.load(Relaxed), 0);
+        assert!(upstream.admit().is_some());
+    }
+}

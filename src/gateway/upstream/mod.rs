@@ -1,0 +1,15 @@
+//! The way to the backend: which server, which connection, and above all whether a byte may have left.
+//!
+//! A transport never retries a write by itself. What it may do is what provably sends nothing twice: try the next
+//! server after a refused connection, and a fresh connection where the client library hands the request back unsent.
+
+mod body;
+mod connect;
+mod health;
+mod pool;
+mod send;
+
+pub use body::UpstreamBody;
+pub use health::{Permit, Upstream};
+pub use pool::Pool;
+pub use send::{Failure, Flight, Reply, Reuse, send};

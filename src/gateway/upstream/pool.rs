@@ -1,0 +1,71 @@
+//! Idle connections of one worker to one upstream. Last in, first out, so that surplus connections age and close.
+
+use super::health::Upstream;
+use crate::gateway::body::RequestBody;
+use crate::gateway::clock;
+use hyper::client::conn::http1::SendRequest;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One worker's connections to one upstream.
+pub struct Pool {
+    /// What the workers share.
+    pub upstream: Arc<Upstream>,
+    /// One list a server.
+    idle: Vec<RefCell<Vec<Idle>>>,
+}
+
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Instant,
+}
+
+/// More idle connections than this a server are not kept by one worker.
+const IDLE_MOST: usize = 1024;
+
+// === impl Pool ===
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(upstream: Arc<Upstream>) -> Pool {
+        let idle = upstream.config.urls.iter().map(|_| RefCell::new(Vec::new())).collect();
+        Pool { upstream, idle }
+    }
+
+    /// A connection that is open, ready and was not idle for longer than `most`, with its time of rest.
+    pub(super) fn take(&self, server: usize, most: Duration) -> Option<(SendRequest<RequestBody>, Duration)> {
+        let mut idle = self.idle[server].borrow_mut();
+        let now = clock::now();
+        while let Some(last) = idle.last() {
+            let rested = now.saturating_duration_since(last.since);
+            if rested > most {
+                // The ones below have rested even longer. They stay for requests that may use them.
+                return None;
+            }
+            let last = idle.pop()?;
+            if last.sender.is_ready() {
+                return Some((last.sender, rested));
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose exchange has ended.
+    pub(super) fn give_back(&self, server: usize, sender: SendRequest<RequestBody>) {
+        let mut idle = self.idle[server].borrow_mut();
+        if !sender.is_closed() && idle.len() < IDLE_MOST {
+            idle.push(Idle { sender, since: clock::now() });
+        }
+    }
+
+    /// Closes connections that are unused for longer than the upstream's `idle`. Called by the worker's sweep.
+    pub fn sweep(&self, now: Instant) {
+        let most = self.upstream.config.idle;
+        for idle in &self.idle {
+            idle.borrow_mut()
+                .retain(|one| !one.sender.is_closed() && now.saturating_duration_since(one.since) < most);
+        }
+    }
+}

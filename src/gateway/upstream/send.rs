@@ -1,0 +1,204 @@
+//! One exchange with the backend, up to the head of its answer.
+
+use super::body::{Connection, UpstreamBody};
+use super::connect::connect;
+use super::health::Permit;
+use super::pool::Pool;
+use crate::config::HostPolicy;
+use crate::gateway::body::RequestBody;
+use crate::gateway::clock;
+use http::header::{self, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Uri, Version, response};
+use hyper::client::conn::http1::SendRequest;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a caller sees of an exchange that it stopped waiting for.
+#[derive(Default)]
+pub struct Flight {
+    sent_at: Cell<Option<Instant>>,
+}
+
+/// The answer's head, and its body as it comes.
+pub struct Reply {
+    /// Status and headers.
+    pub head: response::Parts,
+    /// The rest.
+    pub body: UpstreamBody,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// No byte was written: known not executed.
+    NotSent(String),
+    /// At least one byte may have left.
+    Lost(String),
+}
+
+/// Which pooled connections a request may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Any that is open; a GET without a body is sent once more where a rested connection turns out dead.
+    Any,
+    /// Only one that rested for less than a second, so that a backend's idle timeout makes no false doubt.
+    Recent,
+}
+
+/// See [`Reuse::Recent`].
+const RECENT: Duration = Duration::from_secs(1);
+/// A connection that rested for less is not suspected of being dead, and no copy of the request is kept for it.
+const SUSPECT: Duration = Duration::from_millis(100);
+/// How often a request may come back unsent before a fresh connection is the only choice left.
+const UNSENT_MOST: u32 = 3;
+
+// === impl Flight ===
+
+impl Flight {
+    /// When the first byte may have left; `None` while it certainly has not.
+    pub fn sent_at(&self) -> Option<Instant> {
+        self.sent_at.get()
+    }
+}
+
+/// Sends `request` to the upstream of `pool` and waits for the head of the answer. Deadlines are the caller's, who can
+/// see in `flight` whether anything may have been sent; only connecting has its own. `may_send` is asked directly
+/// before the first byte.
+pub async fn send(
+    pool: &Rc<Pool>,
+    mut permit: Permit,
+    mut request: Request<RequestBody>,
+    reuse: Reuse,
+    flight: &Flight,
+    may_send: impl Fn() -> bool,
+) -> Result<Reply, Failure> {
+    let target = request.uri().path_and_query().cloned();
+    let client_host = request.headers().get(header::HOST).cloned();
+    let mut unsent = 0;
+    loop {
+        let (server, mut sender, rested) = connection(pool, reuse, unsent, &mut permit).await?;
+        prepare(&mut request, pool, server, target.as_ref(), client_host.as_ref());
+        if !may_send() {
+            pool.give_back(server, sender);
+            return Err(Failure::NotSent("the claim ended before anything was sent".into()));
+        }
+        let second_try = copy_for_second_try(&request, reuse, rested);
+        flight.sent_at.set(Some(clock::now()));
+        match sender.try_send_request(request).await {
+            Ok(answer) => {
+                let (head, incoming) = answer.into_parts();
+                let total = pool.upstream.config.total.map(|total| clock::now() + total);
+                let connection = Connection { sender, pool: pool.clone(), server, permit };
+                return Ok(Reply { head, body: UpstreamBody::new(incoming, connection, total) });
+            }
+            Err(mut error) => match (error.take_message(), second_try) {
+                // Handed back whole: not a byte was written.
+                (Some(back), _) if unsent < UNSENT_MOST => {
+                    flight.sent_at.set(None);
+                    unsent += 1;
+                    request = back;
+                }
+                (Some(_), _) => {
+                    flight.sent_at.set(None);
+                    return Err(Failure::NotSent(error.into_error().to_string()));
+                }
+                (None, Some(copy)) => {
+                    unsent = UNSENT_MOST;
+                    request = copy;
+                }
+                (None, None) => return Err(Failure::Lost(describe(&error.into_error()))),
+            },
+        }
+    }
+}
+
+/// A connection to the best server: a rested one where that is allowed, a new one otherwise; a server that refuses is
+/// followed by the next.
+async fn connection(
+    pool: &Rc<Pool>,
+    reuse: Reuse,
+    unsent: u32,
+    permit: &mut Permit,
+) -> Result<(usize, SendRequest<RequestBody>, Option<Duration>), Failure> {
+    let upstream = &pool.upstream;
+    let most = match reuse {
+        Reuse::Any => upstream.config.idle,
+        Reuse::Recent => upstream.config.idle.min(RECENT),
+    };
+    let mut tried = 0;
+    let mut problem = String::new();
+    while let Some(server) = upstream.choose(tried, clock::now()) {
+        permit.assign(server);
+        if unsent < UNSENT_MOST
+            && let Some((sender, rested)) = pool.take(server, most)
+        {
+            return Ok((server, sender, Some(rested)));
+        }
+        match connect(pool, server).await {
+            Ok(sender) => {
+                upstream.reached(server);
+                return Ok((server, sender, None));
+            }
+            Err(why) => {
+                upstream.failed(server, &why, clock::now());
+                problem = why;
+                tried |= 1 << server;
+            }
+        }
+    }
+    Err(Failure::NotSent(problem))
+}
+
+/// Makes the request fit the server: origin form, the base's path in front, the host as configured.
+fn prepare(
+    request: &mut Request<RequestBody>,
+    pool: &Pool,
+    server: usize,
+    target: Option<&PathAndQuery>,
+    client_host: Option<&HeaderValue>,
+) {
+    let config = &pool.upstream.config;
+    let base = &config.urls[server];
+    *request.version_mut() = Version::HTTP_11;
+    if !base.prefix.is_empty() {
+        let target = target.map_or("/", PathAndQuery::as_str);
+        if let Ok(joined) = Uri::try_from(format!("{}{target}", base.prefix)) {
+            *request.uri_mut() = joined;
+        }
+    }
+    if (config.host == HostPolicy::Rewrite || client_host.is_none())
+        && let Ok(host) = HeaderValue::from_str(&base.authority)
+    {
+        request.headers_mut().insert(header::HOST, host);
+    }
+}
+
+/// A GET or HEAD without a body may be sent once more where a pooled connection was dead; never anything else.
+fn copy_for_second_try(
+    request: &Request<RequestBody>,
+    reuse: Reuse,
+    rested: Option<Duration>,
+) -> Option<Request<RequestBody>> {
+    let suspect = reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD) && matches!(request.body(), RequestBody::Whole(None));
+    if !(suspect && safe) {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+fn describe(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,85 @@
+//! Reading a request body whole, within a limit and a deadline.
+
+use super::body::{RequestBody, Upload};
+use super::clock;
+use crate::domain::refusal::{Reason, Refusal};
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::timeout_at;
+
+/// A body, or as much of it as fits.
+pub enum Read {
+    /// All of it.
+    Whole(Bytes),
+    /// More than the limit: what came, with the rest behind it.
+    TooLarge(RequestBody),
+}
+
+/// Reads `body` up to `limit` bytes within `within`.
+pub async fn read_whole(mut body: Incoming, limit: u64, within: Duration) -> Result<Read, Refusal> {
+    if body.is_end_stream() {
+        return Ok(Read::Whole(Bytes::new()));
+    }
+    if body.size_hint().lower() > limit {
+        return Ok(Read::TooLarge(RequestBody::Prefixed(None, body, Rc::new(Upload::default()))));
+    }
+    let deadline = clock::now() + within;
+    let mut gathered = Gathered::default();
+    loop {
+        let frame = match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return Ok(Read::Whole(gathered.into_bytes())),
+            // There is hardly a client left to read this; what matters is that nothing was claimed.
+            Ok(Some(Err(error))) => {
+                let detail = format!("The request body broke off, so nothing was claimed and nothing sent: {error}.");
+                return Err(Refusal::new(Reason::BadRequest, detail).closing());
+            }
+            Err(_) => {
+                let detail = format!("The request body did not arrive within {within:?}; nothing was claimed and nothing sent.");
+                return Err(Refusal::new(Reason::BodyTimeout, detail).closing());
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        gathered.push(data);
+        if gathered.len() as u64 > limit {
+            let prefix = Some(gathered.into_bytes());
+            return Ok(Read::TooLarge(RequestBody::Prefixed(prefix, body, Rc::new(Upload::default()))));
+        }
+    }
+}
+
+/// Pieces of a body; the first one alone is never copied.
+#[derive(Default)]
+pub struct Gathered {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Gathered {
+    /// Adds a piece.
+    pub fn push(&mut self, piece: Bytes) {
+        if self.more.is_empty() && self.first.is_empty() {
+            self.first = piece;
+            return;
+        }
+        if self.more.is_empty() {
+            self.more.extend_from_slice(&self.first);
+        }
+        self.more.extend_from_slice(&piece);
+    }
+
+    /// Bytes so far.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        if self.more.is_empty() { self.first.len() } else { self.more.len() }
+    }
+
+    /// All of it.
+    pub fn into_bytes(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
+    }
+}

@@ -1,0 +1,235 @@
+//! One worker: one thread, one single-threaded runtime, its own connections to the backends. Nothing of it is shared
+//! with other workers except what [`Shared`] names.
+
+use super::clock;
+use super::connection::{Connection, serve};
+use super::identity::is_within;
+use super::jwt::Verifier;
+use super::upstream::{Pool, Upstream};
+use crate::config::Policy;
+use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::ledger::Token;
+use crate::journal::Journal;
+use crate::store::Store;
+use http::{HeaderMap, HeaderValue};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{IpAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::spawn_local;
+
+/// What all workers share.
+pub struct Shared {
+    /// The compiled configuration.
+    pub policy: Arc<Policy>,
+    /// Where records live.
+    pub store: Arc<Store>,
+    /// Who is told.
+    pub journal: Arc<Journal>,
+    /// In the order of the configuration.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Makes fingerprints, scopes and record ids.
+    pub digest: FingerprintKey,
+    /// Verifies bearer tokens, where `[clients.jwt]` is configured.
+    pub jwt: Option<Verifier>,
+    /// Attempts whose client may be gone; a drain waits for them.
+    pub attempts: AtomicUsize,
+    /// No new requests on connections that live on.
+    pub draining: AtomicBool,
+}
+
+/// A connection on its way from the listener to its worker.
+pub struct Arrival {
+    /// The accepted socket, in non-blocking mode.
+    pub socket: TcpStream,
+    /// Who connected.
+    pub peer: IpAddr,
+    /// The connection's place among `server.connections_max`.
+    pub place: OwnedSemaphorePermit,
+}
+
+/// What the listener knows of a worker.
+pub struct WorkerHandle {
+    /// Takes connections. Bounded: a worker that does not keep up slows the listener, not itself.
+    pub arrivals: mpsc::Sender<Arrival>,
+    /// Open connections.
+    pub connections: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// One worker, on its own thread.
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// This worker's connections to each upstream.
+    pub pools: Vec<Rc<Pool>>,
+    connections: RefCell<Slab<Rc<Connection>>>,
+    open: Arc<AtomicUsize>,
+    ids: Cell<u64>,
+}
+
+/// A connection's place in its worker's list; given up when dropped.
+pub struct Place {
+    worker: Rc<Worker>,
+    index: usize,
+}
+
+/// How often overdue connections are looked for: deadlines are kept to this grain.
+const SWEEP: Duration = Duration::from_millis(250);
+/// Connections waiting for a worker.
+const ARRIVALS_MOST: usize = 1024;
+/// A request id from outside is kept up to this length.
+const REQUEST_ID_LONGEST: usize = 128;
+
+// === impl WorkerHandle ===
+
+impl WorkerHandle {
+    /// Starts a worker's thread. It ends when its arrivals are closed and its connections and attempts have ended.
+    pub fn start(index: usize, shared: Arc<Shared>) -> io::Result<WorkerHandle> {
+        let (arrivals, queue) = mpsc::channel(ARRIVALS_MOST);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let open = connections.clone();
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        drop(runtime?);
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            // Built on its own thread, because it cannot be moved; that it can be built was tried above.
+            match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime.block_on(Worker::run(shared, open, queue)),
+                Err(error) => tracing::error!(%error, "a worker could not start"),
+            }
+        })?;
+        Ok(WorkerHandle { arrivals, connections, thread })
+    }
+
+    /// Takes no more connections. The thread ends when those it has, and all attempts, have ended.
+    pub fn end(self) -> std::thread::JoinHandle<()> {
+        self.thread
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    async fn run(shared: Arc<Shared>, open: Arc<AtomicUsize>, mut queue: mpsc::Receiver<Arrival>) {
+        let worker = Worker::new(shared, open);
+        let sweep = spawn_local(worker.clone().sweep());
+        while let Some(Arrival { socket, peer, place }) = queue.recv().await {
+            let worker = worker.clone();
+            match tokio::net::TcpStream::from_std(socket) {
+                Ok(socket) => {
+                    let _ = socket.set_nodelay(true);
+                    spawn_local(async move {
+                        serve(worker, socket, peer).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+            }
+        }
+        worker.drained().await;
+        sweep.abort();
+    }
+
+    fn new(shared: Arc<Shared>, open: Arc<AtomicUsize>) -> Rc<Worker> {
+        let pools = shared.upstreams.iter().map(|upstream| Rc::new(Pool::new(upstream.clone()))).collect();
+        let seed = u64::from_ne_bytes(random());
+        Rc::new(Worker { shared, pools, connections: RefCell::new(Slab::new()), open, ids: Cell::new(seed) })
+    }
+
+    /// Closes what is overdue, until the worker ends.
+    async fn sweep(self: Rc<Worker>) {
+        let server = &self.shared.policy.config().server;
+        let mut ticks = tokio::time::interval(SWEEP);
+        loop {
+            ticks.tick().await;
+            let now = clock::now();
+            let draining = self.shared.draining.load(Relaxed);
+            for (_, connection) in self.connections.borrow().iter() {
+                if draining {
+                    connection.drain();
+                }
+                connection.sweep(now, server.header_timeout, server.idle);
+            }
+            for pool in &self.pools {
+                pool.sweep(now);
+            }
+        }
+    }
+
+    /// Ends each connection after its present exchange, and waits until none is left and no attempt runs.
+    async fn drained(&self) {
+        for (_, connection) in self.connections.borrow().iter() {
+            connection.drain();
+        }
+        while self.open.load(Relaxed) > 0 || self.shared.attempts.load(Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Takes a connection into the sweep.
+    pub fn register(self: &Rc<Worker>, connection: Rc<Connection>) -> Place {
+        self.open.fetch_add(1, Relaxed);
+        self.shared.journal.metrics().connections.inc();
+        let index = self.connections.borrow_mut().insert(connection);
+        Place { worker: self.clone(), index }
+    }
+
+    /// Whether `peer` may say for whom it asks.
+    pub fn is_trusted(&self, peer: IpAddr) -> bool {
+        is_within(&self.shared.policy.config().clients.trusted_proxies, peer)
+    }
+
+    /// The request's id: kept where it came with a usable one, made otherwise.
+    pub fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        let given = headers.get(&self.shared.policy.config().server.request_id_header);
+        match given {
+            Some(id) if is_usable_id(id.as_bytes()) => id.clone(),
+            _ => self.new_id(),
+        }
+    }
+
+    /// Sixteen hex digits, unlike any other of this fleet: a random start, then a bijective walk (splitmix64).
+    fn new_id(&self) -> HeaderValue {
+        let state = self.ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.ids.set(state);
+        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let mut text = [0; 16];
+        for (index, digit) in text.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(mixed >> (60 - 4 * index)) as usize & 15];
+        }
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+
+    /// A fencing token that nobody else has.
+    pub fn new_token(&self) -> Token {
+        Token(u128::from_ne_bytes(random()))
+    }
+}
+
+/// Bytes from the operating system. Without its random source no token is safe, so there is nothing to fall back to.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
+
+fn is_usable_id(id: &[u8]) -> bool {
+    (1..=REQUEST_ID_LONGEST).contains(&id.len())
+        && id.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'='))
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().remove(self.index);
+        self.worker.open.fetch_sub(1, Relaxed);
+        self.worker.shared.journal.metrics().connections.dec();
+    }
+}

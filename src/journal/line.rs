@@ -1,0 +1,404 @@
+//! What a log line looks like: the same fields as one JSON object or as one line for eyes. Formatting happens on the
+//! journal's thread, so a worker only hands over the facts.
+
+use super::stamp::Stamp;
+use crate::domain::event::{Event, Exchange};
+use std::fmt::Display;
+use std::io::Write as _;
+use std::time::Duration;
+use tracing::Level;
+
+/// One line on its way to the log.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// Formatted already, by `tracing` on the thread that said it; with its line break.
+    Text(Vec<u8>),
+    /// An access line.
+    Exchange(Exchange),
+    /// A fact.
+    Event(Event),
+}
+
+/// For whom lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// For eyes, in colour or without.
+    Pretty { colour: bool },
+    /// One JSON object a line.
+    Json,
+}
+
+/// A field's value, borrowed for the moment of writing.
+enum Value<'a> {
+    /// May hold anything, so it is escaped.
+    Text(&'a str),
+    /// An id, an address or a method: nothing in it needs an escape.
+    Plain(&'a dyn Display),
+    Number(u64),
+    /// Milliseconds, to the microsecond.
+    Millis(Duration),
+}
+
+/// Writes one line's fields in one style.
+struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    style: Style,
+}
+
+// === impl Line ===
+
+impl Line {
+    /// Bytes that the line holds beyond its own size: what a queue of lines may grow to.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Line::Text(text) => text.len(),
+            Line::Exchange(exchange) => exchange.path.len() + exchange.request_id.len() + exchange.client.len(),
+            Line::Event(Event::Duplicate { request_id, original_request_id, .. }) => {
+                request_id.len() + original_request_id.as_ref().map_or(0, String::len)
+            }
+            Line::Event(Event::InDoubt { request_id, .. }) => request_id.len(),
+            Line::Event(Event::StoreOutage { detail, .. } | Event::UpstreamHealth { detail, .. }) => {
+                detail.len()
+            }
+            Line::Event(Event::Settled { .. }) => 0,
+        }
+    }
+
+    /// Appends the line, with its line break, as written at `now`.
+    pub(super) fn write(&self, style: Style, now: Stamp, out: &mut Vec<u8>) {
+        match self {
+            Line::Text(text) => out.extend_from_slice(text),
+            Line::Exchange(exchange) => write_exchange(exchange, style, now, out),
+            Line::Event(event) => write_event(event, style, now, out),
+        }
+    }
+}
+
+/// How loud an event is.
+pub(super) fn level(event: &Event) -> Level {
+    match event {
+        Event::InDoubt { .. }
+        | Event::StoreOutage { up: false, .. }
+        | Event::UpstreamHealth { up: false, .. } => Level::WARN,
+        Event::Duplicate { .. }
+        | Event::Settled { .. }
+        | Event::StoreOutage { up: true, .. }
+        | Event::UpstreamHealth { up: true, .. } => Level::INFO,
+    }
+}
+
+/// A line of the journal's own, such as the one that says how many others were lost.
+pub(super) fn write_note(level: Level, message: &str, style: Style, now: Stamp, out: &mut Vec<u8>) {
+    Fields::begin(out, style, level, "journal", now).message(message).end();
+}
+
+fn write_exchange(exchange: &Exchange, style: Style, now: Stamp, out: &mut Vec<u8>) {
+    let mut fields = Fields::begin(out, style, Level::INFO, "access", now);
+    fields.field("method", Value::Plain(&exchange.method));
+    fields.field("path", Value::Text(&exchange.path));
+    fields.field("status", Value::Number(u64::from(exchange.status)));
+    fields.field("decision", Value::Plain(&exchange.decision.word()));
+    if let Some(route) = &exchange.route_name {
+        fields.field("route", Value::Text(route));
+    }
+    fields.field("client", Value::Text(&exchange.client));
+    if let Some(scope) = &exchange.scope {
+        fields.field("scope", Value::Plain(scope));
+    }
+    if let Some(upstream) = exchange.upstream {
+        fields.field("upstream_ms", Value::Millis(upstream));
+    }
+    fields.field("total_ms", Value::Millis(exchange.total));
+    fields.field("request_id", Value::Text(&exchange.request_id));
+    fields.end();
+}
+
+fn write_event(event: &Event, style: Style, now: Stamp, out: &mut Vec<u8>) {
+    let mut fields = Fields::begin(out, style, level(event), "journal", now);
+    match event {
+        Event::Duplicate { route, id, request_id, original_request_id, scope, client } => {
+            fields.message("a copy was answered without asking the backend").event(event);
+            fields.field("route", Value::Text(route));
+            fields.field("id", Value::Plain(id));
+            fields.field("request_id", Value::Text(request_id));
+            if let Some(original) = original_request_id {
+                fields.field("original_request_id", Value::Text(original));
+            }
+            fields.field("scope", Value::Plain(scope));
+            fields.field("client", Value::Text(client));
+        }
+        Event::InDoubt { route, id, request_id, why } => {
+            fields.message(
+                "nobody knows whether this write was executed; copies are refused until it is settled",
+            );
+            fields.event(event);
+            fields.field("why", Value::Plain(why_word(why)));
+            fields.field("route", Value::Text(route));
+            fields.field("id", Value::Plain(id));
+            fields.field("request_id", Value::Text(request_id));
+        }
+        Event::StoreOutage { up, detail } => {
+            let message =
+                if *up { "the store works again" } else { "the store refuses: guarded writes get their 503" };
+            fields.message(message).event(event);
+            fields.field("detail", Value::Text(detail));
+        }
+        Event::UpstreamHealth { upstream, authority, up, detail } => {
+            let message = if *up {
+                "an upstream server is back in rotation"
+            } else {
+                "an upstream server is out of rotation"
+            };
+            fields.message(message).event(event);
+            fields.field("upstream", Value::Text(upstream));
+            fields.field("server", Value::Text(authority));
+            fields.field("detail", Value::Text(detail));
+        }
+        Event::Settled { id, verdict } => {
+            fields.message("an operator settled a record").event(event);
+            fields.field("id", Value::Plain(id));
+            fields.field("verdict", Value::Plain(&verdict.word()));
+        }
+    }
+    fields.end();
+}
+
+/// The word for a doubt, the same as in the API.
+fn why_word(why: &crate::domain::ledger::Doubt) -> &'static dyn Display {
+    use crate::domain::ledger::Doubt;
+    match why {
+        Doubt::ConnectionLost => &"connection-lost",
+        Doubt::TimedOut => &"timed-out",
+        Doubt::AnswerTruncated => &"answer-truncated",
+        Doubt::LeaseEnded => &"lease-ended",
+        Doubt::OwnerDied => &"owner-died",
+    }
+}
+
+// === impl Fields ===
+
+// Writing into a `Vec` cannot fail, so the results of `write!` carry nothing here.
+impl<'a> Fields<'a> {
+    fn begin(out: &'a mut Vec<u8>, style: Style, level: Level, target: &str, now: Stamp) -> Fields<'a> {
+        let _ = match style {
+            Style::Json => write!(out, r#"{{"timestamp":"{now}","level":"{level}","target":"{target}""#),
+            Style::Pretty { colour: false } => write!(out, "{now} {level:>5} {target}:"),
+            Style::Pretty { colour: true } => {
+                let code = if level == Level::WARN { 33 } else { 32 };
+                write!(out, "\x1b[2m{now}\x1b[0m \x1b[{code}m{level:>5}\x1b[0m \x1b[2m{target}:\x1b[0m")
+            }
+        };
+        Fields { out, style }
+    }
+
+    fn message(&mut self, message: &str) -> &mut Self {
+        match self.style {
+            Style::Json => self.field("message", Value::Text(message)),
+            Style::Pretty { .. } => {
+                let _ = write!(self.out, " {message}");
+            }
+        }
+        self
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.field("event", Value::Plain(&event.word()));
+    }
+
+    fn field(&mut self, name: &'static str, value: Value<'_>) {
+        match self.style {
+            Style::Json => self.json_field(name, &value),
+            Style::Pretty { colour } => {
+                // The four fields that a reader looks for first stand without their names.
+                let bare = matches!(name, "method" | "path" | "status" | "decision");
+                let _ = match (bare, colour) {
+                    (true, _) => write!(self.out, " "),
+                    (false, true) => write!(self.out, " \x1b[2m{name}=\x1b[0m"),
+                    (false, false) => write!(self.out, " {name}="),
+                };
+                self.pretty_value(&value);
+            }
+        }
+    }
+
+    fn json_field(&mut self, name: &str, value: &Value<'_>) {
+        let _ = write!(self.out, r#","{name}":"#);
+        match value {
+            // An in-memory string always serialises.
+            Value::Text(text) => drop(serde_json::to_writer(&mut *self.out, text)),
+            Value::Plain(plain) => drop(write!(self.out, r#""{plain}""#)),
+            Value::Number(number) => drop(write!(self.out, "{number}")),
+            Value::Millis(time) => self.millis(*time),
+        }
+    }
+
+    fn pretty_value(&mut self, value: &Value<'_>) {
+        match value {
+            // What a client sent must not move the cursor or forge a line.
+            Value::Text(text) if text.contains(char::is_control) => {
+                drop(write!(self.out, "{}", text.escape_debug()))
+            }
+            Value::Text(text) => self.out.extend_from_slice(text.as_bytes()),
+            Value::Plain(plain) => drop(write!(self.out, "{plain}")),
+            Value::Number(number) => drop(write!(self.out, "{number}")),
+            Value::Millis(time) => self.millis(*time),
+        }
+    }
+
+    fn millis(&mut self, time: Duration) {
+        let micros = time.as_micros();
+        let _ = write!(self.out, "{}.{:03}", micros / 1000, micros % 1000);
+    }
+
+    fn end(&mut self) {
+        self.out.extend_from_slice(if self.style == Style::Json { b"}\n" } else { b"\n" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::client::ScopeId;
+    use crate::domain::event::Decision;
+    use crate::domain::ledger::{Doubt, RecordId};
+    use crate::domain::refusal::Reason;
+    use std::time::UNIX_EPOCH;
+
+    const NOW: Stamp = Stamp(UNIX_EPOCH);
+
+    fn exchange() -> Exchange {
+        Exchange {
+            request_id: "r-1".into(),
+            route: Some(0),
+            route_name: Some("book".into()),
+            method: http::Method::POST,
+            path: "/api/bookings".into(),
+            client: "192.0.2.7".into(),
+            scope: Some(ScopeId([0xab; 16])),
+            status: 201,
+            decision: Decision::Executed,
+            upstream: Some(Duration::from_micros(20_005)),
+            total: Duration::from_millis(21),
+        }
+    }
+
+    fn written(line: &Line, style: Style) -> String {
+        let mut out = Vec::new();
+        line.write(style, NOW, &mut out);
+        String::from_utf8(out).expect("lines are UTF-8")
+    }
+
+    #[test]
+    fn an_access_line_is_one_json_object_with_every_field() {
+        assert_eq!(
+            written(&Line::Exchange(exchange()), Style::Json),
+            concat!(
+                r#"{"timestamp":"1970-01-01T00:00:00.000Z","level":"INFO","target":"access","method":"POST","#,
+                r#""path":"/api/bookings","status":201,"decision":"executed","route":"book","client":"192.0.2.7","#,
+                r#""scope":"abababababababab","upstream_ms":20.005,"total_ms":21.000,"request_id":"r-1"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn what_an_exchange_did_not_have_is_left_out_of_its_line() {
+        let refused = Exchange {
+            route: None,
+            route_name: None,
+            scope: None,
+            upstream: None,
+            status: 404,
+            decision: Decision::Refused(Reason::NoRoute),
+            ..exchange()
+        };
+        let line = written(&Line::Exchange(refused), Style::Json);
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&line).expect("one JSON object");
+        assert_eq!(fields["decision"], "no-route");
+        for absent in ["route", "scope", "upstream_ms"] {
+            assert!(!fields.contains_key(absent), "{absent} in {line}");
+        }
+    }
+
+    #[test]
+    fn an_access_line_for_eyes_leads_with_what_happened() {
+        assert_eq!(
+            written(&Line::Exchange(exchange()), Style::Pretty { colour: false }),
+            "1970-01-01T00:00:00.000Z  INFO access: POST /api/bookings 201 executed route=book client=192.0.2.7 \
+             scope=abababababababab upstream_ms=20.005 total_ms=21.000 request_id=r-1\n"
+        );
+    }
+
+    #[test]
+    fn a_path_can_neither_forge_a_line_nor_break_out_of_its_json() {
+        let path = "/a\"}\n{\"level\":\"FAKE\x1b[2J".to_owned();
+        let line = Line::Exchange(Exchange { path: path.clone(), ..exchange() });
+        let json = written(&line, Style::Json);
+        let fields: serde_json::Value = serde_json::from_str(&json).expect("one JSON object");
+        assert_eq!(fields["path"], path);
+        for text in [json, written(&line, Style::Pretty { colour: false })] {
+            assert_eq!(text.matches('\n').count(), 1, "{text}");
+            assert!(!text.contains('\x1b'), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_event_is_valid_json_that_names_itself() {
+        let id = RecordId([1; 32]);
+        let events = [
+            Event::Duplicate {
+                route: "book".into(),
+                id,
+                request_id: "copy".into(),
+                original_request_id: Some("original".into()),
+                scope: ScopeId([2; 16]),
+                client: "192.0.2.7".into(),
+            },
+            Event::InDoubt { route: "book".into(), id, request_id: "r".into(), why: Doubt::TimedOut },
+            Event::StoreOutage { up: false, detail: "disk \"full\"\n".into() },
+            Event::UpstreamHealth {
+                upstream: "u".into(),
+                authority: "h:1".into(),
+                up: true,
+                detail: String::new(),
+            },
+            Event::Settled { id, verdict: crate::domain::event::OperatorVerdict::NotExecuted },
+        ];
+        assert_eq!(events.len(), Event::WORDS.len());
+        for (event, level) in events.into_iter().zip(["INFO", "WARN", "WARN", "INFO", "INFO"]) {
+            let word = event.word();
+            let line = written(&Line::Event(event), Style::Json);
+            let fields: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
+            assert_eq!((&fields["event"], &fields["level"]), (&word.into(), &level.into()), "{line}");
+            assert!(fields["message"].is_string(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_duplicate_names_the_original_and_the_copy() {
+        let event = Event::Duplicate {
+            route: "book".into(),
+            id: RecordId([1; 32]),
+            request_id: "copy".into(),
+            original_request_id: Some("original".into()),
+            scope: ScopeId([2; 16]),
+            client: "192.0.2.7".into(),
+        };
+        let line = written(&Line::Event(event), Style::Pretty { colour: false });
+        assert!(line.contains("request_id=copy original_request_id=original"), "{line}");
+    }
+
+    #[test]
+    fn a_doubt_has_the_same_word_in_the_log_and_in_the_api() {
+        for why in [
+            Doubt::ConnectionLost,
+            Doubt::TimedOut,
+            Doubt::AnswerTruncated,
+            Doubt::LeaseEnded,
+            Doubt::OwnerDied,
+        ] {
+            assert_eq!(serde_json::json!(why), why_word(&why).to_string());
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! The world of one history: gateways that crash, hang and wake; clients that retry and leave; a store whose replies get
+//! lost and whose commands arrive twice or late; a backend that delays, drops, refuses and fails; an operator.
+
+use super::mutants::Machine;
+use super::oracle::{Body, Oracle, Violation};
+use super::rng::Rng;
+use oncegate::domain::client::ScopeId;
+use oncegate::domain::fingerprint::Fingerprint;
+use oncegate::domain::ledger::{
+    Change, Claim, Command, Doubt, Outcome, Owner, Phase, PolicyVersion, Record, TargetId, Token, Verdict,
+};
+use oncegate::domain::time::Millis;
+use std::collections::HashMap;
+use std::time::Duration;
+
+const LEASE: Duration = Duration::from_millis(100);
+const TASKS_MAX: usize = 6;
+/// Added to the body of an answer that an operator wrote: it is never the backend's own.
+const WRITTEN_BY_OPERATOR: Body = 1_000_000;
+
+/// What the intents of a history are: whether a key names them, and whether their success ends others on the target.
+static INTENTS: [(bool, bool); 3] = [(true, false), (false, false), (false, true)];
+
+macro_rules! tally {
+    ($($name:ident),*) => {
+        /// How often each danger was met: a simulation that never meets one proves nothing about it.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Tally { $(pub $name: u64,)* }
+
+        impl Tally {
+            /// Sums up.
+            pub fn add(&mut self, other: &Tally) { $(self.$name += other.$name;)* }
+
+            /// Fails where a danger was met in fewer than one of 50 histories.
+            pub fn assert_every_danger_was_met(&self, seeds: u64) {
+                $(assert!(self.$name >= seeds / 50, "{}: {} times in {seeds} seeds", stringify!($name), self.$name);)*
+            }
+        }
+    };
+}
+tally!(
+    steps,
+    attempts,
+    effects,
+    replays,
+    copies_in_flight,
+    copies_in_doubt,
+    other_meanings,
+    crashes,
+    hangs,
+    lost_replies,
+    late_commands,
+    answers_after_doubt,
+    refused_completions,
+    lapsed_claims,
+    resolved,
+    ended,
+    deleted,
+    owners_died
+);
+
+/// One gateway process. `owner` changes when it restarts.
+struct Gateway {
+    owner: Owner,
+    hung: bool,
+}
+
+/// One request on its way through a gateway.
+struct Task {
+    id: usize,
+    gateway: usize,
+    claim: Claim,
+    stage: Stage,
+    /// When the store last said that it may send: its record is kept for `in_doubt_for` after that at least.
+    allowed_at: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Claiming,
+    /// Granted, waiting for its turn.
+    Queued,
+    /// Sent in the store's eyes; not a byte has left.
+    Ready,
+    /// The backend has it.
+    Exchanging,
+    Completing(Body),
+    Abandoning,
+    /// Says that the outcome is unknown; `listens` for a late answer all the same.
+    Doubting {
+        listens: bool,
+    },
+}
+
+/// An attempt as the backend sees it.
+struct Job {
+    id: usize,
+    /// The gateway still hears it.
+    connected: bool,
+    executed: bool,
+    state: JobState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JobState {
+    /// In a socket's buffer, or in a thread that sleeps: may still be executed.
+    Buffered,
+    Answered(Reply),
+    /// Never looked at again.
+    Dropped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    Ok,
+    Rejected,
+    Failed,
+}
+
+/// One history.
+pub struct World<'m> {
+    machine: &'m Machine,
+    rng: Rng,
+    now: Millis,
+    oracle: Oracle,
+    records: Vec<Option<Record<Body>>>,
+    gateways: Vec<Gateway>,
+    tasks: Vec<Task>,
+    jobs: HashMap<Token, Job>,
+    /// Commands that arrive later: duplicates of a transport, orders of an operator.
+    late: Vec<(usize, Command<Body>)>,
+    /// One store process with one owner: a restart says `OwnersDied`. Otherwise leases have to tell.
+    one_owner: bool,
+    /// How often things go wrong, one in so many.
+    trouble: usize,
+    keep: Duration,
+    in_doubt_for: Duration,
+    next: u64,
+    tell: bool,
+    /// What was met.
+    pub tally: Tally,
+}
+
+// === impl World ===
+
+impl<'m> World<'m> {
+    /// The history of `seed`, told on standard output where `tell` says so.
+    pub fn new(machine: &'m Machine, seed: u64, tell: bool) -> World<'m> {
+        let mut rng = Rng::new(seed);
+        let one_owner = rng.one_in(3);
+        let in_doubt_for = Duration::from_millis(rng.pick(&[300, 1_000, 5_000]));
+        let keep = in_doubt_for / rng.pick(&[1, 3, 10]);
+        let gateways = if one_owner { 1 } else { 2 + rng.below(2) };
+        World {
+            machine,
+            now: Millis(1_000_000),
+            oracle: Oracle::new(&INTENTS, in_doubt_for),
+            records: vec![None; INTENTS.len()],
+            gateways: (0..gateways).map(|n| Gateway { owner: Owner(n as u64), hung: false }).collect(),
+            tasks: Vec::new(),
+            jobs: HashMap::new(),
+            late: Vec::new(),
+            one_owner,
+            trouble: rng.pick(&[5, 12, 30]),
+            keep,
+            in_doubt_for,
+            next: 100,
+            tell,
+            tally: Tally::default(),
+            rng,
+        }
+    }
+
+    /// Something happens.
+    pub fn step(&mut self) -> Result<(), Violation> {
+        self.tally.steps += 1;
+        match self.rng.below(100) {
+            0..12 => self.pass_time(),
+            12..24 => self.request(),
+            24..70 => self.advance_a_task()?,
+            70..85 => self.advance_a_job()?,
+            85..90 => self.deliver_late()?,
+            90..94 => self.disturb_a_gateway()?,
+            94..98 => self.operate()?,
+            // A sweep: a command that fits nothing, so that time settles what is due.
+            _ => {
+                let id = self.rng.below(INTENTS.len());
+                self.command(id, Command::Renew { token: Token(0), lease: LEASE })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints a line of the history.
+    pub fn tell(&self, line: impl FnOnce() -> String) {
+        if self.tell {
+            println!("{:>4} {:>8} {}", self.tally.steps, self.now.0, line());
+        }
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// The store's clock stands still most of the time, creeps, jumps, and likes the last instant before a deadline and
+    /// the deadline itself. It never goes back: that is the store's duty.
+    fn pass_time(&mut self) {
+        let id = self.rng.below(INTENTS.len());
+        let deadline = self.records[id].as_ref().map_or(self.now, Record::next_deadline);
+        let next = match self.rng.below(8) {
+            0..3 => self.now.after(Duration::from_millis(self.rng.below(20) as u64)),
+            3 => self.now.after(LEASE / 2),
+            4 => Millis(deadline.0.saturating_sub(1)),
+            5 => deadline,
+            6 => deadline.after(Duration::from_millis(1)),
+            _ => self.now.after(self.rng.pick(&[LEASE, self.keep, self.in_doubt_for])),
+        };
+        self.now = self.now.max(next);
+    }
+
+    /// A client asks, or asks again; a copy looks exactly like its original.
+    fn request(&mut self) {
+        let gateway = self.rng.below(self.gateways.len());
+        if self.tasks.len() == TASKS_MAX || self.gateways[gateway].hung {
+            return;
+        }
+        let id = self.rng.below(INTENTS.len());
+        let keyed = INTENTS[id].0;
+        // Under a key the meaning and the rules may differ; without one both are in the record's name.
+        let meaning = if keyed && self.rng.one_in(8) { 99 } else { id as u8 };
+        let policy = if keyed && self.rng.one_in(8) { 2 } else { 1 };
+        let token = Token(u128::from(self.fresh()));
+        let claim = Claim {
+            fingerprint: Fingerprint([meaning ^ (policy << 6); 32]),
+            keyed,
+            policy: PolicyVersion(u64::from(policy)),
+            scope: ScopeId([0; 16]),
+            target: TargetId([0; 16]),
+            token,
+            owner: self.gateways[gateway].owner,
+            lease: LEASE,
+            sent: self.rng.one_in(2),
+            in_doubt_for: self.in_doubt_for,
+        };
+        self.tasks.push(Task { id, gateway, claim, stage: Stage::Claiming, allowed_at: self.now });
+    }
+
+    /// One command on one record, judged. A transport that sends it again later is part of every command's life.
+    fn command(&mut self, id: usize, command: Command<Body>) -> Result<Step, Violation> {
+        // Those two are steps of the store itself and never travel: said late, an end would end what came after it.
+        let travels = !matches!(command, Command::End { .. } | Command::OwnersDied { .. });
+        if travels && self.rng.one_in(self.trouble * 2) {
+            self.late.push((id, command.clone()));
+        }
+        let step = (self.machine.apply)(self.records[id].as_ref(), command.clone(), self.now);
+        let changed = match step.change {
+            Change::Keep => false,
+            Change::Put(record) => {
+                self.records[id] = Some(record);
+                true
+            }
+            Change::Remove => {
+                self.records[id] = None;
+                true
+            }
+        };
+        self.tell(|| {
+            let phase = self.records[id].as_ref().map(|record| &record.phase);
+            format!("record {id}: {} -> {:?}; now {phase:?}", brief(&command), step.outcome)
+        });
+        self.oracle.judge(id, &command, &step.outcome, self.now, self.records[id].as_ref())?;
+        // The first acceptance of an unsafe success ends others on its target, in the same durable step. A repeated one
+        // must not: what it would end by now came after it.
+        let repeats = !changed && !self.machine.ends_again;
+        if matches!(command, Command::Complete { .. })
+            && step.outcome == Outcome::Applied
+            && INTENTS[id].1
+            && !repeats
+        {
+            self.end_others(id)?;
+        }
+        Ok(Step { outcome: step.outcome })
+    }
+
+    fn end_others(&mut self, by: usize) -> Result<(), Violation> {
+        self.tally.ended += 1;
+        let by_meaning = self.rng.pick(&[None, Some(Fingerprint([by as u8 ^ (1 << 6); 32]))]);
+        for id in (0..INTENTS.len()).filter(|id| *id != by) {
+            self.command(id, Command::End { by: by_meaning })?;
+        }
+        Ok(())
+    }
+
+    /// Carries out a task's command; `None` where the reply is lost, so that the task is none the wiser.
+    fn ask(&mut self, task: usize, command: Command<Body>) -> Result<Option<Outcome<Body>>, Violation> {
+        let step = self.command(self.tasks[task].id, command)?;
+        if self.rng.one_in(self.trouble) {
+            self.tally.lost_replies += 1;
+            return Ok(None);
+        }
+        Ok(Some(step.outcome))
+    }
+
+    fn advance_a_task(&mut self) -> Result<(), Violation> {
+        if self.tasks.is_empty() {
+            return Ok(());
+        }
+        let task = self.rng.below(self.tasks.len());
+        if self.gateways[self.tasks[task].gateway].hung {
+            return Ok(());
+        }
+        let next = match self.tasks[task].stage {
+            Stage::Claiming => self.claim(task)?,
+            Stage::Queued => self.leave_the_queue(task)?,
+            Stage::Ready => self.send(task)?,
+            Stage::Exchanging => self.listen(task)?,
+            Stage::Completing(body) => self.complete(task, body)?,
+            Stage::Abandoning => self.abandon(task)?,
+            Stage::Doubting { listens } => self.doubt(task, listens)?,
+        };
+        match next {
+            Some(stage) => {
+                let task = &mut self.tasks[task];
+                if stage == Stage::Ready && task.stage != Stage::Ready {
+                    task.allowed_at = self.now;
+                }
+                task.stage = stage;
+            }
+            None => drop(self.tasks.swap_remove(task)),
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
+        let claim = self.tasks[task].claim.clone();
+        if self.rng.one_in(self.trouble) {
+            // Gives up without knowing whether it was granted; nothing was sent, so it says so, sooner or later.
+            self.late.push((self.tasks[task].id, Command::Abandon { token: claim.token }));
+            return Ok(None);
+        }
+        let sent = claim.sent;
+        Ok(match self.ask(task, Command::Claim(claim))? {
+            None => Some(Stage::Claiming),
+            Some(Outcome::Granted) => Some(if sent { Stage::Ready } else { Stage::Queued }),
+            Some(Outcome::InFlight { .. }) => {
+                self.tally.copies_in_flight += 1;
+                if self.rng.one_in(2) {
+                    self.tasks[task].claim.token = Token(u128::from(self.fresh()));
+                }
+                Some(Stage::Claiming)
+            }
+            Some(Outcome::Done { answer, .. }) => {
+                self.tally.replays += 1;
+                self.oracle.delivered(self.tasks[task].id, answer)?;
+                None
+            }
+            Some(Outcome::OtherMeaning) => {
+                self.tally.other_meanings += 1;
+                None
+            }
+            Some(Outcome::InDoubt { .. }) => {
+                self.tally.copies_in_doubt += 1;
+                None
+            }
+            Some(Outcome::Applied | Outcome::Refused) => None,
+        })
+    }
+
+    fn leave_the_queue(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
+        let token = self.tasks[task].claim.token;
+        match self.rng.below(8) {
+            0 => return Ok(Some(Stage::Abandoning)),
+            1 => return self.renew(task, Stage::Queued),
+            2 if self.machine.sends_unmarked => return Ok(Some(Stage::Ready)),
+            _ => {}
+        }
+        Ok(match self.ask(task, Command::MarkSent { token })? {
+            None => Some(Stage::Queued),
+            Some(Outcome::Refused) if !self.machine.sends_when_refused => {
+                self.tally.lapsed_claims += 1;
+                None
+            }
+            Some(_) => Some(Stage::Ready),
+        })
+    }
+
+    fn renew(&mut self, task: usize, then: Stage) -> Result<Option<Stage>, Violation> {
+        let (token, lease) = (self.tasks[task].claim.token, self.rng.pick(&[LEASE, LEASE / 4]));
+        let outcome = self.ask(task, Command::Renew { token, lease })?;
+        // A queued claim that cannot be renewed is lost; one that was sent goes on until its answer or its deadline.
+        Ok((then != Stage::Queued || outcome != Some(Outcome::Refused)).then_some(then))
+    }
+
+    /// The last look at the lease is not atomic with the write, so a gateway may hang between them; but not for as long
+    /// as doubts are kept, which is the declared limit.
+    fn send(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
+        let Task { id, ref claim, allowed_at, .. } = self.tasks[task];
+        let token = claim.token;
+        let hung_too_long = self.now >= allowed_at.after(self.in_doubt_for);
+        // Refused by the pool, the name lookup or the connection: known not executed.
+        if hung_too_long || self.rng.one_in(self.trouble) {
+            return Ok(Some(Stage::Abandoning));
+        }
+        self.tell(|| format!("record {id}: the first byte of {token:?} leaves"));
+        self.tally.attempts += 1;
+        self.oracle.byte_leaves(id, token, self.now)?;
+        self.jobs.insert(token, Job { id, connected: true, executed: false, state: JobState::Buffered });
+        Ok(Some(Stage::Exchanging))
+    }
+
+    fn listen(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
+        let token = self.tasks[task].claim.token;
+        let Some(job) = self.jobs.get_mut(&token) else { return Ok(None) };
+        let body = u32::try_from(token.0).expect("tokens count from one hundred");
+        match job.state {
+            JobState::Answered(Reply::Rejected) if job.connected => {
+                self.oracle.learn_not_executed(token);
+                return Ok(Some(Stage::Abandoning));
+            }
+            JobState::Answered(Reply::Failed) if job.connected && self.machine.frees_on_5xx => {
+                return Ok(Some(Stage::Abandoning));
+            }
+            JobState::Answered(_) if job.connected => return Ok(Some(Stage::Completing(body))),
+            _ => {}
+        }
+        match self.rng.below(4 + self.trouble) {
+            // Timed out, but the connection stays open: the answer may still come.
+            0 => Ok(Some(Stage::Doubting { listens: true })),
+            1 => {
+                job.connected = false;
+                Ok(Some(if self.machine.frees_on_reset {
+                    Stage::Abandoning
+                } else {
+                    Stage::Doubting { listens: false }
+                }))
+            }
+            2..5 => self.renew(task, Stage::Exchanging),
+            _ => Ok(Some(Stage::Exchanging)),
+        }
+    }
+
+    fn complete(&mut self, task: usize, body: Body) -> Result<Option<Stage>, Violation> {
+        let (id, token) = (self.tasks[task].id, self.tasks[task].claim.token);
+        let doubted =
+            matches!(self.records[id].as_ref().map(|record| &record.phase), Some(Phase::InDoubt { .. }));
+        let command = Command::Complete { token, answer: body, keep: self.keep };
+        Ok(match self.ask(task, command)? {
+            None => Some(Stage::Completing(body)),
+            Some(Outcome::Refused) if !self.machine.answers_when_refused => {
+                // The record has moved on: its answer, if any, is the one that counts.
+                self.tally.refused_completions += 1;
+                None
+            }
+            Some(_) => {
+                self.tally.answers_after_doubt += u64::from(doubted);
+                // An ended intent is over with its completion; only its own client still gets this answer.
+                if self.records[id].is_some() || self.machine.answers_when_refused {
+                    self.oracle.delivered(id, body)?;
+                }
+                None
+            }
+        })
+    }
+
+    fn abandon(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
+        let token = self.tasks[task].claim.token;
+        let outcome = self.ask(task, Command::Abandon { token })?;
+        Ok(outcome.is_none().then_some(Stage::Abandoning))
+    }
+
+    fn doubt(&mut self, task: usize, listens: bool) -> Result<Option<Stage>, Violation> {
+        let (token, why) =
+            (self.tasks[task].claim.token, self.rng.pick(&[Doubt::TimedOut, Doubt::ConnectionLost]));
+        Ok(match self.ask(task, Command::Doubt { token, why })? {
+            None => Some(Stage::Doubting { listens }),
+            Some(_) => listens.then_some(Stage::Exchanging),
+        })
+    }
+
+    /// The backend goes on with one request, whether or not anybody still listens.
+    fn advance_a_job(&mut self) -> Result<(), Violation> {
+        let mut open: Vec<Token> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.state == JobState::Buffered)
+            .map(|(token, _)| *token)
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        // A map has no order of its own; a history must.
+        open.sort_unstable_by_key(|token| token.0);
+        let token = self.rng.pick(&open);
+        let (executes, state) = match self.rng.below(10) {
+            0..4 => (true, JobState::Answered(Reply::Ok)),
+            4 => (true, JobState::Answered(Reply::Failed)),
+            5 => (false, JobState::Answered(Reply::Failed)),
+            6 => (false, JobState::Answered(Reply::Rejected)),
+            // Executed, and then it hangs or breaks: the answer is never written.
+            7 => (true, JobState::Dropped),
+            8 => (false, JobState::Dropped),
+            _ => return Ok(()),
+        };
+        let job = self.jobs.get_mut(&token).expect("chosen among the jobs");
+        (job.executed, job.state) = (executes, state);
+        let id = job.id;
+        self.tell(|| format!("record {id}: the backend has {token:?}: executed {executes}, {state:?}"));
+        if executes {
+            self.tally.effects += 1;
+            self.oracle.effect(id, token)?;
+        }
+        Ok(())
+    }
+
+    fn deliver_late(&mut self) -> Result<(), Violation> {
+        if self.late.is_empty() {
+            return Ok(());
+        }
+        self.tally.late_commands += 1;
+        let chosen = self.rng.below(self.late.len());
+        let (id, command) = self.late.swap_remove(chosen);
+        self.command(id, command).map(drop)
+    }
+
+    fn disturb_a_gateway(&mut self) -> Result<(), Violation> {
+        let index = self.rng.below(self.gateways.len());
+        if self.gateways[index].hung {
+            self.gateways[index].hung = false;
+            return Ok(());
+        }
+        if self.rng.one_in(2) {
+            self.tally.hangs += 1;
+            self.gateways[index].hung = true;
+            return Ok(());
+        }
+        self.tally.crashes += 1;
+        let owner = Owner(self.fresh());
+        self.gateways[index].owner = owner;
+        for task in self.tasks.extract_if(.., |task| task.gateway == index) {
+            if let Some(job) = self.jobs.get_mut(&task.claim.token) {
+                job.connected = false;
+            }
+        }
+        self.tell(|| format!("gateway {index} died, and is back as {owner:?}"));
+        if self.one_owner {
+            self.tally.owners_died += 1;
+            for id in 0..INTENTS.len() {
+                self.command(id, Command::OwnersDied { alive: owner })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An operator or a probe looks at a record. What it says of a doubt is true, but it may arrive late or twice.
+    fn operate(&mut self) -> Result<(), Violation> {
+        let id = self.rng.below(INTENTS.len());
+        let Some(phase) = self.records[id].as_ref().map(|record| record.phase.clone()) else { return Ok(()) };
+        match phase {
+            Phase::InDoubt { token, .. } => {
+                let Some(verdict) = self.truth_about(token) else { return Ok(()) };
+                self.tally.resolved += 1;
+                match self.rng.below(4) {
+                    0 => return self.command(id, Command::Resolve { token: None, verdict }).map(drop),
+                    1 if verdict == Verdict::NotExecuted => {
+                        return self.command(id, Command::Delete).map(drop);
+                    }
+                    _ => {}
+                }
+                self.late.push((id, Command::Resolve { token: Some(token), verdict: verdict.clone() }));
+                if self.rng.one_in(2) {
+                    self.late.push((id, Command::Resolve { token: Some(token), verdict }));
+                }
+                Ok(())
+            }
+            // An operator who removes an answer wants the next request executed. In flight it is refused.
+            Phase::Done { .. } | Phase::Queued { .. } if self.rng.one_in(4) => {
+                self.tally.deleted += 1;
+                self.command(id, Command::Delete).map(drop)
+            }
+            // A wrong word about an attempt at work must do nothing.
+            Phase::Sent { token, lease_until, .. } if self.now < lease_until => {
+                let wrong = Command::Resolve { token: Some(token), verdict: Verdict::NotExecuted };
+                let command = if self.rng.one_in(2) { wrong } else { Command::Delete };
+                self.command(id, command).map(drop)
+            }
+            Phase::Done { .. } | Phase::Queued { .. } | Phase::Sent { .. } => Ok(()),
+        }
+    }
+
+    /// Executed, where the backend did it; not executed only where nobody can send it or execute it any more.
+    fn truth_about(&self, token: Token) -> Option<Verdict<Body>> {
+        let at_work = self.tasks.iter().any(|task| task.claim.token == token);
+        match self.jobs.get(&token) {
+            Some(job) if job.executed => {
+                let own = u32::try_from(token.0).expect("tokens count from one hundred");
+                Some(Verdict::Executed { answer: own + WRITTEN_BY_OPERATOR, keep: self.keep })
+            }
+            Some(Job { state: JobState::Buffered, .. }) => None,
+            _ if at_work => None,
+            _ => Some(Verdict::NotExecuted),
+        }
+    }
+}
+
+/// What a command's caller may learn; the change is the store's.
+struct Step {
+    outcome: Outcome<Body>,
+}
+
+/// A command for the history; of a claim only what differs from claim to claim.
+fn brief(command: &Command<Body>) -> String {
+    match command {
+        Command::Claim(Claim { token, fingerprint, owner, sent, .. }) => {
+            format!("Claim {{ {token:?}, {fingerprint:?}, {owner:?}, sent: {sent} }}")
+        }
+        command => format!("{command:?}"),
+    }
+}
