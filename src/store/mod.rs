@@ -5,17 +5,19 @@
 //! command *means* is `domain::ledger::apply`; nothing here decides differently.
 
 mod embedded;
+mod error;
 
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::Fingerprint;
-use crate::domain::ledger::{Claim, Doubt, Owner, PolicyVersion, RecordId, TargetId, Token};
+use crate::domain::ledger::{Claim, Doubt, Owner, RecordId, TargetId, Token};
 use crate::domain::time::Millis;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use embedded::{Embedded, Waiter};
+pub use error::{OpenError, StoreError};
 
 /// What a store needs to open.
 #[derive(Clone, Debug)]
@@ -209,31 +211,163 @@ pub struct Figures {
     pub refusing: Option<String>,
 }
 
-/// Why the store did not carry out a command. `may_have_executed` of the *store's* command is always no: a command that
-/// errs has granted nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreError {
-    /// No room: the disk is full, or the record limit is reached. Nothing was changed.
-    Full(String),
-    /// The store cannot be used (an I/O error, or it is closing). What was in flight stays *sent*, so in doubt.
-    Unavailable(String),
-}
-
-impl std::fmt::Display for StoreError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StoreError::Full(why) => write!(f, "the store has no room: {why}"),
-            StoreError::Unavailable(why) => write!(f, "the store is unavailable: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
-
 /// The store. Shared by all workers; every method may be called from any thread.
 pub enum Store {
     /// In this process: memory, or a directory.
     Embedded(Embedded),
 }
 
+// === impl Store ===
+
 // The bodies are thin: each hands its command to the store in use.
+impl Store {
+    /// Opens the store. Blocks while it reads what an earlier process left; call it before traffic is accepted.
+    pub fn open(options: Options) -> Result<Store, OpenError> {
+        Embedded::open(options).map(Store::Embedded)
+    }
+
+    /// Asks for the right to execute. *Granted* and *Done* are durable when this returns; *InFlight* carries a waiter
+    /// that was registered in the same step, so no wake-up is lost.
+    pub async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {
+        match self {
+            Store::Embedded(store) => store.claim(request).await,
+        }
+    }
+
+    /// The next thing to happen is the first byte to the backend. Durable before it returns; on [`Held::No`] not a byte
+    /// may be written.
+    pub async fn mark_sent(&self, id: RecordId, token: Token) -> Result<Held, StoreError> {
+        match self {
+            Store::Embedded(store) => store.mark_sent(id, token).await,
+        }
+    }
+
+    /// The backend still works: the lease ends no earlier than `lease` from now.
+    pub async fn renew(&self, id: RecordId, token: Token, lease: Duration) -> Result<Held, StoreError> {
+        match self {
+            Store::Embedded(store) => store.renew(id, token, lease),
+        }
+    }
+
+    /// The outcome is known. Durable before it returns, together with the intents that it ends and the alias that it
+    /// brings. Where there is no room for the answer's body, a tombstone is kept instead.
+    pub async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
+        match self {
+            Store::Embedded(store) => store.complete(completion).await,
+        }
+    }
+
+    /// The attempt is known not to have been executed. Waiting copies get `answer` where there is one (a 4xx), and claim
+    /// anew otherwise. Durable before it returns, so a client that was told so never meets a doubt after a crash.
+    pub async fn abandon(
+        &self,
+        id: RecordId,
+        token: Token,
+        answer: Option<Answer>,
+    ) -> Result<Held, StoreError> {
+        match self {
+            Store::Embedded(store) => store.abandon(id, token, answer).await,
+        }
+    }
+
+    /// The attempt ended, and nobody knows how. Does not wait for the disk: a *sent* record that is lost to a crash
+    /// comes back in doubt anyway.
+    pub async fn doubt(&self, id: RecordId, token: Token, why: Doubt) -> Result<Held, StoreError> {
+        match self {
+            Store::Embedded(store) => store.doubt(id, token, why),
+        }
+    }
+
+    /// An unsafe request succeeded: ends the keyless intents on its targets. Says how many records it changed; durable
+    /// before it returns if it changed any.
+    pub async fn end_intents(&self, ends: EndIntents) -> Result<usize, StoreError> {
+        match self {
+            Store::Embedded(store) => store.end_intents(ends).await,
+        }
+    }
+
+    /// `from` means the scope `to` for as long as `keep` (a renewed session cookie in an unguarded answer). Does nothing
+    /// where `to` holds no live record. Durable before it returns.
+    pub async fn alias(&self, from: ScopeId, to: ScopeId, keep: Duration) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(store) => store.alias(from, to, keep).await,
+        }
+    }
+
+    /// The scope that `scope` stands for: itself, unless an alias says otherwise. One atomic load where there are none.
+    pub fn scope_of(&self, scope: ScopeId) -> ScopeId {
+        match self {
+            Store::Embedded(store) => store.scope_of(scope),
+        }
+    }
+
+    /// Whether `scope` has a record in flight, done or in doubt.
+    pub fn has_live(&self, scope: ScopeId) -> bool {
+        match self {
+            Store::Embedded(store) => store.has_live(scope),
+        }
+    }
+
+    /// An operator settles an outcome in doubt, or deletes a record. Durable before it returns.
+    pub async fn settle(&self, id: RecordId, how: Settle) -> Result<Settled, StoreError> {
+        match self {
+            Store::Embedded(store) => store.settle(id, how).await,
+        }
+    }
+
+    /// Records in the order of their ids; see [`Listing`].
+    pub async fn list(&self, listing: Listing) -> Vec<RecordView> {
+        match self {
+            Store::Embedded(store) => store.list(&listing),
+        }
+    }
+
+    /// One record.
+    pub async fn show(&self, id: RecordId) -> Option<RecordView> {
+        match self {
+            Store::Embedded(store) => store.show(id),
+        }
+    }
+
+    /// The recorded answer of a record that is done; `None` also where it cannot be read any more.
+    pub async fn answer(&self, id: RecordId) -> Option<Answer> {
+        match self {
+            Store::Embedded(store) => store.answer(id).await,
+        }
+    }
+
+    /// Figures for metrics and readiness.
+    pub fn figures(&self) -> Figures {
+        match self {
+            Store::Embedded(store) => store.figures(),
+        }
+    }
+
+    /// Keys the fingerprints.
+    pub fn secret(&self) -> &[u8] {
+        match self {
+            Store::Embedded(store) => store.secret(),
+        }
+    }
+
+    /// This life of this process, for [`Claim::owner`].
+    pub fn owner(&self) -> Owner {
+        match self {
+            Store::Embedded(store) => store.owner(),
+        }
+    }
+
+    /// The store's clock: never goes back, not even over a restart.
+    pub fn now(&self) -> Millis {
+        match self {
+            Store::Embedded(store) => store.now(),
+        }
+    }
+
+    /// Writes out what is pending and stops. Blocks until then; commands after it get [`StoreError::Unavailable`].
+    pub fn close(&self) {
+        match self {
+            Store::Embedded(store) => store.close(),
+        }
+    }
+}

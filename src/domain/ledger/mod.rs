@@ -6,5 +6,8 @@
 mod apply;
 mod record;
 
-pub use apply::{Change, Claim, Command, Outcome, Step, Verdict, apply};
+#[cfg(test)]
+mod tests;
+
+pub use apply::{Change, Claim, Command, Outcome, Step, Verdict, apply, settle};
 pub use record::{Doubt, Owner, Phase, PolicyVersion, Record, RecordId, TargetId, Token};

@@ -58,26 +58,67 @@ pub struct Record<A> {
     pub target: TargetId,
     /// When it was claimed.
     pub claimed_at: Millis,
-    /// How long an outcome in doubt is kept.
+    /// How long an outcome in doubt is kept. At least as long as an answer, and never zero: the configuration proves it.
     pub in_doubt_for: Duration,
-    /// An unsafe request with another meaning succeeded on its target while this attempt was in flight: its waiters
-    /// get its answer, later arrivals are a new intent.
+    /// An unsafe request with another meaning succeeded on its target after this attempt was sent and before its
+    /// outcome was known: its waiters get its answer, later arrivals are a new intent. Only keyless records end so.
     pub ended: bool,
     /// Where it is in its life.
     pub phase: Phase<A>,
 }
 
 /// Where a record is in its life. Absent is the absence of the record.
+#[allow(missing_docs, reason = "the sentence over each variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase<A> {
     /// Claimed, nothing sent yet. Lease end: absent.
     Queued { token: Token, owner: Owner, lease_until: Millis },
     /// At least one byte may have left. Lease end: in doubt.
     Sent { token: Token, owner: Owner, lease_until: Millis, sent_at: Millis },
-    /// The answer is known. `until`: absent.
-    Done { answer: A, done_at: Millis, until: Millis },
+    /// The answer is known. `by` is the attempt that completed it, so that it may repeat itself after a lost reply;
+    /// `None` where an operator or a probe settled it, whose answer a late attempt must not believe to be its own.
+    /// `until`: absent.
+    Done { answer: A, by: Option<Token>, done_at: Millis, until: Millis },
     /// May have been executed, nobody knows. A late answer under the same token still counts. `until`: absent.
     InDoubt { token: Token, since: Millis, until: Millis, why: Doubt },
+}
+
+// === impl Record ===
+
+impl<A> Record<A> {
+    /// When time alone next changes this record ([`settle`](super::settle) does it): the end of its lease or of its
+    /// window. A sent record has a second deadline after that, as the record in doubt that it becomes.
+    pub fn next_deadline(&self) -> Millis {
+        match self.phase {
+            Phase::Queued { lease_until, .. } | Phase::Sent { lease_until, .. } => lease_until,
+            Phase::Done { until, .. } | Phase::InDoubt { until, .. } => until,
+        }
+    }
+
+    /// Whether an attempt may still be at work under its lease: queued or sent.
+    pub fn in_flight(&self) -> bool {
+        matches!(self.phase, Phase::Queued { .. } | Phase::Sent { .. })
+    }
+
+    /// The same record in another phase. Unlike a clone it copies no answer.
+    pub(super) fn entering(&self, phase: Phase<A>) -> Record<A> {
+        Record {
+            fingerprint: self.fingerprint,
+            keyed: self.keyed,
+            policy: self.policy,
+            scope: self.scope,
+            target: self.target,
+            claimed_at: self.claimed_at,
+            in_doubt_for: self.in_doubt_for,
+            ended: self.ended,
+            phase,
+        }
+    }
+
+    /// The same record in doubt since `since` about the attempt `token`.
+    pub(super) fn in_doubt(&self, token: Token, since: Millis, why: Doubt) -> Record<A> {
+        self.entering(Phase::InDoubt { token, since, until: since.after(self.in_doubt_for), why })
+    }
 }
 
 // === impl ids ===

@@ -1,0 +1,46 @@
+//! What every store does, whatever it is made of: each behaviour is written once, as an async function over a store,
+//! and stamped over all backends.
+
+mod behaviours;
+mod support;
+
+/// One test per behaviour and backend. A backend says how to open a store with given limits.
+macro_rules! stamp {
+    ($($behaviour:ident,)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::behaviours::$behaviour(&super::support::Memory).await;
+            })*
+        }
+    };
+}
+
+stamp! {
+    of_many_claims_at_once_one_is_granted,
+    a_copy_of_a_finished_write_gets_its_answer_byte_for_byte,
+    a_copy_that_waits_gets_the_answer_when_it_is_there,
+    a_copy_that_waits_on_a_refused_write_gets_the_refusal_and_the_next_one_executes,
+    a_copy_that_waits_on_an_attempt_without_an_answer_claims_anew,
+    a_copy_waits_no_longer_than_its_patience,
+    a_sent_lease_that_ends_leaves_a_doubt_and_tells_the_waiting_copies,
+    a_queued_lease_that_ends_leaves_nothing,
+    a_renewed_lease_does_not_end,
+    a_late_answer_under_the_same_token_settles_the_doubt,
+    a_foreign_token_changes_nothing,
+    a_key_with_another_meaning_is_refused_in_every_phase,
+    a_window_that_ends_makes_the_intent_new,
+    a_scope_over_its_quota_is_refused_and_others_are_not,
+    a_full_store_refuses_new_records_and_nothing_else,
+    an_unsafe_success_ends_keyless_intents_on_its_target_and_no_others,
+    an_unsafe_success_ends_the_intent_whose_answer_names_its_target,
+    an_intent_that_ends_in_flight_answers_its_copies_and_is_new_for_later_ones,
+    a_completion_ends_other_intents_in_the_same_step,
+    an_alias_stands_for_its_scope_while_it_lasts,
+    an_alias_to_a_scope_without_records_is_not_kept,
+    an_operator_settles_a_doubt_either_way,
+    an_operator_deletes_what_is_not_in_flight,
+    listings_are_ordered_and_paged_and_filtered,
+    figures_count_records_by_phase,
+    an_answer_larger_than_the_memory_is_never_executed_again,
+}

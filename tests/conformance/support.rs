@@ -1,0 +1,131 @@
+//! How backends are opened, and short ways to say what tests say often.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use oncegate::domain::answer::Answer;
+use oncegate::domain::client::ScopeId;
+use oncegate::domain::fingerprint::Fingerprint;
+use oncegate::domain::ledger::{Claim, PolicyVersion, RecordId, TargetId, Token};
+use oncegate::store::{About, ClaimRequest, Claimed, Completion, Options, Place, Store};
+use std::ops::Deref;
+use std::time::Duration;
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long a test waits for something that has to happen; only a failing one waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A kind of store.
+pub trait Backend {
+    /// An empty store with these limits.
+    fn open(&self, limits: Limits) -> Opened;
+}
+
+/// Limits that tests set.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub memory_max: u64,
+    pub records_max: usize,
+}
+
+/// A store, with what has to live as long.
+pub struct Opened {
+    store: Store,
+    _dir: Option<tempfile::TempDir>,
+}
+
+pub struct Memory;
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { memory_max: 64 << 20, records_max: 10_000 }
+    }
+}
+
+impl Limits {
+    pub fn options(self, place: Place) -> Options {
+        Options { place, secret: None, memory_max: self.memory_max, records_max: self.records_max }
+    }
+}
+
+impl Deref for Opened {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Backend for Memory {
+    fn open(&self, limits: Limits) -> Opened {
+        let store = Store::open(limits.options(Place::Memory)).expect("memory opens");
+        Opened { store, _dir: None }
+    }
+}
+
+/// A claim of intent `n` under token `token`: keyless, sent at once, in scope 1, on target 1.
+pub fn claim(store: &Store, n: u8, token: u128) -> ClaimRequest {
+    ClaimRequest {
+        id: id(n),
+        claim: Claim {
+            fingerprint: Fingerprint([n; 32]),
+            keyed: false,
+            policy: PolicyVersion(1),
+            scope: ScopeId([1; 16]),
+            target: TargetId([1; 16]),
+            token: Token(token),
+            owner: store.owner(),
+            lease: MINUTE,
+            sent: true,
+            in_doubt_for: 60 * MINUTE,
+        },
+        quota: 1_000,
+        about: About {
+            route: "book".into(),
+            request: format!("POST /bookings/{n}"),
+            request_id: format!("r-{token}"),
+        },
+    }
+}
+
+pub fn id(n: u8) -> RecordId {
+    RecordId([n; 32])
+}
+
+/// An answer that `body` tells apart from others.
+pub fn answer(status: u16, body: &str) -> Answer {
+    let mut headers = HeaderMap::new();
+    headers.append("content-type", HeaderValue::from_static("text/plain"));
+    headers.append("x-twice", HeaderValue::from_static("a"));
+    headers.append("x-twice", HeaderValue::from_static("b"));
+    Answer::new(StatusCode::from_u16(status).expect("a status"), &headers, Some(body.as_bytes()))
+}
+
+pub fn completion(n: u8, token: u128, answer: Answer) -> Completion {
+    Completion { id: id(n), token: Token(token), answer, keep: MINUTE, ends: None, names: None, alias: None }
+}
+
+/// The bytes of the answer that a copy got.
+pub fn replayed(claimed: Claimed) -> Bytes {
+    match claimed {
+        Claimed::Done(answer) => answer.as_bytes().clone(),
+        other => panic!("a replay was due, not {other:?}"),
+    }
+}
+
+/// Claims until `wanted` says yes, letting others run in between; for what only time brings about.
+pub async fn claim_until(
+    store: &Store,
+    make: impl Fn() -> ClaimRequest,
+    wanted: impl Fn(&Claimed) -> bool,
+) -> Claimed {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let claimed = store.claim(make()).await.expect("the store works");
+        if wanted(&claimed) {
+            return claimed;
+        }
+        assert!(tokio::time::Instant::now() < end, "still {claimed:?} after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
