@@ -1,1 +1,58 @@
-//! admin
+//! The operator's door: health, readiness, figures and the claims API, on an address and a thread of their own. It asks
+//! the store and the journal; it decides nothing. Who may come in is decided in `guard`, before anything else.
+
+mod claims;
+mod figures;
+mod guard;
+mod health;
+mod problem;
+mod server;
+
+pub use claims::{ClaimsPage, Resolution};
+pub use server::{Admin, serve};
+
+use crate::config::Secret;
+use crate::journal::{Journal, Readiness};
+use crate::store::Store;
+use axum::Router;
+use axum::routing::{get, post};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Bytes of a request's body: an answer of the largest usual size, in base64, and some.
+const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// What the door leads to.
+#[derive(Clone)]
+pub struct AdminState {
+    /// Whose records are shown and settled.
+    pub store: Arc<Store>,
+    /// Whose figures are shown, and who is told what an operator did.
+    pub journal: Arc<Journal>,
+    /// Set by whoever runs the process.
+    pub readiness: watch::Receiver<Readiness>,
+    /// What an operator has to show. Without one only a loopback address is served.
+    pub token: Option<Secret>,
+}
+
+/// Every path of the admin address.
+fn router(state: AdminState) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/api/claims", get(claims::list))
+        .route("/api/claims/{id}", get(claims::show).delete(claims::delete))
+        .route("/api/claims/{id}/resolve", post(claims::resolve))
+        .route_layer(axum::middleware::from_fn_with_state(state.clone(), guard::admit));
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .merge(guarded)
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn(guard::rim))
+        .with_state(state)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

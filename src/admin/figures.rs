@@ -1,0 +1,41 @@
+//! The store's figures among the others.
+
+use crate::journal::{counter, gauge, labelled_gauge};
+use crate::store::Figures;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+/// The figures of one scrape.
+#[derive(Debug)]
+pub(super) struct StoreFigures(pub(super) Figures);
+
+// === impl StoreFigures ===
+
+impl Collector for StoreFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let encoder = &mut encoder;
+        let figures = &self.0;
+        let (memory, disk, up) = (figures.memory_bytes, figures.disk_bytes, figures.refusing.is_none());
+        gauge(encoder, "store_up", "Whether guarded writes are accepted", None, i64::from(up))?;
+        gauge(encoder, "store_memory", "Answers held in memory", Some(Unit::Bytes), signed(memory))?;
+        gauge(encoder, "store_disk", "The store's files", Some(Unit::Bytes), signed(disk))?;
+        counter(encoder, "store_commits", "Synced commits", figures.commits)?;
+        let mut family =
+            encoder.encode_descriptor("store_records", "Records by phase", None, MetricType::Gauge)?;
+        for (phase, count) in [
+            ("queued", figures.queued),
+            ("sent", figures.sent),
+            ("done", figures.done),
+            ("in-doubt", figures.in_doubt),
+        ] {
+            labelled_gauge(&mut family, &[("phase", phase)], signed(count))?;
+        }
+        Ok(())
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
