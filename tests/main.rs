@@ -1,4 +1,20 @@
-//! One integration binary: a module a subject.
+//! The integration tests: one binary, so that what they share is built once. Black box all of them but `architecture`:
+//! they start `oncegate` processes and look at what comes out.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::disallowed_methods, reason = "tests measure from outside, with a clock of their own")]
+
+mod architecture;
+mod command_line;
 mod conformance;
+mod crash;
+mod doubt;
+mod guarantees;
+mod harness;
+mod incident_1;
+mod incident_5;
+mod life;
+mod proxy;
+mod same_meaning;
 mod simulation;
+mod sync;

@@ -1,0 +1,168 @@
+//! The house keeps its order: who may import whom, what `domain` never does, how large a file gets.
+
+use std::path::{Path, PathBuf};
+
+/// The rooms in order: each may use those before it, and itself.
+const ROOMS: &[&str] = &["domain", "config", "store", "journal", "gateway", "admin", "cli"];
+/// Rooms of one rank: `store` and `journal` know nothing of each other.
+const STRANGERS: &[(&str, &str)] = &[("journal", "store")];
+const LINES_MAX: usize = 500;
+
+/// Words that have no place in the pure room, and why.
+const IMPURE: &[(&str, &str)] = &[
+    ("tokio", "no async and no I/O"),
+    ("hyper::", "no I/O"),
+    ("async ", "no async"),
+    (".await", "no async"),
+    ("std::fs", "no I/O"),
+    ("std::net::Tcp", "no I/O"),
+    ("std::io", "no I/O"),
+    ("std::thread", "no threads"),
+    ("SystemTime", "no clock: `now` is a parameter"),
+    ("Instant", "no clock: `now` is a parameter"),
+    ("getrandom", "no randomness: it is a parameter"),
+    ("rand::", "no randomness: it is a parameter"),
+    ("RandomState", "no randomness: it is a parameter"),
+    ("std::env", "no environment"),
+    ("rusqlite", "no I/O"),
+    ("tracing", "it decides, others tell"),
+];
+
+fn files(room: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut rooms = vec![room.to_owned()];
+    while let Some(room) = rooms.pop() {
+        for entry in std::fs::read_dir(&room).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                rooms.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Code without its comments; line numbers stay.
+fn code(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// The code before the unit tests, which may use what they like.
+fn product(path: &Path) -> Vec<String> {
+    code(path).into_iter().take_while(|line| line.trim() != "#[cfg(test)]").collect()
+}
+
+/// The first of `lines`, with those that close a list of imports which it opens.
+fn statement(lines: &[String]) -> String {
+    let open = lines.first().is_some_and(|line| line.contains("crate::{") && !line.contains(';'));
+    let count = if open { lines.iter().position(|line| line.contains(';')).unwrap_or_default() } else { 0 };
+    lines.iter().take(count + 1).map(String::as_str).collect()
+}
+
+/// Rooms that `line` names behind `crate::`, also as `crate::{a, b}`.
+fn imports(line: &str) -> Vec<&'static str> {
+    let named = |room: &&&str| {
+        line.contains(&format!("crate::{room}::"))
+            || line.contains(&format!("crate::{room};"))
+            || line
+                .split_once("crate::{")
+                .is_some_and(|(_, list)| list.split([',', '{', '}', ':']).any(|word| word.trim() == **room))
+    };
+    ROOMS.iter().filter(named).copied().collect()
+}
+
+/// Whether `from` may use `to`.
+fn allowed(from: &str, to: &str) -> bool {
+    let rank = |room: &str| ROOMS.iter().position(|known| *known == room);
+    rank(to) <= rank(from) && !STRANGERS.contains(&(from, to))
+}
+
+#[test]
+fn imports_run_one_way() {
+    let mut wrong = Vec::new();
+    for room in ROOMS {
+        for file in files(&root().join("src").join(room)) {
+            let lines = product(&file);
+            for number in 0..lines.len() {
+                for other in
+                    imports(&statement(&lines[number..])).into_iter().filter(|other| !allowed(room, other))
+                {
+                    wrong.push(format!("{}:{}: {room} may not use {other}", file.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_import_table_sees_every_spelling() {
+    assert_eq!(imports("use crate::store::Store;"), ["store"]);
+    assert_eq!(imports("use crate::{domain::time::Millis, gateway};"), ["domain", "gateway"]);
+    let torn =
+        ["use crate::{", "    store::Store,", "    admin,", "};", "use crate::cli;"].map(str::to_owned);
+    assert_eq!(imports(&statement(&torn)), ["store", "admin"]);
+    assert_eq!(imports("fn x() -> crate::cli::Exit {"), ["cli"]);
+    assert!(allowed("cli", "domain") && allowed("gateway", "store") && allowed("store", "store"));
+    assert!(!allowed("domain", "config") && !allowed("store", "gateway") && !allowed("journal", "store"));
+}
+
+#[test]
+fn the_domain_is_pure() {
+    let mut wrong = Vec::new();
+    for file in files(&root().join("src/domain")) {
+        for (number, line) in product(&file).iter().enumerate() {
+            for (word, why) in IMPURE.iter().filter(|(word, _)| line.contains(word)) {
+                wrong.push(format!("{}:{}: `{word}`: {why}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_longer_than_it_can_be_read() {
+    let all = ["src", "tests", "benches"].map(|room| root().join(room));
+    for file in all.iter().filter(|room| room.is_dir()).flat_map(|room| files(room)) {
+        let lines = std::fs::read_to_string(&file).unwrap().lines().count();
+        assert!(
+            lines <= LINES_MAX,
+            "{} has {lines} lines, more than {LINES_MAX}: it is two nouns",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later_and_no_test_is_switched_off() {
+    // Assembled, so that this file does not find itself.
+    let words = [["todo", "!("], ["unimplemented", "!("], ["#[ig", "nore"], ["dbg", "!("]]
+        .map(|parts| parts.concat());
+    let mut wrong = Vec::new();
+    let all = ["src", "tests", "benches"].map(|room| root().join(room));
+    for file in all.iter().filter(|room| room.is_dir()).flat_map(|room| files(room)) {
+        for (number, line) in code(&file).iter().enumerate() {
+            for word in words.iter().filter(|word| line.contains(word.as_str())) {
+                wrong.push(format!("{}:{}: {word}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn there_is_one_integration_binary() {
+    let entries = std::fs::read_dir(root().join("tests")).unwrap().map(|entry| entry.unwrap().file_name());
+    let main = std::fs::read_to_string(root().join("tests/main.rs")).unwrap();
+    for name in entries.filter_map(|name| name.to_str()?.strip_suffix(".rs").map(str::to_owned)) {
+        assert!(name == "main" || main.contains(&format!("mod {name};")), "tests/{name}.rs is never built");
+    }
+}

@@ -1,0 +1,78 @@
+//! What the tests share: a backend process, a gate before it, clients, and waits that end on a condition or with a
+//! failure that says what did not happen.
+
+mod backend;
+mod config;
+mod raw;
+mod stand;
+
+pub use backend::Backend;
+pub use config::Config;
+pub use oncegate::cli::demo::gate::free_address;
+pub use oncegate::cli::demo::http::{Call, Reply};
+pub use raw::{RawBackend, ok, reset};
+pub use stand::Stand;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a condition may take to come true. Generous: it is only ever used up by a failure.
+const EVENTUALLY: Duration = Duration::from_secs(20);
+
+/// The program under test.
+pub fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_oncegate"))
+}
+
+/// Asks until there is an answer.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + EVENTUALLY;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < until, "in {EVENTUALLY:?} it did not happen that {what}");
+        thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Sends `calls` at one moment, each from a client of its own; answers in the order of the calls.
+#[track_caller]
+pub fn at_once(address: SocketAddr, calls: &[Call]) -> Vec<Reply> {
+    let start = Barrier::new(calls.len());
+    thread::scope(|scope| {
+        let send = |call: &Call| {
+            start.wait();
+            call.send(address)
+        };
+        let clients: Vec<_> = calls.iter().map(|call| scope.spawn(move || send(call))).collect();
+        clients.into_iter().map(|client| client.join().unwrap().expect("an answer")).collect()
+    })
+}
+
+/// Asserts that `reply` is a problem of the gateway's own for this reason.
+#[track_caller]
+pub fn assert_problem(reply: &Reply, status: u16, reason: &str) {
+    let problem = reply.json();
+    assert_eq!(reply.status, status, "{problem}");
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{problem}");
+    assert!(
+        problem["type"].as_str().is_some_and(|kind| kind.ends_with(reason)),
+        "expected {reason}: {problem}"
+    );
+    assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
+}
+
+/// Asserts that all of `replies` are one answer: byte for byte, and all but one marked as replays.
+#[track_caller]
+pub fn assert_one_answer(replies: &[Reply]) {
+    for reply in replies {
+        assert_eq!((reply.status, &reply.body), (replies[0].status, &replies[0].body), "{}", reply.text());
+    }
+    let replays = replies.iter().filter(|reply| reply.is_replay()).count();
+    assert_eq!(replays, replies.len() - 1, "all but the original are marked as replays");
+}

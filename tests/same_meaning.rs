@@ -1,0 +1,133 @@
+//! What counts as the same request, and what must never.
+
+use crate::harness::{Backend, Call, Stand, assert_one_answer, at_once};
+
+/// Bodies that mean the same, in pairs, each with its Content-Type.
+fn pairs() -> Vec<(&'static str, [Call; 2])> {
+    let json = |body: &str| Call::post("/api/notes", body);
+    let form = |body: &str| {
+        Call::new("POST", "/api/notes").header("Content-Type", "application/x-www-form-urlencoded").body(body)
+    };
+    vec![
+        ("shuffled keys", [json(r#"{"a":1,"b":{"c":2,"d":3}}"#), json(r#"{"b":{"d":3,"c":2},"a":1}"#)]),
+        ("spacing", [json(r#"{"a":[1,2],"n":1}"#), json(" {\r\n\t\"a\" : [ 1 , 2 ] ,\n \"n\" : 1 } ")]),
+        (
+            "escapes",
+            [json(r#"{"name":"王 芳/é\n"}"#), json(r#"{"n\u0061me":"\u738b \u82b3\/\u00e9\u000a"}"#)],
+        ),
+        ("surrogates", [json(r#"{"name":"😀"}"#), json(r#"{"name":"\ud83d\ude00"}"#)]),
+        ("form order", [form("patient=7&slot=3"), form("slot=3&patient=7")]),
+        ("form escapes", [form("name=%E7%8E%8B+x&form=1"), form("form=1&name=%e7%8e%8b%20x")]),
+        (
+            "boundaries",
+            [
+                multipart("b1", &[("patient", "8"), ("slot", "4")]),
+                multipart("----x9", &[("patient", "8"), ("slot", "4")]),
+            ],
+        ),
+        (
+            "part order",
+            [
+                multipart("b1", &[("patient", "9"), ("slot", "5")]),
+                multipart("b2", &[("slot", "5"), ("patient", "9")]),
+            ],
+        ),
+    ]
+}
+
+fn multipart(boundary: &str, fields: &[(&str, &str)]) -> Call {
+    let part = |(name, value): &(&str, &str)| {
+        format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let body = fields.iter().map(part).collect::<String>() + &format!("--{boundary}--\r\n");
+    let kind = format!("multipart/form-data; boundary={boundary}");
+    Call::new("POST", "/api/notes").header("Content-Type", &kind).body(body)
+}
+
+#[test]
+fn without_the_gate_every_spelling_is_another_row() {
+    let backend = Backend::start();
+    for (_, pair) in pairs() {
+        at_once(backend.address, &pair);
+    }
+    assert_eq!(backend.effects().len(), 2 * pairs().len());
+}
+
+#[test]
+fn one_meaning_in_two_spellings_is_one_effect() {
+    let stand = Stand::new();
+    for (index, (what, pair)) in pairs().into_iter().enumerate() {
+        let replies = at_once(stand.gate.address, &pair);
+        assert_eq!(stand.backend.effects().len(), index + 1, "{what}");
+        assert_one_answer(&replies);
+    }
+}
+
+#[test]
+fn under_a_key_two_spellings_are_one_effect_too() {
+    let stand = Stand::new();
+    for (index, (what, pair)) in pairs().into_iter().enumerate() {
+        let key = format!("7e91c6d4-a2bb-4a43-9f0e-{index:012}");
+        let replies = at_once(stand.gate.address, &pair.map(|call| call.header("Idempotency-Key", &key)));
+        assert_eq!(stand.backend.effects().len(), index + 1, "{what}");
+        assert_one_answer(&replies);
+    }
+}
+
+#[test]
+fn a_key_as_a_string_and_as_a_bare_token_is_one_key() {
+    let stand = Stand::new();
+    let call = Call::post("/api/notes", "{}");
+    let replies = [r#""0123456789abcdef-string""#, "0123456789abcdef-string"]
+        .map(|key| stand.send(&call.clone().header("Idempotency-Key", key)));
+    assert_one_answer(&replies);
+    assert_eq!(stand.backend.effects().len(), 1);
+}
+
+#[test]
+fn different_meanings_are_two_effects_however_alike_they_look() {
+    let stand = Stand::new();
+    let pairs = [
+        (r#"{"n":9007199254740993}"#, r#"{"n":9007199254740992}"#),
+        (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+        (r#"{"b":1}"#, r#"{"b":"1"}"#),
+        (r#"{"c":[1,2]}"#, r#"{"c":[2,1]}"#),
+        (r#"{"d":1.0}"#, r#"{"d":1}"#),
+        (r#"{"e":null}"#, "{}"),
+        (r#"{"f":"é"}"#, "{\"f\":\"e\u{301}\"}"),
+        (r#"{"g":true}"#, r#"{"g":"true"}"#),
+    ];
+    for (index, (one, other)) in pairs.into_iter().enumerate() {
+        let replies =
+            at_once(stand.gate.address, &[Call::post("/api/notes", one), Call::post("/api/notes", other)]);
+        assert!(replies.iter().all(|reply| reply.status == 201 && !reply.is_replay()), "{one} and {other}");
+        assert_ne!(replies[0].body, replies[1].body, "{one} and {other}");
+        assert_eq!(stand.backend.effects().len(), 2 * (index + 1), "{one} and {other}");
+    }
+}
+
+#[test]
+fn another_target_or_method_is_another_intent() {
+    let stand = Stand::new();
+    stand.send(&Call::post("/api/notes?a=1", "{}"));
+    stand.send(&Call::post("/api/notes?a=2", "{}"));
+    stand.send(&Call::post("/api/bookings", "{}"));
+    assert_eq!(stand.backend.effects().len(), 3);
+}
+
+#[test]
+fn ignored_fields_and_unordered_arrays_do_not_count() {
+    let config = crate::harness::Config {
+        idempotency: "ignore = [\"$.client_time\"]\nunordered = [\"$.days\"]",
+        ..Default::default()
+    };
+    let stand = Stand::with(config);
+    let replies = [
+        r#"{"client_time":1,"days":["MON","WED"],"x":1}"#,
+        r#"{"client_time":2,"days":["WED","MON"],"x":1}"#,
+    ]
+    .map(|body| stand.send(&Call::post("/api/notes", body)));
+    assert_one_answer(&replies);
+    stand.send(&Call::post("/api/notes", r#"{"client_time":2,"days":["WED","MON","MON"],"x":1}"#));
+    assert_eq!(stand.backend.effects().len(), 2);
+}
