@@ -1,30 +1,43 @@
-//! Commands, one file each.
+//! Commands, one file each: arguments in, exit code out.
 
+pub mod check;
+pub mod claims;
 pub mod demo;
+pub mod run;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
-/// The command line.
+/// A reverse proxy that lets every intended write through once.
 #[derive(Debug, Parser)]
-#[command(name = "oncegate", version, about)]
+#[command(name = "oncegate", version, about, disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
-    /// Plays each incident without and with the gate, on loopback, with nothing to install.
+    /// Guard a backend's writes until told to stop
+    Run(run::RunArgs),
+    /// Validate a configuration and say what it guards
+    Check(check::CheckArgs),
+    /// Show the gateway at work on a small backend of its own
     Demo(demo::DemoArgs),
-    /// The racy scheduling backend of the demo, alone.
+    /// List, show and settle records, those in doubt above all
+    Claims(claims::ClaimsArgs),
+    /// The demo's scheduling backend, alone
     #[command(hide = true)]
     DemoBackend(demo::backend::BackendArgs),
 }
 
-/// Runs the command that the arguments name.
-pub fn main() -> std::process::ExitCode {
+/// Runs the command that the arguments name. Wrong arguments exit with 2, as wrong configurations do.
+pub fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Demo(arguments) => demo::run(arguments),
-        Command::DemoBackend(arguments) => demo::backend::run(arguments),
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Claims(args) => claims::run(args),
+        Command::DemoBackend(args) => demo::backend::run(args),
     }
 }
