@@ -5,9 +5,11 @@
 //! One seed is one history, and repeats exactly. `ONCEGATE_SEEDS=1000000` runs a campaign, `ONCEGATE_SEED=42` tells one
 //! history step by step; docs/simulation.md has the figures. The planted bugs in [`mutants`] show that the oracle sees.
 
+mod backend;
 mod mutants;
 mod oracle;
 mod rng;
+mod task;
 mod world;
 
 use mutants::Machine;

@@ -177,17 +177,15 @@ fn known_phase(phase: String) -> Result<String, Problem> {
 }
 
 fn rejected_body(error: JsonRejection) -> Problem {
-    let status = error.status();
-    let problem = Problem::bad_request(error.body_text());
-    match status {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem { status, slug: "body-too-large", title: "The request body is too large", ..problem }
-        }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            let detail = "send the resolution as `Content-Type: application/json`".into();
-            Problem { status, slug: "not-json", title: "The request body is not JSON", detail }
-        }
-        _ => problem,
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            slug: "not-json",
+            title: "The request body is not JSON",
+            detail: "send the resolution as `Content-Type: application/json`".into(),
+        },
+        _ => Problem::bad_request(error.body_text()),
     }
 }
 
@@ -231,8 +229,9 @@ fn answer(status: u16, headers: &BTreeMap<String, Values>, body: &[u8]) -> Resul
             Values::Several(values) => values,
         };
         for value in values {
-            let value = HeaderValue::from_str(value)
-                .map_err(|_| Problem::bad_request(format!("the value of {known} has forbidden characters")))?;
+            let value = HeaderValue::from_str(value).map_err(|_| {
+                Problem::bad_request(format!("the value of {known} has forbidden characters"))
+            })?;
             map.append(known.clone(), value);
         }
     }
@@ -250,8 +249,11 @@ mod tests {
     #[test]
     fn both_verdicts_are_understood_and_nothing_beside_them() {
         assert_eq!(parsed(r#"{"verdict":"not-executed"}"#), Ok(Resolution::NotExecuted {}));
-        let executed = parsed(r#"{"verdict":"executed","status":201,"headers":{"A":"1","B":["2","3"]},"body":"x"}"#);
-        assert!(matches!(executed, Ok(Resolution::Executed { status: 201, ref headers, .. }) if headers.len() == 2));
+        let executed =
+            parsed(r#"{"verdict":"executed","status":201,"headers":{"A":"1","B":["2","3"]},"body":"x"}"#);
+        assert!(
+            matches!(executed, Ok(Resolution::Executed { status: 201, ref headers, .. }) if headers.len() == 2)
+        );
         for unclear in [
             r#"{"verdict":"maybe"}"#,
             r#"{"verdict":"executed"}"#,
@@ -274,7 +276,8 @@ mod tests {
 
     #[test]
     fn answers_that_no_backend_gives_are_refused() {
-        let with = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), Values::One(value.to_owned()))]);
+        let with =
+            |name: &str, value: &str| BTreeMap::from([(name.to_owned(), Values::One(value.to_owned()))]);
         assert!(answer(101, &BTreeMap::new(), b"").is_err());
         assert!(answer(600, &BTreeMap::new(), b"").is_err());
         assert!(answer(204, &BTreeMap::new(), b"x").is_err());
@@ -282,7 +285,9 @@ mod tests {
         assert!(answer(200, &with("content-length", "7"), b"").is_err());
         assert!(answer(200, &with("X-A", "1\r\nX-B: 2"), b"").is_err());
         assert!(answer(200, &with("X A", "1"), b"").is_err());
-        assert!(bytes(Some("x".into()), Some("eA==".into())).is_err() && bytes(None, Some("%".into())).is_err());
+        assert!(
+            bytes(Some("x".into()), Some("eA==".into())).is_err() && bytes(None, Some("%".into())).is_err()
+        );
         assert!(keep(Some(0)).is_err() && keep(Some(u64::MAX)).is_err());
     }
 

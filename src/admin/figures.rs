@@ -22,7 +22,8 @@ impl Collector for StoreFigures {
         gauge(encoder, "store_memory", "Answers held in memory", Some(Unit::Bytes), signed(memory))?;
         gauge(encoder, "store_disk", "The store's files", Some(Unit::Bytes), signed(disk))?;
         counter(encoder, "store_commits", "Synced commits", figures.commits)?;
-        let mut family = encoder.encode_descriptor("store_records", "Records by phase", None, MetricType::Gauge)?;
+        let mut family =
+            encoder.encode_descriptor("store_records", "Records by phase", None, MetricType::Gauge)?;
         for (phase, count) in [
             ("queued", figures.queued),
             ("sent", figures.sent),

@@ -1,10 +1,10 @@
 //! Who may come in. The admin address settles what counts as executed, so a page in an operator's browser must not
 //! reach it, whatever that browser can reach.
 
-use super::AdminState;
 use super::problem::Problem;
+use super::{AdminState, BODY_BYTES_MAX};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -14,22 +14,27 @@ use std::time::Duration;
 /// For a whole request, its body included.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 
-/// Around every request: a deadline, and headers that keep answers out of caches and away from guesses.
+/// Around every request: a bound on its body, a deadline, and headers that keep answers out of caches and away from
+/// guesses.
 pub(super) async fn rim(request: Request, next: Next) -> Response {
-    let mut response = match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem {
-            status: StatusCode::GATEWAY_TIMEOUT,
-            slug: "timeout",
-            title: "The request took too long",
-            detail: format!("it was not done within {} s; look whether it took effect", REQUEST_MAX.as_secs()),
-        }
-        .into_response(),
+    let mut response = match body_bound(request.headers()) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Problem::timeout(REQUEST_MAX).into_response(),
+        },
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// A body that says that it is too large need not be waited for; one that does not say is cut off while it is read.
+fn body_bound(headers: &HeaderMap) -> Result<(), Problem> {
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > BODY_BYTES_MAX) { Err(Problem::too_large()) } else { Ok(()) }
 }
 
 /// Before figures and the API: not on behalf of another site, and with the token where one is configured.
@@ -89,7 +94,8 @@ fn names_loopback(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Digests are compared instead of the texts, and all of their bytes: the time taken says nothing about the token.
@@ -97,7 +103,10 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
     let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let Some((scheme, shown)) = shown.split_at_checked(7) else { return false };
     let (shown, token) = (Sha256::digest(shown.trim_ascii()), Sha256::digest(token.as_bytes()));
-    let differs = shown.iter().zip(&token).fold(0, |differs, (one, other)| std::hint::black_box(differs | (one ^ other)));
+    let differs = shown
+        .iter()
+        .zip(&token)
+        .fold(0, |differs, (one, other)| std::hint::black_box(differs | (one ^ other)));
     scheme.eq_ignore_ascii_case(b"bearer ") && differs == 0
 }
 
@@ -123,7 +132,14 @@ mod tests {
 
     #[test]
     fn a_rebound_name_stays_out_without_a_token() {
-        for host in ["evil.example", "evil.example:9090", "localhost.evil.example", "127.0.0.1.nip.io", "10.0.0.1", ""] {
+        for host in [
+            "evil.example",
+            "evil.example:9090",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io",
+            "10.0.0.1",
+            "",
+        ] {
             assert_eq!(refusal(&[("host", host)], None), Some("cross-site"), "{host}");
         }
         assert_eq!(refusal(&[("host", "localhost"), ("host", "evil.example")], None), Some("cross-site"));
@@ -155,8 +171,21 @@ mod tests {
 
     #[test]
     fn the_token_is_required_whole_and_as_a_bearer_token() {
-        for shown in ["", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Basic secret", "secret", "Bearer Secret"] {
-            assert_eq!(refusal(&[("authorization", shown)], Some("secret")), Some("token-required"), "{shown:?}");
+        for shown in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer secre",
+            "Bearer secrets",
+            "Basic secret",
+            "secret",
+            "Bearer Secret",
+        ] {
+            assert_eq!(
+                refusal(&[("authorization", shown)], Some("secret")),
+                Some("token-required"),
+                "{shown:?}"
+            );
         }
         assert_eq!(refusal(&[], Some("secret")), Some("token-required"));
         for shown in ["Bearer secret", "bearer secret"] {

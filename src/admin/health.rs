@@ -17,7 +17,11 @@ pub(super) async fn healthz() -> &'static str {
 /// and the other gateways of a fleet share the store anyway.
 pub(super) async fn readyz(State(state): State<AdminState>) -> Response {
     let phase = *state.readiness.borrow();
-    let refusing = state.store.figures().refusing;
+    let (code, body) = readiness(phase, state.store.figures().refusing);
+    (code, Json(body)).into_response()
+}
+
+fn readiness(phase: Readiness, refusing: Option<String>) -> (StatusCode, serde_json::Value) {
     let status = match (phase, &refusing) {
         (Readiness::Ready, Some(_)) => "degraded",
         (phase, _) => phase.word(),
@@ -28,11 +32,40 @@ pub(super) async fn readyz(State(state): State<AdminState>) -> Response {
         "store": { "up": refusing.is_none(), "why": refusing },
     });
     let code = if phase == Readiness::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(body)).into_response()
+    (code, body)
 }
 
 /// All figures.
 pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
     let text = state.journal.metrics_text(vec![Box::new(StoreFigures(state.store.figures()))]);
     ([(header::CONTENT_TYPE, journal::CONTENT_TYPE)], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_refuses_degrades_a_ready_gateway_and_does_not_make_it_unready() {
+        let (code, body) = readiness(Readiness::Ready, Some("disk full".into()));
+        assert_eq!(
+            (code, &body["status"], &body["phase"]),
+            (StatusCode::OK, &"degraded".into(), &"ready".into())
+        );
+        assert_eq!(body["store"], serde_json::json!({ "up": false, "why": "disk full" }));
+    }
+
+    #[test]
+    fn only_a_ready_gateway_is_ready() {
+        for (phase, code) in [
+            (Readiness::Starting, 503),
+            (Readiness::Ready, 200),
+            (Readiness::LameDuck, 503),
+            (Readiness::Draining, 503),
+        ] {
+            let (found, body) = readiness(phase, None);
+            assert_eq!((found.as_u16(), &body["status"]), (code, &phase.word().into()));
+            assert_eq!(body["store"]["up"], true);
+        }
+    }
 }

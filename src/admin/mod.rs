@@ -55,4 +55,4 @@ fn router(state: AdminState) -> Router {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

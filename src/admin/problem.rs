@@ -1,7 +1,9 @@
 //! What the admin address answers when it cannot do what was asked: `application/problem+json` (RFC 9457).
 
+use super::BODY_BYTES_MAX;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use std::time::Duration;
 
 /// A request that was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +30,12 @@ impl Problem {
 
     pub(super) fn refused(detail: impl Into<String>) -> Problem {
         let (status, slug) = (StatusCode::FORBIDDEN, "cross-site");
-        Problem { status, slug, title: "Requests on behalf of other sites are refused", detail: detail.into() }
+        Problem {
+            status,
+            slug,
+            title: "Requests on behalf of other sites are refused",
+            detail: detail.into(),
+        }
     }
 
     pub(super) fn token_required() -> Problem {
@@ -46,6 +53,24 @@ impl Problem {
             slug: "not-in-doubt",
             title: "The record is not in doubt",
             detail: "only an outcome in doubt can be settled; look at the record again".into(),
+        }
+    }
+
+    pub(super) fn too_large() -> Problem {
+        Problem {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            slug: "body-too-large",
+            title: "The request body is too large",
+            detail: format!("the admin address takes {} MiB", BODY_BYTES_MAX >> 20),
+        }
+    }
+
+    pub(super) fn timeout(limit: Duration) -> Problem {
+        Problem {
+            status: StatusCode::GATEWAY_TIMEOUT,
+            slug: "timeout",
+            title: "The request took too long",
+            detail: format!("it was not done within {} s; look whether it took effect", limit.as_secs()),
         }
     }
 

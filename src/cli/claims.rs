@@ -99,7 +99,7 @@ struct ResolveArgs {
 /// Lists, shows and settles records. Exits with 1 where that failed, with 2 where the arguments or the configuration
 /// are wrong.
 pub fn run(args: ClaimsArgs) -> ExitCode {
-    match carry_out(args) {
+    match carry_out(args, std::env::var(TOKEN_VARIABLE).ok()) {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -111,15 +111,17 @@ pub fn run(args: ClaimsArgs) -> ExitCode {
     }
 }
 
-fn carry_out(args: ClaimsArgs) -> Result<String, Failure> {
+/// `variable`: the token in the environment.
+fn carry_out(args: ClaimsArgs, variable: Option<String>) -> Result<String, Failure> {
     let ClaimsArgs { action, config, admin, token, json } = args;
-    let client = client(&config, admin, token)?;
+    let client = client(&config, admin, token.or(variable.filter(|token| !token.is_empty())))?;
     let answer = match action {
         Action::List { phase, after, limit } => {
             let phase = phase.map(|phase| format!("&phase={phase}")).unwrap_or_default();
             let after = after.map(|after| whole_id(&client, &after)).transpose()?;
             let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-            let answer = client.call(http::Method::GET, &format!("/api/claims?limit={limit}{phase}{after}"), None)?;
+            let answer =
+                client.call(http::Method::GET, &format!("/api/claims?limit={limit}{phase}{after}"), None)?;
             if !json {
                 return Ok(table::list(&client::read::<ClaimsPage>(&answer)?, table::now()));
             }
@@ -136,7 +138,8 @@ fn carry_out(args: ClaimsArgs) -> Result<String, Failure> {
         Action::Resolve(resolve) => {
             let resolution = serde_json::to_vec(&resolution(&resolve)?).map_err(Failure::usage)?;
             let id = whole_id(&client, &resolve.id)?;
-            let answer = client.call(http::Method::POST, &format!("/api/claims/{id}/resolve"), Some(resolution))?;
+            let answer =
+                client.call(http::Method::POST, &format!("/api/claims/{id}/resolve"), Some(resolution))?;
             if !json {
                 let verdict = if resolve.executed { "executed" } else { "not executed" };
                 return Ok(format!("{id} is settled: {verdict}\n"));
@@ -158,7 +161,6 @@ fn carry_out(args: ClaimsArgs) -> Result<String, Failure> {
 /// The admin address and token: from the arguments, else from the configuration. The configuration's token goes only to
 /// the configuration's address.
 fn client(config: &Path, admin: Option<String>, token: Option<String>) -> Result<Client, Failure> {
-    let token = token.or_else(|| std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()));
     if let Some(url) = admin {
         return Client::new(&url, token);
     }
@@ -206,8 +208,12 @@ fn whole_id(client: &Client, prefix: &str) -> Result<String, Failure> {
     let mut matching = page.claims.into_iter().map(|claim| claim.id).filter(|id| id.starts_with(&prefix));
     match (matching.next(), matching.next()) {
         (Some(id), None) => Ok(id),
-        (Some(_), Some(_)) => Err(Failure::usage(format!("several records begin with {prefix}: give more digits"))),
-        (None, _) => Err(Failure::Refused(format!("no record begins with {prefix}; it may have left by itself"))),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage(format!("several records begin with {prefix}: give more digits")))
+        }
+        (None, _) => {
+            Err(Failure::Refused(format!("no record begins with {prefix}; it may have left by itself")))
+        }
     }
 }
 
@@ -227,7 +233,9 @@ fn resolution(args: &ResolveArgs) -> Result<Resolution, Failure> {
     let (body, body_base64) = match args.body.as_deref().map(read_body).transpose()?.map(String::from_utf8) {
         None => (None, None),
         Some(Ok(text)) => (Some(text), None),
-        Some(Err(binary)) => (None, Some(base64::engine::general_purpose::STANDARD.encode(binary.as_bytes()))),
+        Some(Err(binary)) => {
+            (None, Some(base64::engine::general_purpose::STANDARD.encode(binary.as_bytes())))
+        }
     };
     Ok(Resolution::Executed { status, headers, body, body_base64, keep_seconds: args.keep })
 }
@@ -237,7 +245,9 @@ fn read_body(argument: &str) -> Result<Vec<u8>, Failure> {
     let read = match argument.strip_prefix('@') {
         None => return Ok(argument.as_bytes().to_vec()),
         Some("-") => std::io::stdin().lock().take(BODY_MAX + 1).read_to_end(&mut body),
-        Some(path) => std::fs::File::open(path).and_then(|file| file.take(BODY_MAX + 1).read_to_end(&mut body)),
+        Some(path) => {
+            std::fs::File::open(path).and_then(|file| file.take(BODY_MAX + 1).read_to_end(&mut body))
+        }
     };
     read.map_err(|error| Failure::usage(format!("the body {argument} cannot be read: {error}")))?;
     if body.len() as u64 > BODY_MAX {

@@ -24,11 +24,11 @@ enum Command {
     Check(check::CheckArgs),
     /// Show the gateway at work on a small backend of its own
     Demo(demo::DemoArgs),
-    /// Run the demo's racy scheduling backend alone
-    #[command(hide = true)]
-    DemoBackend(demo::backend::BackendArgs),
     /// List, show and settle records, those in doubt above all
     Claims(claims::ClaimsArgs),
+    /// The demo's scheduling backend, alone
+    #[command(hide = true)]
+    DemoBackend(demo::backend::BackendArgs),
 }
 
 /// Runs the command that the arguments name. Wrong arguments exit with 2, as wrong configurations do.
@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
-        Command::DemoBackend(args) => demo::backend::run(args),
         Command::Claims(args) => claims::run(args),
+        Command::DemoBackend(args) => demo::backend::run(args),
     }
 }

@@ -1,7 +1,17 @@
-//! `oncegate run`: the gateway itself.
+//! `oncegate run`: the gateway, from its start to its drain.
 
+use crate::admin::{self, Admin, AdminState};
+use crate::config::{self, Config, Policy, StoreUrl};
+use crate::gateway::Gateway;
+use crate::journal::{self, Journal, Readiness};
+use crate::store::{Options, Place, Store};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -13,11 +23,105 @@ pub struct RunArgs {
 
 /// Loads the configuration and serves until told to stop.
 pub fn run(args: RunArgs) -> ExitCode {
-    match crate::config::load(&args.config) {
-        Ok(_) => {
-            eprintln!("oncegate run is not built yet");
-            ExitCode::FAILURE
+    let loaded = match config::load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(problems) => return super::check::refuse(&problems),
+    };
+    let log = match journal::log::init(&loaded.config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let ended = serve(loaded);
+    drop(log);
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(&why),
+    }
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("oncegate: {why}");
+    ExitCode::FAILURE
+}
+
+/// Store, admin address, gateway: in this order, so that a start that is told to be ready is.
+fn serve(loaded: config::Loaded) -> Result<(), String> {
+    for notice in loaded.notices.lines() {
+        tracing::warn!("{notice}");
+    }
+    let config = &loaded.config;
+    let store = Arc::new(Store::open(store_options(config)).map_err(|error| error.to_string())?);
+    let names = config.routes.iter().map(|route| route.name.clone()).collect();
+    let upstreams = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+    let journal = Journal::new(names, upstreams, config.log.access);
+    let (readiness, ready) = watch::channel(Readiness::Starting);
+    let admin = start_admin(config, &store, &journal, ready)?;
+    let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
+    let policy = Arc::new(Policy::compile(loaded.config));
+    let gateway = Gateway::start(policy, store.clone(), journal.clone()).map_err(|error| error.to_string())?;
+    let _ = readiness.send(Readiness::Ready);
+    for address in gateway.addresses() {
+        tracing::info!(%address, admin = %admin.address(), "serving");
+    }
+    wait_for_the_end(&readiness, lame_duck)?;
+    let _ = readiness.send(Readiness::Draining);
+    let drained = gateway.drain(drain);
+    if drained.unfinished > 0 {
+        tracing::warn!("requests were still in flight after {drain:?}; writes among them are in doubt");
+    }
+    store.close();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn store_options(config: &Config) -> Options {
+    let place = match &config.store.url {
+        StoreUrl::Memory => Place::Memory,
+        StoreUrl::File(directory) => Place::Directory(directory.clone()),
+    };
+    Options {
+        place,
+        secret: config.store.secret.as_ref().map(|secret| secret.expose().as_bytes().to_vec()),
+        memory_max: config.store.memory,
+        records_max: config.store.records_max,
+    }
+}
+
+fn start_admin(
+    config: &Config,
+    store: &Arc<Store>,
+    journal: &Arc<Journal>,
+    readiness: watch::Receiver<Readiness>,
+) -> Result<Admin, String> {
+    let address = config.admin.listen;
+    let listener = TcpListener::bind(address).map_err(|error| format!("cannot listen on {address} for [admin]: {error}"))?;
+    let state =
+        AdminState { store: store.clone(), journal: journal.clone(), readiness, token: config.admin.token.clone() };
+    admin::serve(listener, state).map_err(|error| format!("the admin address cannot be served: {error}"))
+}
+
+/// Returns when it is time to drain: after the lame-duck time that follows a SIGTERM, or at once for an interrupt from
+/// the keyboard or a second signal.
+fn wait_for_the_end(readiness: &watch::Sender<Readiness>, lame_duck: Duration) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot wait for signals: {error}"))?;
+    runtime.block_on(async {
+        let listen = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        if first(&mut terminate, &mut interrupt).await == SignalKind::interrupt() {
+            return Ok(());
         }
-        Err(problems) => super::check::refuse(&problems),
+        tracing::info!("told to stop; serving on for {lame_duck:?} while load balancers notice");
+        let _ = readiness.send(Readiness::LameDuck);
+        let _ = tokio::time::timeout(lame_duck, first(&mut terminate, &mut interrupt)).await;
+        Ok(())
+    })
+}
+
+async fn first(terminate: &mut Signal, interrupt: &mut Signal) -> SignalKind {
+    tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
     }
 }

@@ -162,3 +162,140 @@ impl fmt::Debug for Fingerprint {
         self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::canon::{BodyInput, Rules, meaning};
+
+    fn key() -> FingerprintKey {
+        FingerprintKey::new(b"secret")
+    }
+
+    struct Asked {
+        scope: [u8; 16],
+        route: &'static str,
+        method: http::Method,
+        authority: &'static str,
+        target: &'static str,
+        content_type: &'static str,
+        body: &'static str,
+    }
+
+    const ASKED: Asked = Asked {
+        scope: [1; 16],
+        route: "book",
+        method: http::Method::POST,
+        authority: "clinic.example",
+        target: "/bookings?a=1",
+        content_type: "application/json",
+        body: "{\"a\":1}",
+    };
+
+    fn print(key: &FingerprintKey, asked: Asked) -> Fingerprint {
+        let input = BodyInput {
+            content_type: Some(asked.content_type.as_bytes()),
+            content_encoding: None,
+            query: None,
+            body: asked.body.as_bytes(),
+        };
+        key.fingerprint(&Parts {
+            scope: &ScopeId(asked.scope),
+            route: asked.route,
+            method: &asked.method,
+            authority: asked.authority,
+            target: &NormalTarget::parse(asked.target).expect("a target"),
+            meaning: &meaning(&input, &Rules::new(&[], &[], 1000)),
+        })
+    }
+
+    #[test]
+    fn every_part_of_a_request_counts() {
+        let key = key();
+        let mut prints = vec![
+            print(&key, ASKED),
+            print(&FingerprintKey::new(b"Secret"), ASKED),
+            print(&key, Asked { scope: [2; 16], ..ASKED }),
+            print(&key, Asked { route: "walk-in", ..ASKED }),
+            print(&key, Asked { method: http::Method::PUT, ..ASKED }),
+            print(&key, Asked { authority: "clinic.example:80", ..ASKED }),
+            print(&key, Asked { target: "/bookings?a=2", ..ASKED }),
+            print(&key, Asked { target: "/bookings", ..ASKED }),
+            print(&key, Asked { body: "{\"a\":2}", ..ASKED }),
+            print(&key, Asked { content_type: "text/plain", ..ASKED }),
+            print(&key, Asked { content_type: "text/json", ..ASKED }),
+        ];
+        let count = prints.len();
+        prints.sort_unstable();
+        prints.dedup();
+        assert_eq!(prints.len(), count);
+    }
+
+    #[test]
+    fn spelling_does_not_count() {
+        let key = key();
+        assert_eq!(print(&key, ASKED), print(&key, Asked { authority: "Clinic.EXAMPLE", ..ASKED }));
+        assert_eq!(print(&key, ASKED), print(&key, Asked { target: "/x/..//%62ookings?a=%31", ..ASKED }));
+        assert_eq!(print(&key, ASKED), print(&key, Asked { body: " { \"\\u0061\" : 1 } ", ..ASKED }));
+        let long = Asked {
+            authority: "a-name-that-is-longer-than-the-sixty-four-bytes-of-one-step.clinic.example",
+            ..ASKED
+        };
+        let capital = Asked {
+            authority: "A-NAME-THAT-IS-LONGER-THAN-THE-SIXTY-FOUR-BYTES-OF-ONE-STEP.CLINIC.EXAMPLE",
+            ..ASKED
+        };
+        assert_eq!(print(&key, long), print(&key, capital));
+    }
+
+    #[test]
+    fn a_part_cannot_borrow_bytes_from_its_neighbour() {
+        let key = key();
+        let (a, b) = (Asked { route: "ab", ..ASKED }, Asked { route: "a", ..ASKED });
+        assert_ne!(print(&key, a), print(&key, b));
+        assert_ne!(key.scope_id(&[("a", b"bc")]), key.scope_id(&[("ab", b"c")]));
+        assert_ne!(key.scope_id(&[("a", b"b"), ("c", b"d")]), key.scope_id(&[("a", b"b")]));
+        assert_ne!(key.target_id("ab", "/c"), key.target_id("a", "b/c"));
+    }
+
+    #[test]
+    fn a_record_is_named_by_its_key_or_else_by_its_meaning() {
+        let key = key();
+        let (scope, other) = (ScopeId([1; 16]), ScopeId([2; 16]));
+        let (one, two) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
+        let id = key.record_id("book", &scope, Some(b"k"), &one);
+        assert_eq!(
+            id,
+            key.record_id("book", &scope, Some(b"k"), &two),
+            "under a key the meaning is only compared"
+        );
+        assert_ne!(id, key.record_id("book", &scope, Some(b"l"), &one));
+        assert_ne!(id, key.record_id("book", &other, Some(b"k"), &one));
+        assert_ne!(id, key.record_id("walk-in", &scope, Some(b"k"), &one));
+        let keyless = key.record_id("book", &scope, None, &one);
+        assert_ne!(keyless, key.record_id("book", &scope, None, &two));
+        assert_ne!(keyless, key.record_id("book", &other, None, &one));
+        assert_ne!(
+            keyless,
+            key.record_id("book", &scope, Some(&one.0), &one),
+            "a key cannot name another's meaning"
+        );
+    }
+
+    #[test]
+    fn digests_of_different_things_never_meet() {
+        let key = key();
+        assert_ne!(key.scope_id(&[("a", b"b")]).0, key.target_id("a", "b").0);
+    }
+
+    #[test]
+    fn versions_follow_the_rules() {
+        assert_eq!(policy_version(b"a"), policy_version(b"a"));
+        assert_ne!(policy_version(b"a"), policy_version(b"b"));
+    }
+
+    #[test]
+    fn a_key_is_never_printed() {
+        assert_eq!(format!("{:?}", key()), "FingerprintKey(…)");
+    }
+}

@@ -1,22 +1,23 @@
 //! The world of one history: gateways that crash, hang and wake; clients that retry and leave; a store whose replies get
 //! lost and whose commands arrive twice or late; a backend that delays, drops, refuses and fails; an operator.
 
+use super::backend::Job;
 use super::mutants::Machine;
 use super::oracle::{Body, Oracle, Violation};
 use super::rng::Rng;
+use super::task::{Stage, Task};
 use oncegate::domain::client::ScopeId;
 use oncegate::domain::fingerprint::Fingerprint;
 use oncegate::domain::ledger::{
-    Change, Claim, Command, Doubt, Outcome, Owner, Phase, PolicyVersion, Record, TargetId, Token, Verdict,
+    Change, Claim, Command, Outcome, Owner, Phase, PolicyVersion, Record, TargetId, Token, Verdict,
 };
 use oncegate::domain::time::Millis;
 use std::collections::HashMap;
 use std::time::Duration;
 
-const LEASE: Duration = Duration::from_millis(100);
+/// How long a claim holds.
+pub(super) const LEASE: Duration = Duration::from_millis(100);
 const TASKS_MAX: usize = 6;
-/// Added to the body of an answer that an operator wrote: it is never the backend's own.
-const WRITTEN_BY_OPERATOR: Body = 1_000_000;
 
 /// What the intents of a history are: whether a key names them, and whether their success ends others on the target.
 static INTENTS: [(bool, bool); 3] = [(true, false), (false, false), (false, true)];
@@ -60,81 +61,29 @@ tally!(
 );
 
 /// One gateway process. `owner` changes when it restarts.
-struct Gateway {
-    owner: Owner,
-    hung: bool,
-}
-
-/// One request on its way through a gateway.
-struct Task {
-    id: usize,
-    gateway: usize,
-    claim: Claim,
-    stage: Stage,
-    /// When the store last said that it may send: its record is kept for `in_doubt_for` after that at least.
-    allowed_at: Millis,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Claiming,
-    /// Granted, waiting for its turn.
-    Queued,
-    /// Sent in the store's eyes; not a byte has left.
-    Ready,
-    /// The backend has it.
-    Exchanging,
-    Completing(Body),
-    Abandoning,
-    /// Says that the outcome is unknown; `listens` for a late answer all the same.
-    Doubting {
-        listens: bool,
-    },
-}
-
-/// An attempt as the backend sees it.
-struct Job {
-    id: usize,
-    /// The gateway still hears it.
-    connected: bool,
-    executed: bool,
-    state: JobState,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum JobState {
-    /// In a socket's buffer, or in a thread that sleeps: may still be executed.
-    Buffered,
-    Answered(Reply),
-    /// Never looked at again.
-    Dropped,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reply {
-    Ok,
-    Rejected,
-    Failed,
+pub(super) struct Gateway {
+    pub(super) owner: Owner,
+    pub(super) hung: bool,
 }
 
 /// One history.
 pub struct World<'m> {
-    machine: &'m Machine,
-    rng: Rng,
-    now: Millis,
-    oracle: Oracle,
-    records: Vec<Option<Record<Body>>>,
-    gateways: Vec<Gateway>,
-    tasks: Vec<Task>,
-    jobs: HashMap<Token, Job>,
+    pub(super) machine: &'m Machine,
+    pub(super) rng: Rng,
+    pub(super) now: Millis,
+    pub(super) oracle: Oracle,
+    pub(super) records: Vec<Option<Record<Body>>>,
+    pub(super) gateways: Vec<Gateway>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) jobs: HashMap<Token, Job>,
     /// Commands that arrive later: duplicates of a transport, orders of an operator.
-    late: Vec<(usize, Command<Body>)>,
+    pub(super) late: Vec<(usize, Command<Body>)>,
     /// One store process with one owner: a restart says `OwnersDied`. Otherwise leases have to tell.
     one_owner: bool,
     /// How often things go wrong, one in so many.
-    trouble: usize,
-    keep: Duration,
-    in_doubt_for: Duration,
+    pub(super) trouble: usize,
+    pub(super) keep: Duration,
+    pub(super) in_doubt_for: Duration,
     next: u64,
     tell: bool,
     /// What was met.
@@ -198,7 +147,8 @@ impl<'m> World<'m> {
         }
     }
 
-    fn fresh(&mut self) -> u64 {
+    /// A number never used before in this history.
+    pub(super) fn fresh(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
@@ -247,7 +197,7 @@ impl<'m> World<'m> {
     }
 
     /// One command on one record, judged. A transport that sends it again later is part of every command's life.
-    fn command(&mut self, id: usize, command: Command<Body>) -> Result<Step, Violation> {
+    fn command(&mut self, id: usize, command: Command<Body>) -> Result<Outcome<Body>, Violation> {
         // Those two are steps of the store itself and never travel: said late, an end would end what came after it.
         let travels = !matches!(command, Command::End { .. } | Command::OwnersDied { .. });
         if travels && self.rng.one_in(self.trouble * 2) {
@@ -280,7 +230,7 @@ impl<'m> World<'m> {
         {
             self.end_others(id)?;
         }
-        Ok(Step { outcome: step.outcome })
+        Ok(step.outcome)
     }
 
     fn end_others(&mut self, by: usize) -> Result<(), Violation> {
@@ -293,224 +243,17 @@ impl<'m> World<'m> {
     }
 
     /// Carries out a task's command; `None` where the reply is lost, so that the task is none the wiser.
-    fn ask(&mut self, task: usize, command: Command<Body>) -> Result<Option<Outcome<Body>>, Violation> {
-        let step = self.command(self.tasks[task].id, command)?;
+    pub(super) fn ask(
+        &mut self,
+        task: usize,
+        command: Command<Body>,
+    ) -> Result<Option<Outcome<Body>>, Violation> {
+        let outcome = self.command(self.tasks[task].id, command)?;
         if self.rng.one_in(self.trouble) {
             self.tally.lost_replies += 1;
             return Ok(None);
         }
-        Ok(Some(step.outcome))
-    }
-
-    fn advance_a_task(&mut self) -> Result<(), Violation> {
-        if self.tasks.is_empty() {
-            return Ok(());
-        }
-        let task = self.rng.below(self.tasks.len());
-        if self.gateways[self.tasks[task].gateway].hung {
-            return Ok(());
-        }
-        let next = match self.tasks[task].stage {
-            Stage::Claiming => self.claim(task)?,
-            Stage::Queued => self.leave_the_queue(task)?,
-            Stage::Ready => self.send(task)?,
-            Stage::Exchanging => self.listen(task)?,
-            Stage::Completing(body) => self.complete(task, body)?,
-            Stage::Abandoning => self.abandon(task)?,
-            Stage::Doubting { listens } => self.doubt(task, listens)?,
-        };
-        match next {
-            Some(stage) => {
-                let task = &mut self.tasks[task];
-                if stage == Stage::Ready && task.stage != Stage::Ready {
-                    task.allowed_at = self.now;
-                }
-                task.stage = stage;
-            }
-            None => drop(self.tasks.swap_remove(task)),
-        }
-        Ok(())
-    }
-
-    fn claim(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
-        let claim = self.tasks[task].claim.clone();
-        if self.rng.one_in(self.trouble) {
-            // Gives up without knowing whether it was granted; nothing was sent, so it says so, sooner or later.
-            self.late.push((self.tasks[task].id, Command::Abandon { token: claim.token }));
-            return Ok(None);
-        }
-        let sent = claim.sent;
-        Ok(match self.ask(task, Command::Claim(claim))? {
-            None => Some(Stage::Claiming),
-            Some(Outcome::Granted) => Some(if sent { Stage::Ready } else { Stage::Queued }),
-            Some(Outcome::InFlight { .. }) => {
-                self.tally.copies_in_flight += 1;
-                if self.rng.one_in(2) {
-                    self.tasks[task].claim.token = Token(u128::from(self.fresh()));
-                }
-                Some(Stage::Claiming)
-            }
-            Some(Outcome::Done { answer, .. }) => {
-                self.tally.replays += 1;
-                self.oracle.delivered(self.tasks[task].id, answer)?;
-                None
-            }
-            Some(Outcome::OtherMeaning) => {
-                self.tally.other_meanings += 1;
-                None
-            }
-            Some(Outcome::InDoubt { .. }) => {
-                self.tally.copies_in_doubt += 1;
-                None
-            }
-            Some(Outcome::Applied | Outcome::Refused) => None,
-        })
-    }
-
-    fn leave_the_queue(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
-        let token = self.tasks[task].claim.token;
-        match self.rng.below(8) {
-            0 => return Ok(Some(Stage::Abandoning)),
-            1 => return self.renew(task, Stage::Queued),
-            2 if self.machine.sends_unmarked => return Ok(Some(Stage::Ready)),
-            _ => {}
-        }
-        Ok(match self.ask(task, Command::MarkSent { token })? {
-            None => Some(Stage::Queued),
-            Some(Outcome::Refused) if !self.machine.sends_when_refused => {
-                self.tally.lapsed_claims += 1;
-                None
-            }
-            Some(_) => Some(Stage::Ready),
-        })
-    }
-
-    fn renew(&mut self, task: usize, then: Stage) -> Result<Option<Stage>, Violation> {
-        let (token, lease) = (self.tasks[task].claim.token, self.rng.pick(&[LEASE, LEASE / 4]));
-        let outcome = self.ask(task, Command::Renew { token, lease })?;
-        // A queued claim that cannot be renewed is lost; one that was sent goes on until its answer or its deadline.
-        Ok((then != Stage::Queued || outcome != Some(Outcome::Refused)).then_some(then))
-    }
-
-    /// The last look at the lease is not atomic with the write, so a gateway may hang between them; but not for as long
-    /// as doubts are kept, which is the declared limit.
-    fn send(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
-        let Task { id, ref claim, allowed_at, .. } = self.tasks[task];
-        let token = claim.token;
-        let hung_too_long = self.now >= allowed_at.after(self.in_doubt_for);
-        // Refused by the pool, the name lookup or the connection: known not executed.
-        if hung_too_long || self.rng.one_in(self.trouble) {
-            return Ok(Some(Stage::Abandoning));
-        }
-        self.tell(|| format!("record {id}: the first byte of {token:?} leaves"));
-        self.tally.attempts += 1;
-        self.oracle.byte_leaves(id, token, self.now)?;
-        self.jobs.insert(token, Job { id, connected: true, executed: false, state: JobState::Buffered });
-        Ok(Some(Stage::Exchanging))
-    }
-
-    fn listen(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
-        let token = self.tasks[task].claim.token;
-        let Some(job) = self.jobs.get_mut(&token) else { return Ok(None) };
-        let body = u32::try_from(token.0).expect("tokens count from one hundred");
-        match job.state {
-            JobState::Answered(Reply::Rejected) if job.connected => {
-                self.oracle.learn_not_executed(token);
-                return Ok(Some(Stage::Abandoning));
-            }
-            JobState::Answered(Reply::Failed) if job.connected && self.machine.frees_on_5xx => {
-                return Ok(Some(Stage::Abandoning));
-            }
-            JobState::Answered(_) if job.connected => return Ok(Some(Stage::Completing(body))),
-            _ => {}
-        }
-        match self.rng.below(4 + self.trouble) {
-            // Timed out, but the connection stays open: the answer may still come.
-            0 => Ok(Some(Stage::Doubting { listens: true })),
-            1 => {
-                job.connected = false;
-                Ok(Some(if self.machine.frees_on_reset {
-                    Stage::Abandoning
-                } else {
-                    Stage::Doubting { listens: false }
-                }))
-            }
-            2..5 => self.renew(task, Stage::Exchanging),
-            _ => Ok(Some(Stage::Exchanging)),
-        }
-    }
-
-    fn complete(&mut self, task: usize, body: Body) -> Result<Option<Stage>, Violation> {
-        let (id, token) = (self.tasks[task].id, self.tasks[task].claim.token);
-        let doubted =
-            matches!(self.records[id].as_ref().map(|record| &record.phase), Some(Phase::InDoubt { .. }));
-        let command = Command::Complete { token, answer: body, keep: self.keep };
-        Ok(match self.ask(task, command)? {
-            None => Some(Stage::Completing(body)),
-            Some(Outcome::Refused) if !self.machine.answers_when_refused => {
-                // The record has moved on: its answer, if any, is the one that counts.
-                self.tally.refused_completions += 1;
-                None
-            }
-            Some(_) => {
-                self.tally.answers_after_doubt += u64::from(doubted);
-                // An ended intent is over with its completion; only its own client still gets this answer.
-                if self.records[id].is_some() || self.machine.answers_when_refused {
-                    self.oracle.delivered(id, body)?;
-                }
-                None
-            }
-        })
-    }
-
-    fn abandon(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
-        let token = self.tasks[task].claim.token;
-        let outcome = self.ask(task, Command::Abandon { token })?;
-        Ok(outcome.is_none().then_some(Stage::Abandoning))
-    }
-
-    fn doubt(&mut self, task: usize, listens: bool) -> Result<Option<Stage>, Violation> {
-        let (token, why) =
-            (self.tasks[task].claim.token, self.rng.pick(&[Doubt::TimedOut, Doubt::ConnectionLost]));
-        Ok(match self.ask(task, Command::Doubt { token, why })? {
-            None => Some(Stage::Doubting { listens }),
-            Some(_) => listens.then_some(Stage::Exchanging),
-        })
-    }
-
-    /// The backend goes on with one request, whether or not anybody still listens.
-    fn advance_a_job(&mut self) -> Result<(), Violation> {
-        let mut open: Vec<Token> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.state == JobState::Buffered)
-            .map(|(token, _)| *token)
-            .collect();
-        if open.is_empty() {
-            return Ok(());
-        }
-        // A map has no order of its own; a history must.
-        open.sort_unstable_by_key(|token| token.0);
-        let token = self.rng.pick(&open);
-        let (executes, state) = match self.rng.below(10) {
-            0..4 => (true, JobState::Answered(Reply::Ok)),
-            4 => (true, JobState::Answered(Reply::Failed)),
-            5 => (false, JobState::Answered(Reply::Failed)),
-            6 => (false, JobState::Answered(Reply::Rejected)),
-            // Executed, and then it hangs or breaks: the answer is never written.
-            7 => (true, JobState::Dropped),
-            8 => (false, JobState::Dropped),
-            _ => return Ok(()),
-        };
-        let job = self.jobs.get_mut(&token).expect("chosen among the jobs");
-        (job.executed, job.state) = (executes, state);
-        let id = job.id;
-        self.tell(|| format!("record {id}: the backend has {token:?}: executed {executes}, {state:?}"));
-        if executes {
-            self.tally.effects += 1;
-            self.oracle.effect(id, token)?;
-        }
-        Ok(())
+        Ok(Some(outcome))
     }
 
     fn deliver_late(&mut self) -> Result<(), Violation> {
@@ -587,25 +330,6 @@ impl<'m> World<'m> {
             Phase::Done { .. } | Phase::Queued { .. } | Phase::Sent { .. } => Ok(()),
         }
     }
-
-    /// Executed, where the backend did it; not executed only where nobody can send it or execute it any more.
-    fn truth_about(&self, token: Token) -> Option<Verdict<Body>> {
-        let at_work = self.tasks.iter().any(|task| task.claim.token == token);
-        match self.jobs.get(&token) {
-            Some(job) if job.executed => {
-                let own = u32::try_from(token.0).expect("tokens count from one hundred");
-                Some(Verdict::Executed { answer: own + WRITTEN_BY_OPERATOR, keep: self.keep })
-            }
-            Some(Job { state: JobState::Buffered, .. }) => None,
-            _ if at_work => None,
-            _ => Some(Verdict::NotExecuted),
-        }
-    }
-}
-
-/// What a command's caller may learn; the change is the store's.
-struct Step {
-    outcome: Outcome<Body>,
 }
 
 /// A command for the history; of a claim only what differs from claim to claim.

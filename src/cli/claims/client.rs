@@ -41,7 +41,9 @@ impl Client {
         let uri: Uri = url.parse().map_err(|_| wrong("this is no URL"))?;
         match uri.scheme_str() {
             Some("http") => {}
-            Some("https") => return Err(wrong("the admin address speaks http only, so reach it through a tunnel")),
+            Some("https") => {
+                return Err(wrong("the admin address speaks http only, so reach it through a tunnel"));
+            }
             _ => return Err(wrong("it does not begin with http://")),
         }
         if !matches!(uri.path_and_query().map(|path| path.as_str()), None | Some("/" | "")) {
@@ -63,9 +65,9 @@ impl Client {
             .build()
             .map_err(|error| Failure::Unreachable(format!("no network here: {error}")))?;
         let exchange = async {
-            tokio::time::timeout(CALL_MAX, self.exchange(method, path, json))
-                .await
-                .unwrap_or_else(|_| Err(self.unreachable(&format!("no answer within {} s", CALL_MAX.as_secs()))))
+            tokio::time::timeout(CALL_MAX, self.exchange(method, path, json)).await.unwrap_or_else(|_| {
+                Err(self.unreachable(&format!("no answer within {} s", CALL_MAX.as_secs())))
+            })
         };
         let (status, body) = runtime.block_on(exchange)?;
         if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
@@ -168,9 +170,11 @@ mod tests {
 
     #[test]
     fn an_admin_url_is_a_host_and_a_port_and_nothing_else() {
-        for (url, host, port) in
-            [("http://localhost:9090", "localhost", 9090), ("http://[::1]:9090/", "::1", 9090), ("http://gate", "gate", 80)]
-        {
+        for (url, host, port) in [
+            ("http://localhost:9090", "localhost", 9090),
+            ("http://[::1]:9090/", "::1", 9090),
+            ("http://gate", "gate", 80),
+        ] {
             let client = Client::new(url, None).expect(url);
             assert_eq!((client.host.as_str(), client.port), (host, port), "{url}");
         }

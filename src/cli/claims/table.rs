@@ -21,7 +21,8 @@ pub(super) fn list(page: &ClaimsPage, now: Millis) -> String {
         return "no records\n".into();
     }
     let head = ["ID", "PHASE", "SINCE", "LEFT", "OUTCOME", "ROUTE", "SCOPE", "REQUEST"].map(String::from);
-    let rows: Vec<[String; 8]> = std::iter::once(head).chain(page.claims.iter().map(|claim| row(claim, now))).collect();
+    let rows: Vec<[String; 8]> =
+        std::iter::once(head).chain(page.claims.iter().map(|claim| row(claim, now))).collect();
     let mut widths = [0; 8];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -64,20 +65,25 @@ pub(super) fn show(claim: &RecordView, now: Millis) -> String {
         let _ = writeln!(text, "{name:<11} {value}");
     }
     if claim.phase == "in-doubt" {
-        text.push_str(
-            "\nLook for it in the backend (by its request id, or the row itself), then say what you found:\n\
-             \x20 oncegate claims resolve ID --executed --status 201 --body @answer.json\n\
-             \x20 oncegate claims resolve ID --not-executed\n",
+        let id = short(claim);
+        let _ = write!(
+            text,
+            "\nLook for it in the backend (by its request id, or the row itself), then say what you found:\n  \
+             oncegate claims resolve {id} --executed --status 201 --body @answer.json\n  \
+             oncegate claims resolve {id} --not-executed\n"
         );
     }
     text
 }
 
 fn row(claim: &RecordView, now: Millis) -> [String; 8] {
-    let id: String = plain(&claim.id).chars().take(ID_SHOWN).collect();
     let (since, left) = (length(now.since(claim.since)), length(claim.until.since(now)));
     let (route, request) = (plain(&claim.about.route), plain(&claim.about.request));
-    [id, plain(&claim.phase), since, left, outcome(claim), route, plain(&claim.scope), request]
+    [short(claim), plain(&claim.phase), since, left, outcome(claim), route, plain(&claim.scope), request]
+}
+
+fn short(claim: &RecordView) -> String {
+    plain(&claim.id).chars().take(ID_SHOWN).collect()
 }
 
 /// What is known of the outcome, in a word.
@@ -154,7 +160,7 @@ mod tests {
             "request id  r-1",
             "since       1m00s ago",
             "leaves in   1d00h",
-            "  oncegate claims resolve ID --not-executed",
+            "  oncegate claims resolve 0123456789ab --not-executed",
         ] {
             assert!(text.lines().any(|found| found == line), "{line:?} in\n{text}");
         }

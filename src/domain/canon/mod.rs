@@ -29,15 +29,15 @@ pub const DEPTH_MAX: usize = 64;
 
 /// A request's body, as it came, and the two headers and the query that say how it is to be read.
 #[derive(Clone, Copy, Debug)]
-pub struct BodyInput<'a> {
+pub struct BodyInput<'h, 'b> {
     /// `Content-Type`, where there is one; several of them joined by `, `, which is then no known type.
-    pub content_type: Option<&'a [u8]>,
+    pub content_type: Option<&'h [u8]>,
     /// `Content-Encoding`, where there is one; several of them joined by `, `.
-    pub content_encoding: Option<&'a [u8]>,
+    pub content_encoding: Option<&'h [u8]>,
     /// The target's query, without its `?`: a GraphQL server may take the document from there instead.
-    pub query: Option<&'a str>,
+    pub query: Option<&'h str>,
     /// The whole body, still encoded.
-    pub body: &'a [u8],
+    pub body: &'b [u8],
 }
 
 /// How a body was understood.
@@ -73,7 +73,7 @@ pub struct Meaning<'a> {
 struct Doubtful;
 
 /// Says what a body means under a route's rules. Never fails: what is not understood is [`Kind::Raw`].
-pub fn meaning<'a>(input: &BodyInput<'a>, rules: &Rules) -> Meaning<'a> {
+pub fn meaning<'a>(input: &BodyInput<'_, 'a>, rules: &Rules) -> Meaning<'a> {
     let body = match encoding::decode(input.content_encoding, input.body, rules.decoded_bytes_max) {
         Decoded::Plain(body) => body,
         Decoded::Unknown(encoding) => return raw(input.content_type, &encoding, Cow::Borrowed(input.body)),
@@ -85,7 +85,7 @@ pub fn meaning<'a>(input: &BodyInput<'a>, rules: &Rules) -> Meaning<'a> {
 }
 
 /// The meaning of a decoded body of a known type.
-fn understood(input: &BodyInput<'_>, body: &[u8], rules: &Rules) -> Result<Meaning<'static>, Doubtful> {
+fn understood(input: &BodyInput<'_, '_>, body: &[u8], rules: &Rules) -> Result<Meaning<'static>, Doubtful> {
     let media = input.content_type.and_then(MediaType::parse).ok_or(Doubtful)?;
     let meaning =
         |kind: Kind, read, body| Meaning { kind, read, head: media.head(kind), body: Cow::Owned(body) };

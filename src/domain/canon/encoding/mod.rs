@@ -155,3 +155,6 @@ fn brotli(body: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,3 +206,6 @@ impl Scan<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,6 @@ fn text(value: &[u8]) -> Option<(&[u8], &[u8])> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
