@@ -1,7 +1,7 @@
 //! `oncegate run`: the gateway, from its start to its drain.
 
 use crate::admin::{self, Admin, AdminState};
-use crate::config::{self, Config, Policy, StoreUrl};
+use crate::config::{self, Config, Policy, Severity, StoreUrl};
 use crate::gateway::Gateway;
 use crate::journal::{self, Journal, Readiness};
 use crate::store::{Options, Place, Store};
@@ -46,8 +46,11 @@ fn fail(why: &str) -> ExitCode {
 
 /// Store, admin address, gateway: in this order, so that a start that is told to be ready is.
 fn serve(loaded: config::Loaded) -> Result<(), String> {
-    for notice in loaded.notices.lines() {
-        tracing::warn!("{notice}");
+    for (severity, notice) in loaded.notices.lines() {
+        match severity {
+            Severity::Note => tracing::debug!("{notice}"),
+            _ => tracing::warn!("{notice}"),
+        }
     }
     let config = &loaded.config;
     let store = Arc::new(Store::open(store_options(config)).map_err(|error| error.to_string())?);
@@ -58,7 +61,8 @@ fn serve(loaded: config::Loaded) -> Result<(), String> {
     let admin = start_admin(config, &store, &journal, ready)?;
     let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
     let policy = Arc::new(Policy::compile(loaded.config));
-    let gateway = Gateway::start(policy, store.clone(), journal.clone()).map_err(|error| error.to_string())?;
+    let gateway =
+        Gateway::start(policy, store.clone(), journal.clone()).map_err(|error| error.to_string())?;
     let _ = readiness.send(Readiness::Ready);
     for address in gateway.addresses() {
         tracing::info!(%address, admin = %admin.address(), "serving");
@@ -94,9 +98,14 @@ fn start_admin(
     readiness: watch::Receiver<Readiness>,
 ) -> Result<Admin, String> {
     let address = config.admin.listen;
-    let listener = TcpListener::bind(address).map_err(|error| format!("cannot listen on {address} for [admin]: {error}"))?;
-    let state =
-        AdminState { store: store.clone(), journal: journal.clone(), readiness, token: config.admin.token.clone() };
+    let listener = TcpListener::bind(address)
+        .map_err(|error| format!("cannot listen on {address} for [admin]: {error}"))?;
+    let state = AdminState {
+        store: store.clone(),
+        journal: journal.clone(),
+        readiness,
+        token: config.admin.token.clone(),
+    };
     admin::serve(listener, state).map_err(|error| format!("the admin address cannot be served: {error}"))
 }
 

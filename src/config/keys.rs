@@ -77,6 +77,7 @@ pub(super) const KEYS: &[Key] = &[
     with("server", "drain", Duration("0s", "24h"), "20s"),
     with("server", "body_limit", Size("1B", "4GiB"), "1MiB"),
     with("server", "header_timeout", Duration("10ms", "1h"), "10s"),
+    with("server", "idle", Duration("1s", "24h"), "75s"),
     with("server", "body_timeout", Duration("10ms", "24h"), "30s"),
     with("server", "connections_max", Count(1, 1_000_000), "20000"),
     with("server", "forwarded", Choice(&["x-forwarded", "forwarded", "both", "off"]), "x-forwarded"),

@@ -54,6 +54,8 @@ pub struct Server {
     pub body_limit: u64,
     /// `header_timeout`: for a request's head to arrive.
     pub header_timeout: Duration,
+    /// `idle`: how long a client's connection may rest between requests.
+    pub idle: Duration,
     /// `body_timeout`: for a body that has to be read whole to arrive.
     pub body_timeout: Duration,
     /// `connections_max`: open client connections in all.

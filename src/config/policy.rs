@@ -87,6 +87,15 @@ impl Policy {
         &self.config
     }
 
+    /// The longest time for which a guarded route remembers.
+    pub fn longest_window(&self) -> Duration {
+        let windows = self.routes.iter().filter_map(|route| route.guard.as_ref());
+        windows
+            .map(|guard| guard.rules.remember.max(guard.rules.remember_fingerprint))
+            .max()
+            .unwrap_or_default()
+    }
+
     /// The routes, in the order of the file.
     pub fn routes(&self) -> &[RoutePolicy] {
         &self.routes

@@ -100,6 +100,14 @@ impl Problems {
         self.list.iter().map(|problem| self.render_one(problem, paint) + "\n").collect::<Vec<_>>().join("\n")
     }
 
+    /// Each problem as one line, for a log: severity, path and message.
+    pub fn lines(&self) -> impl Iterator<Item = (Severity, String)> {
+        self.list.iter().map(|problem| {
+            let help = problem.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+            (problem.severity, format!("{}: {}{help}", problem.path, problem.message))
+        })
+    }
+
     /// "2 errors, 1 warning, 0 notes".
     pub fn tally(&self) -> String {
         let words = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")];

@@ -90,7 +90,14 @@ reasons! {
 impl Refusal {
     /// A refusal for `reason` that explains itself with `detail`.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Refusal {
-        Refusal { reason, status: reason.status(), detail: detail.into(), retry_after: None, doubt: None, close: false }
+        Refusal {
+            reason,
+            status: reason.status(),
+            detail: detail.into(),
+            retry_after: None,
+            doubt: None,
+            close: false,
+        }
     }
 
     /// The same, with a hint when to come back.

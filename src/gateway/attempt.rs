@@ -3,8 +3,8 @@
 //! Every way it can end: not sent (the record is absent again), answered with a status that says *not executed* (absent
 //! again, waiting copies get the answer), answered (done), or nobody knows (in doubt, and a late answer still counts).
 
-use super::clock;
 use super::body::{RequestBody, ResponseBody};
+use super::clock;
 use super::exchange::{Exchange, Outcome};
 use super::forward::{is_success, is_unsafe_change, unreachable_backend};
 use super::guard::{Intent, outcome_unknown};
@@ -115,14 +115,20 @@ impl Attempt {
     }
 
     /// Sends the request and reads the answer, as far as it is kept.
-    async fn exchange_with_backend(&self, permit: Permit, request: Request<RequestBody>, flight: &Flight) -> Ended {
+    async fn exchange_with_backend(
+        &self,
+        permit: Permit,
+        request: Request<RequestBody>,
+        flight: &Flight,
+    ) -> Ended {
         let may_send = || clock::now() < self.lease_until.get();
         let pool = self.exchange.pool();
-        let Reply { mut head, mut body } = match send(pool, permit, request, Reuse::Recent, flight, may_send).await {
-            Ok(reply) => reply,
-            Err(Failure::NotSent(why)) => return Ended::NotSent(why),
-            Err(Failure::Lost(why)) => return Ended::Unknown(Doubt::ConnectionLost, why),
-        };
+        let Reply { mut head, mut body } =
+            match send(pool, permit, request, Reuse::Recent, flight, may_send).await {
+                Ok(reply) => reply,
+                Err(Failure::NotSent(why)) => return Ended::NotSent(why),
+                Err(Failure::Lost(why)) => return Ended::Unknown(Doubt::ConnectionLost, why),
+            };
         let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
         strip_hop_by_hop(&mut head.headers);
         let limit = self.exchange.shared().policy.config().store.answer_limit;
@@ -145,7 +151,11 @@ impl Attempt {
     }
 
     /// Waits for `ended` until `deadline`, renewing the lease while the backend works. `None`: time ran out.
-    async fn holding_the_lease(&self, deadline: Instant, mut ended: Pin<&mut impl Future<Output = Ended>>) -> Option<Ended> {
+    async fn holding_the_lease(
+        &self,
+        deadline: Instant,
+        mut ended: Pin<&mut impl Future<Output = Ended>>,
+    ) -> Option<Ended> {
         let lease = self.exchange.shared().policy.config().store.lease;
         loop {
             let renew_at = self.lease_until.get() - lease * 2 / 3;
@@ -180,11 +190,12 @@ impl Attempt {
             Kept::TooLarge(..) => None,
         };
         let answer = respond::record(head.status, &head.headers, kept);
-        let (decision, stored) = if self.idempotency().is_some_and(|rules| rules.not_executed.contains(head.status)) {
-            (Decision::NotExecuted, self.abandon(Some(answer)).await)
-        } else {
-            (Decision::Executed, self.complete(answer, &head, asked).await)
-        };
+        let (decision, stored) =
+            if self.idempotency().is_some_and(|rules| rules.not_executed.contains(head.status)) {
+                (Decision::NotExecuted, self.abandon(Some(answer)).await)
+            } else {
+                (Decision::Executed, self.complete(answer, &head, asked).await)
+            };
         let body = match body {
             Kept::Whole(bytes) => ResponseBody::whole(bytes),
             Kept::TooLarge(prefix, rest) => ResponseBody::prefixed(prefix, rest),

@@ -3,11 +3,11 @@
 //! Deadlines of a connection (a head that does not end, a connection that rests too long) cost no timer a request: the
 //! connection notes its phase and when it began, and the worker's sweep closes what is overdue.
 
+use super::body::ResponseBody;
 use super::clock;
 use super::exchange::exchange;
 use super::stream::ClientStream;
 use super::worker::Worker;
-use super::body::ResponseBody;
 use crate::journal::Journal;
 use http::{HeaderValue, Response};
 use hyper::server::conn::http1;

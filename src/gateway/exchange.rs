@@ -14,8 +14,8 @@ use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{self, Decision};
 use crate::domain::ledger::TargetId;
-use crate::domain::route::is_safe;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::route::is_safe;
 use crate::domain::target::NormalTarget;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
@@ -102,13 +102,21 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) {
 }
 
 /// Brings the target into its one normal form, for matching, fingerprint and forwarding alike, and finds the route.
-fn route(worker: &Rc<Worker>, connection: &Connection, parts: &mut Parts, line: &Line) -> Result<Exchange, Refusal> {
+fn route(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    parts: &mut Parts,
+    line: &Line,
+) -> Result<Exchange, Refusal> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let normal = NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()).closing())?;
     let policy = &worker.shared.policy;
     let taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
-        Refusal::new(Reason::NoRoute, format!("No route of the gateway matches {} {}.", parts.method, normal.path()))
+        Refusal::new(
+            Reason::NoRoute,
+            format!("No route of the gateway matches {} {}.", parts.method, normal.path()),
+        )
     })?;
     if parts.uri.authority().is_some() || normal.as_str() != target {
         parts.uri = Uri::try_from(normal.as_str())
@@ -170,7 +178,13 @@ impl Exchange {
     /// Whom limits count, as it is logged.
     pub fn client(&self, headers: &HeaderMap) -> String {
         let shared = self.shared();
-        identity::client(&shared.policy.config().clients, shared.jwt.as_ref(), &shared.digest, headers, self.address)
+        identity::client(
+            &shared.policy.config().clients,
+            shared.jwt.as_ref(),
+            &shared.digest,
+            headers,
+            self.address,
+        )
     }
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.

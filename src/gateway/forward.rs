@@ -39,7 +39,12 @@ pub async fn pass(
     if let Some(caller) = caller {
         keep_scope(exchange, &caller, &head.headers).await;
     }
-    Ok(Outcome { response: Response::from_parts(head, ResponseBody::stream(body)), decision, upstream, scope: None })
+    Ok(Outcome {
+        response: Response::from_parts(head, ResponseBody::stream(body)),
+        decision,
+        upstream,
+        scope: None,
+    })
 }
 
 /// Sends, and waits for the head of the answer. While the request's body still moves, the backend is given time; the
@@ -71,7 +76,9 @@ fn refused(failure: Failure) -> Refusal {
         Failure::NotSent(why) => unreachable_backend(&why),
         Failure::Lost(why) => Refusal::new(
             Reason::UpstreamFailed,
-            format!("The backend broke off the exchange before it answered; it may have acted on the request. ({why})"),
+            format!(
+                "The backend broke off the exchange before it answered; it may have acted on the request. ({why})"
+            ),
         ),
     }
 }

@@ -22,9 +22,9 @@ use crate::domain::target::NormalTarget;
 use crate::domain::time::Millis;
 use crate::store::{About, AttemptEnd, ClaimRequest, Claimed, StoreError, Waiter};
 use bytes::Bytes;
+use http::Request;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::Request;
 use hyper::body::Incoming;
 use std::rc::Rc;
 use std::time::Duration;
@@ -65,13 +65,18 @@ pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<O
     let idempotency = &guard.rules;
     let observing = rules.mode == Mode::Observe;
     if parts.headers.contains_key(header::UPGRADE) {
-        return Err(Refusal::new(Reason::UpgradeRefused, "This route guards its writes; an upgrade would bypass that."));
+        return Err(Refusal::new(
+            Reason::UpgradeRefused,
+            "This route guards its writes; an upgrade would bypass that.",
+        ));
     }
     // Shed before the claim: a request that cannot be forwarded must not leave a record behind.
     let permit = exchange.admit()?;
     let key = named(idempotency, &parts, observing)?;
     // The whole body before the claim: a client that leaves in the middle claims nothing.
-    let body = match read_whole(body, rules.body_limit, exchange.shared().policy.config().server.body_timeout).await? {
+    let body = match read_whole(body, rules.body_limit, exchange.shared().policy.config().server.body_timeout)
+        .await?
+    {
         Read::Whole(body) => body,
         Read::TooLarge(prefixed) if observing => {
             let request = Request::from_parts(parts, prefixed);
@@ -85,9 +90,12 @@ pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<O
     };
     let scope = intent.scope;
     let outcome = match verdict(&exchange, idempotency, &parts, &intent).await {
-        Verdict::Execute(token, claimed) => execute(exchange, permit, parts, body, intent, (token, claimed)).await,
+        Verdict::Execute(token, claimed) => {
+            execute(exchange, permit, parts, body, intent, (token, claimed)).await
+        }
         verdict if observing => {
-            let decision = if let Verdict::Forward = verdict { Decision::Unguarded } else { Decision::WouldRefuse };
+            let decision =
+                if let Verdict::Forward = verdict { Decision::Unguarded } else { Decision::WouldRefuse };
             whole(&exchange, permit, parts, body, decision).await
         }
         Verdict::Answer(outcome) => Ok(*outcome),
@@ -127,7 +135,8 @@ fn intent(
     let shared = exchange.shared();
     let rules = exchange.rules();
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    let target = &NormalTarget::parse(target).map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()))?;
+    let target = &NormalTarget::parse(target)
+        .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()))?;
     let header = |name| parts.headers.get(name).map(HeaderValue::as_bytes);
     let input = canon::BodyInput {
         content_type: header(header::CONTENT_TYPE),
@@ -135,7 +144,7 @@ fn intent(
         query: target.query(),
         body,
     };
-    let meaning = canon::meaning(&input, &guard.canon);
+    let meaning = canon::meaning(&input, &guard.meaning);
     if meaning.read && !parts.method.is_safe() {
         return Ok(None);
     }
@@ -168,7 +177,9 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
                 return answered(Decision::Replayed, respond::replay(&answer, Copy::Late));
             }
             Ok(Claimed::InFlight(waiter)) => {
-                if let Some(verdict) = wait(exchange, idempotency, (&parts.headers, intent), waiter, patience).await {
+                if let Some(verdict) =
+                    wait(exchange, idempotency, (&parts.headers, intent), waiter, patience).await
+                {
                     return verdict;
                 }
             }
@@ -244,8 +255,10 @@ async fn execute(
     match told.await {
         Ok(outcome) => Ok(outcome),
         // The task died. Whether it had sent anything is not known here, so nobody may send it again.
-        Err(_) => Err(Refusal::new(Reason::OutcomeUnknown, "The gateway failed while it executed this request.")
-            .with_status(502)),
+        Err(_) => {
+            Err(Refusal::new(Reason::OutcomeUnknown, "The gateway failed while it executed this request.")
+                .with_status(502))
+        }
     }
 }
 
@@ -259,7 +272,8 @@ async fn whole(
 ) -> Result<Outcome, Refusal> {
     let mut parts = parts;
     parts.headers.remove(header::TRANSFER_ENCODING);
-    forward::pass(exchange, permit, Request::from_parts(parts, RequestBody::whole(body)), None, decision).await
+    forward::pass(exchange, permit, Request::from_parts(parts, RequestBody::whole(body)), None, decision)
+        .await
 }
 
 fn answered(decision: Decision, response: http::Response<super::body::ResponseBody>) -> Verdict {
@@ -286,7 +300,9 @@ fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
 // === refusals ===
 
 fn too_large(limit: u64) -> Refusal {
-    let detail = format!("The body of a guarded request is read whole before it is forwarded; this route allows {limit} bytes.");
+    let detail = format!(
+        "The body of a guarded request is read whole before it is forwarded; this route allows {limit} bytes."
+    );
     Refusal::new(Reason::BodyTooLarge, detail).closing()
 }
 
@@ -298,13 +314,18 @@ fn key_reused() -> Refusal {
 }
 
 fn still_in_flight() -> Refusal {
-    Refusal::new(Reason::InFlight, "The same request came before and is still being processed. It is not executed again.")
-        .retry_after(Duration::from_secs(2))
+    Refusal::new(
+        Reason::InFlight,
+        "The same request came before and is still being processed. It is not executed again.",
+    )
+    .retry_after(Duration::from_secs(2))
 }
 
 fn over_quota(exchange: &Exchange) -> Refusal {
     let quota = exchange.shared().policy.config().store.records_per_scope;
-    let detail = format!("The gateway remembers at most {quota} requests of one caller at a time; nothing was executed.");
+    let detail = format!(
+        "The gateway remembers at most {quota} requests of one caller at a time; nothing was executed."
+    );
     Refusal::new(Reason::OverQuota, detail).retry_after(Duration::from_secs(60))
 }
 

@@ -54,7 +54,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message: a client that lists
 /// them wants to confuse somebody, so they stay.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let tokens = headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let tokens =
+        headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
     tokens
         .filter(|token| !token.trim_ascii().eq_ignore_ascii_case(b"close"))
         .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
@@ -190,7 +191,8 @@ mod tests {
 
     #[test]
     fn connection_cannot_remove_host_or_content_length() {
-        let mut headers = map(&[("host", "a"), ("content-length", "3"), ("connection", "host, content-length")]);
+        let mut headers =
+            map(&[("host", "a"), ("content-length", "3"), ("connection", "host, content-length")]);
         strip_hop_by_hop(&mut headers);
         assert_eq!(names(&headers), ["host", "content-length"]);
     }
@@ -203,8 +205,12 @@ mod tests {
 
     #[test]
     fn an_untrusted_peers_claims_are_replaced_in_both_families() {
-        let mut headers =
-            map(&[("host", "h"), ("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1"), ("x-forwarded-proto", "https")]);
+        let mut headers = map(&[
+            ("host", "h"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+        ]);
         forward(&mut headers, false, ForwardedStyle::XForwarded);
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.9");
         assert_eq!(headers[X_FORWARDED_PROTO], "http");
@@ -214,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_trusted_peers_list_is_extended() {
-        let mut headers = map(&[("host", "h"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2")]);
+        let mut headers =
+            map(&[("host", "h"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2")]);
         forward(&mut headers, true, ForwardedStyle::Both);
         assert_eq!(headers[X_FORWARDED_FOR], "1.1.1.1, 2.2.2.2, 192.0.2.9");
         assert_eq!(headers[header::FORWARDED], "for=192.0.2.9;proto=http;host=\"h\"");

@@ -139,7 +139,10 @@ fn credentials(headers: &HeaderMap) -> Vec<(&'static str, Vec<u8>)> {
 
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(header::COOKIE).iter();
-    lines.flat_map(|line| line.as_bytes().split(|&b| b == b';')).map(<[u8]>::trim_ascii).filter(|c| !c.is_empty())
+    lines
+        .flat_map(|line| line.as_bytes().split(|&b| b == b';'))
+        .map(<[u8]>::trim_ascii)
+        .filter(|c| !c.is_empty())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -148,7 +151,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn identity_value(identity: &Identity, jwt: Option<&Verifier>, headers: &HeaderMap, whole: bool) -> Option<Vec<u8>> {
+fn identity_value(
+    identity: &Identity,
+    jwt: Option<&Verifier>,
+    headers: &HeaderMap,
+    whole: bool,
+) -> Option<Vec<u8>> {
     match identity {
         Identity::Header(name) if whole => {
             // All lines count: two different lists must not become one caller.
@@ -183,7 +191,8 @@ impl Shown {
     /// address.
     pub fn scope(&self, digest: &FingerprintKey, key: Option<&[u8]>, address: IpAddr) -> ScopeId {
         if !self.parts.is_empty() {
-            let parts: Vec<(&str, &[u8])> = self.parts.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+            let parts: Vec<(&str, &[u8])> =
+                self.parts.iter().map(|(name, value)| (*name, value.as_slice())).collect();
             return digest.scope_id(&parts);
         }
         match key {
@@ -210,9 +219,10 @@ impl Shown {
     }
 
     fn replace_cookie(&mut self, name: &[u8], value: &[u8]) -> bool {
-        let named = self.parts.first().is_some_and(|(label, what)| {
-            *label == "named" && what.strip_prefix(b"cookie:") == Some(name)
-        });
+        let named = self
+            .parts
+            .first()
+            .is_some_and(|(label, what)| *label == "named" && what.strip_prefix(b"cookie:") == Some(name));
         if named {
             self.parts[1].1 = value.to_vec();
             return true;

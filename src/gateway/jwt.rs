@@ -87,8 +87,9 @@ fn jwks(text: &str) -> Result<Vec<Key>, String> {
             P::OctetKey(_) => SYMMETRIC.to_vec(),
         };
         let id = jwk.common.key_id.clone();
-        let key = DecodingKey::from_jwk(jwk)
-            .map_err(|error| format!("key {} cannot be used: {error}", id.as_deref().unwrap_or("without kid")))?;
+        let key = DecodingKey::from_jwk(jwk).map_err(|error| {
+            format!("key {} cannot be used: {error}", id.as_deref().unwrap_or("without kid"))
+        })?;
         keys.push(Key { id, family, key });
     }
     if keys.is_empty() { Err("the JWK set has no keys".into()) } else { Ok(keys) }

@@ -35,7 +35,11 @@ struct Route {
 impl Listener {
     /// Binds all addresses, then starts to accept. At most `connections_max` connections are open at a time; more wait
     /// in the kernel's queue.
-    pub fn start(listen: &[SocketAddr], workers: &[WorkerHandle], connections_max: usize) -> io::Result<Listener> {
+    pub fn start(
+        listen: &[SocketAddr],
+        workers: &[WorkerHandle],
+        connections_max: usize,
+    ) -> io::Result<Listener> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let sockets: Vec<TcpListener> = {
             let _inside = runtime.enter();
@@ -43,7 +47,10 @@ impl Listener {
         };
         let addresses = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
         let route = Route {
-            workers: workers.iter().map(|worker| (worker.arrivals.clone(), worker.connections.clone())).collect(),
+            workers: workers
+                .iter()
+                .map(|worker| (worker.arrivals.clone(), worker.connections.clone()))
+                .collect(),
             places: Arc::new(Semaphore::new(connections_max)),
         };
         let (stop, stopped) = watch::channel(false);
@@ -64,7 +71,8 @@ impl Drop for Listener {
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(named)?;
     // Without it a restart would have to wait for the old connections' TIME_WAIT.
     socket.set_reuseaddr(true).map_err(named)?;

@@ -61,7 +61,11 @@ pub struct Drained {
 
 impl Gateway {
     /// Binds, starts the workers, and accepts.
-    pub fn start(policy: Arc<Policy>, store: Arc<Store>, journal: Arc<Journal>) -> Result<Gateway, StartError> {
+    pub fn start(
+        policy: Arc<Policy>,
+        store: Arc<Store>,
+        journal: Arc<Journal>,
+    ) -> Result<Gateway, StartError> {
         let config = policy.config();
         let jwt = config.clients.jwt.as_ref().map(jwt::Verifier::new).transpose();
         let jwt = jwt.map_err(|why| StartError(format!("[clients.jwt]: {why}")))?;
@@ -84,8 +88,8 @@ impl Gateway {
         let failed = |error: std::io::Error| StartError(error.to_string());
         let start = |index| WorkerHandle::start(index, shared.clone()).map_err(failed);
         let workers = (0..config.server.workers.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
-        let listener =
-            Listener::start(&config.server.listen, &workers, config.server.connections_max).map_err(failed)?;
+        let listener = Listener::start(&config.server.listen, &workers, config.server.connections_max)
+            .map_err(failed)?;
         Ok(Gateway { listener: Some(listener), workers, shared })
     }
 

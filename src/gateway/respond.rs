@@ -48,7 +48,11 @@ pub fn refusal_answer(refusal: &Refusal, policy: Option<&str>, request_id: &Head
     Answer::new(status, &headers, Some(&body))
 }
 
-fn problem(refusal: &Refusal, policy: Option<&str>, request_id: &HeaderValue) -> (StatusCode, HeaderMap, Bytes) {
+fn problem(
+    refusal: &Refusal,
+    policy: Option<&str>,
+    request_id: &HeaderValue,
+) -> (StatusCode, HeaderMap, Bytes) {
     let (since, until, why) = match refusal.doubt {
         Some((since, until, why)) => (Some(date(since)), Some(date(until)), Some(why)),
         None => (None, None, None),

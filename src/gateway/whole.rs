@@ -35,11 +35,14 @@ pub async fn read_whole(mut body: Incoming, limit: u64, within: Duration) -> Res
             Ok(None) => return Ok(Read::Whole(gathered.into_bytes())),
             // There is hardly a client left to read this; what matters is that nothing was claimed.
             Ok(Some(Err(error))) => {
-                let detail = format!("The request body broke off, so nothing was claimed and nothing sent: {error}.");
+                let detail =
+                    format!("The request body broke off, so nothing was claimed and nothing sent: {error}.");
                 return Err(Refusal::new(Reason::BadRequest, detail).closing());
             }
             Err(_) => {
-                let detail = format!("The request body did not arrive within {within:?}; nothing was claimed and nothing sent.");
+                let detail = format!(
+                    "The request body did not arrive within {within:?}; nothing was claimed and nothing sent."
+                );
                 return Err(Refusal::new(Reason::BodyTimeout, detail).closing());
             }
         };

@@ -223,7 +223,9 @@ fn random<const N: usize>() -> [u8; N] {
 
 fn is_usable_id(id: &[u8]) -> bool {
     (1..=REQUEST_ID_LONGEST).contains(&id.len())
-        && id.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'='))
+        && id
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'='))
 }
 
 impl Drop for Place {

@@ -52,7 +52,9 @@ impl Line {
     pub(super) fn heap_bytes(&self) -> usize {
         match self {
             Line::Text(text) => text.len(),
-            Line::Exchange(exchange) => exchange.path.len() + exchange.request_id.len() + exchange.client.len(),
+            Line::Exchange(exchange) => {
+                exchange.path.len() + exchange.request_id.len() + exchange.client.len()
+            }
             Line::Event(Event::Duplicate { request_id, original_request_id, .. }) => {
                 request_id.len() + original_request_id.as_ref().map_or(0, String::len)
             }

@@ -46,6 +46,7 @@ pub(super) fn read(table: &Table<'_>) -> Server {
         drain: table.duration("drain"),
         body_limit: table.size("body_limit"),
         header_timeout: table.duration("header_timeout"),
+        idle: table.duration("idle"),
         body_timeout: table.duration("body_timeout"),
         connections_max: usize::try_from(table.count("connections_max")).unwrap_or(usize::MAX),
         forwarded: table.word("forwarded"),

@@ -41,8 +41,14 @@ pub(super) struct Connection {
 impl UpstreamBody {
     pub(super) fn new(incoming: Incoming, connection: Connection, total: Option<Instant>) -> UpstreamBody {
         let stall = connection.pool.upstream.config.stall;
-        let mut body =
-            UpstreamBody { incoming, connection: Some(connection), stall, total, timer: None, progressed: false };
+        let mut body = UpstreamBody {
+            incoming,
+            connection: Some(connection),
+            stall,
+            total,
+            timer: None,
+            progressed: false,
+        };
         body.give_back_at_end();
         body
     }
@@ -80,7 +86,10 @@ impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {

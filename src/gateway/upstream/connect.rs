@@ -12,7 +12,9 @@ use tokio::time::timeout;
 pub(super) async fn connect(pool: &Pool, server: usize) -> Result<SendRequest<RequestBody>, String> {
     let config = &pool.upstream.config;
     let base = &config.urls[server];
-    let stream = match timeout(config.connect_timeout, TcpStream::connect((base.host.as_str(), base.port))).await {
+    let stream = match timeout(config.connect_timeout, TcpStream::connect((base.host.as_str(), base.port)))
+        .await
+    {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(format!("cannot connect to {}: {error}", base.authority)),
         Err(_) => {
@@ -20,7 +22,9 @@ pub(super) async fn connect(pool: &Pool, server: usize) -> Result<SendRequest<Re
         }
     };
     // Small writes must leave at once; a backend that waits for a head behind Nagle's timer answers 40 ms late.
-    stream.set_nodelay(true).map_err(|error| format!("cannot set up the socket to {}: {error}", base.authority))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| format!("cannot set up the socket to {}: {error}", base.authority))?;
     let (sender, connection) = Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)

@@ -54,7 +54,12 @@ const DOWN_MOST: Duration = Duration::from_secs(10);
 
 impl Upstream {
     /// All servers up, nothing in flight.
-    pub fn new(index: usize, config: config::Upstream, journal: Arc<Journal>, started: Instant) -> Arc<Upstream> {
+    pub fn new(
+        index: usize,
+        config: config::Upstream,
+        journal: Arc<Journal>,
+        started: Instant,
+    ) -> Arc<Upstream> {
         let server = |_| Server {
             in_flight: AtomicUsize::new(0),
             failures: AtomicU32::new(0),

@@ -183,7 +183,8 @@ fn copy_for_second_try(
     rested: Option<Duration>,
 ) -> Option<Request<RequestBody>> {
     let suspect = reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD) && matches!(request.body(), RequestBody::Whole(None));
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD)
+        && matches!(request.body(), RequestBody::Whole(None));
     if !(suspect && safe) {
         return None;
     }
