@@ -23,7 +23,8 @@ pub struct Malformed;
 impl Answer {
     /// Copies an answer into its compact form. `body` is `None` where it was too large to keep.
     pub fn new(status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Answer {
-        let kept = || headers.iter().filter(|(name, value)| name.as_str().len() <= 0xffff && value.len() <= 1 << 20);
+        let kept =
+            || headers.iter().filter(|(name, value)| name.as_str().len() <= 0xffff && value.len() <= 1 << 20);
         let head: usize = kept().map(|(name, value)| 6 + name.as_str().len() + value.len()).sum();
         let mut out = BytesMut::with_capacity(5 + head + body.map_or(0, <[u8]>::len));
         out.put_u16(status.as_u16());
@@ -60,7 +61,8 @@ impl Answer {
 
     /// The recorded status code.
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(u16::from_be_bytes([self.bytes[0], self.bytes[1]])).unwrap_or(StatusCode::BAD_GATEWAY)
+        StatusCode::from_u16(u16::from_be_bytes([self.bytes[0], self.bytes[1]]))
+            .unwrap_or(StatusCode::BAD_GATEWAY)
     }
 
     /// The recorded headers, in their order, as a fresh map that owns its memory.
