@@ -34,6 +34,9 @@ fn claim(token: u128) -> Claim {
     }
 }
 
+/// A name, what the store holds, and what arrives.
+type Case<'r> = (&'static str, Option<&'r Record<Answer>>, Command<Answer>);
+
 /// A small booking's answer, as it is really kept.
 fn answer() -> Answer {
     let mut headers = HeaderMap::new();
@@ -53,7 +56,7 @@ fn ledger(criterion: &mut Criterion) {
     let sent = put(apply(None, Command::Claim(claim(1)), NOW));
     let complete = Command::Complete { token: Token(1), answer: answer(), keep: KEEP };
     let done = put(apply(Some(&sent), complete.clone(), NOW));
-    let cases: [(&str, Option<&Record<Answer>>, Command<Answer>); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("claim, absent", None, Command::Claim(claim(1))),
         ("claim, in flight", Some(&sent), Command::Claim(claim(2))),
         ("claim, done", Some(&done), Command::Claim(claim(2))),
