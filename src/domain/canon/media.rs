@@ -56,6 +56,9 @@ fn parameter(text: &[u8]) -> Option<((&[u8], &[u8]), &[u8])> {
 impl<'a> MediaType<'a> {
     /// Reads a header's value; `None` where it is odd in any way.
     pub(super) fn parse(text: &'a [u8]) -> Option<MediaType<'a>> {
+        if text == b"application/json" {
+            return Some(MediaType { essence: Cow::Borrowed("application/json"), parameters: Vec::new() });
+        }
         let text = text.trim_ascii();
         let end = text.iter().position(|byte| !is_token(*byte) && *byte != b'/').unwrap_or(text.len());
         let (essence, mut rest) = text.split_at(end);

@@ -16,6 +16,10 @@ mod multipart;
 mod path;
 mod rules;
 
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod properties;
 pub use path::{JsonPath, Step};
 pub use rules::{GraphqlRule, Rules};
 
