@@ -19,7 +19,7 @@ use std::time::Instant;
 use world::{Tally, World};
 
 /// Histories in the normal test command: a second or two without optimisation.
-const SEEDS: u64 = 5_000;
+const SEEDS: u64 = 20_000;
 /// Steps of one history: enough for several intents to begin, go wrong, and be settled.
 const STEPS: usize = 160;
 /// A planted bug has to be seen within so many histories.

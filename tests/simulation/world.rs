@@ -196,13 +196,24 @@ impl<'m> World<'m> {
         self.tasks.push(Task { id, gateway, claim, stage: Stage::Claiming, allowed_at: self.now });
     }
 
-    /// One command on one record, judged. A transport that sends it again later is part of every command's life.
+    /// One command on one record. A transport may send it again later, unless it bears no token: what is said of
+    /// whatever the record holds is said to the store at once, and never by a transport that repeats.
     fn command(&mut self, id: usize, command: Command<Body>) -> Result<Outcome<Body>, Violation> {
-        // Those two are steps of the store itself and never travel: said late, an end would end what came after it.
-        let travels = !matches!(command, Command::End { .. } | Command::OwnersDied { .. });
-        if travels && self.rng.one_in(self.trouble * 2) {
+        let bears_no_token = matches!(
+            command,
+            Command::End { .. }
+                | Command::OwnersDied { .. }
+                | Command::Delete
+                | Command::Resolve { token: None, .. }
+        );
+        if !bears_no_token && self.rng.one_in(self.trouble * 2) {
             self.late.push((id, command.clone()));
         }
+        self.carry_out(id, command)
+    }
+
+    /// The store's atomic command, judged.
+    fn carry_out(&mut self, id: usize, command: Command<Body>) -> Result<Outcome<Body>, Violation> {
         let step = (self.machine.apply)(self.records[id].as_ref(), command.clone(), self.now);
         let changed = match step.change {
             Change::Keep => false,
@@ -321,11 +332,11 @@ impl<'m> World<'m> {
                 self.tally.deleted += 1;
                 self.command(id, Command::Delete).map(drop)
             }
-            // A wrong word about an attempt at work must do nothing.
+            // A wrong word about an attempt at work must do nothing. Arriving later it would be a lie about a doubt.
             Phase::Sent { token, lease_until, .. } if self.now < lease_until => {
                 let wrong = Command::Resolve { token: Some(token), verdict: Verdict::NotExecuted };
                 let command = if self.rng.one_in(2) { wrong } else { Command::Delete };
-                self.command(id, command).map(drop)
+                self.carry_out(id, command).map(drop)
             }
             Phase::Done { .. } | Phase::Queued { .. } | Phase::Sent { .. } => Ok(()),
         }
