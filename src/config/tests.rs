@@ -72,7 +72,7 @@ fn every_mistake_of_a_file_is_shown_at_once() {
 #[test]
 fn broken_toml_hides_neither_other_broken_lines_nor_mistakes() {
     let shown = golden("syntax");
-    for line in [2, 3, 4, 7, 8, 10, 12, 15] {
+    for line in [2, 3, 4, 7, 8, 9, 11, 13, 16] {
         assert!(shown.contains(&format!("config.toml:{line}:")), "line {line} has a problem:\n{shown}");
     }
     assert!(!shown.contains("hunter2"), "{shown}");
@@ -319,6 +319,23 @@ fn doubt_is_kept_as_long_as_the_answer_would_have_been() {
 fn ports_that_are_given_at_the_start_never_collide() {
     let server = "[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"";
     assert_eq!(errors(&minimal(server)), Vec::<String>::new());
+}
+
+#[test]
+fn an_admin_address_that_others_reach_needs_a_token() {
+    let admin = |more: &str| errors(&minimal(&format!("[admin]\n{more}")));
+    for listen in ["0.0.0.0:9090", "10.0.0.1:9090", "[::]:9090"] {
+        let found = admin(&format!("listen = \"{listen}\""));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("admin.listen") && found[0].contains("no `token`"), "{found:?}");
+        assert_eq!(
+            admin(&format!("listen = \"{listen}\"\ntoken = \"a long enough token\"")),
+            Vec::<String>::new()
+        );
+    }
+    for listen in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
+        assert_eq!(admin(&format!("listen = \"{listen}\"")), Vec::<String>::new());
+    }
 }
 
 #[test]
