@@ -1,5 +1,5 @@
-//! The integration tests: one binary, so that what they share is built once. Black box all of them but `architecture`:
-//! they start `oncegate` processes and look at what comes out.
+//! The integration tests: one binary, so that what they share is built once. Black box all of them but
+//! `architecture`, `conformance` and `simulation`: they start `oncegate` processes and look at what comes out.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "tests measure from outside, with a clock of their own")]

@@ -90,5 +90,5 @@ pub fn ok(connection: &mut TcpStream) {
 
 /// Resets the connection.
 pub fn reset(connection: &mut TcpStream) {
-    let _ = socket2::SockRef::from(&*connection).set_linger(Some(Duration::ZERO));
+    let _ = rustix::net::sockopt::set_socket_linger(connection, Some(Duration::ZERO));
 }

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -52,7 +51,7 @@ impl Drop for Wire {
     fn drop(&mut self) {
         if self.scissors.reset.load(Ordering::SeqCst) {
             // Without it the kernel would end the connection politely. A socket that is gone already needs nothing.
-            let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            let _ = self.stream.set_zero_linger();
         }
     }
 }
