@@ -52,7 +52,7 @@ fn exchange() -> Exchange {
         route_name: Some("book".into()),
         method: http::Method::POST,
         path: "/api/bookings".into(),
-        client: [192, 0, 2, 7].into(),
+        client: "192.0.2.7".into(),
         scope: Some(ScopeId([1; 16])),
         status: 201,
         decision: Decision::Executed,
@@ -68,7 +68,7 @@ fn duplicate() -> Event {
         request_id: "copy".into(),
         original_request_id: Some("original".into()),
         scope: ScopeId([1; 16]),
-        client: [192, 0, 2, 7].into(),
+        client: "192.0.2.7".into(),
     }
 }
 
