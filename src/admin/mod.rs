@@ -8,7 +8,7 @@ mod health;
 mod problem;
 mod server;
 
-pub use claims::{ClaimsPage, Resolution};
+pub use claims::{ClaimsPage, Resolution, Values};
 pub use server::{Admin, serve};
 
 use crate::config::Secret;
