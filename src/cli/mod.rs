@@ -1,3 +1,39 @@
-//! Commands, one file each.
-/// Runs the command that the arguments name.
-pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+//! Commands, one file each: arguments in, exit code out.
+
+pub mod check;
+pub mod claims;
+pub mod demo;
+pub mod run;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A reverse proxy that lets every intended write through once.
+#[derive(Debug, Parser)]
+#[command(name = "oncegate", version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Guard a backend's writes until told to stop
+    Run(run::RunArgs),
+    /// Validate a configuration and say what it guards
+    Check(check::CheckArgs),
+    /// Show the gateway at work on a small backend of its own
+    Demo(demo::DemoArgs),
+    /// List, show and settle records, those in doubt above all
+    Claims(claims::ClaimsArgs),
+}
+
+/// Runs the command that the arguments name. Wrong arguments exit with 2, as wrong configurations do.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Claims(args) => claims::run(args),
+    }
+}

@@ -3,7 +3,7 @@
 
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
-use crate::domain::route::Pattern;
+use crate::domain::route::{Pattern, is_safe};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub enum Mode {
 pub struct Server {
     /// `listen`: one address or several.
     pub listen: Vec<SocketAddr>,
-    /// `workers`: one thread each; 0 in the file means one per core.
+    /// `workers`: one thread each, never 0 here; 0 in the file means one per core.
     pub workers: usize,
     /// `lame_duck`: unready, still serving, before the drain.
     pub lame_duck: Duration,
@@ -301,6 +301,17 @@ pub struct StatusSet {
 /// A value that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<str>);
+
+// === impl Route ===
+
+impl Route {
+    /// Whether writes that no earlier route names pass through here unguarded: an open pattern (`**`) that takes a
+    /// method that writes, without `[route.idempotency]`. They are counted, and named at the start.
+    pub fn lets_writes_through(&self) -> bool {
+        let writes = |pattern: &Pattern| pattern.method.as_ref().is_none_or(|method| !is_safe(method));
+        self.idempotency.is_none() && self.patterns.iter().any(|pattern| pattern.open && writes(pattern))
+    }
+}
 
 // === impl StatusSet ===
 

@@ -1,4 +1,10 @@
 //! Which route a request takes: `METHOD path` patterns over the normalised path; the first match wins.
+//!
+//! Owns the patterns' language, what one pattern hides from a later one, and the [`Router`]. The normal form of a
+//! request's path is `domain::target`'s; what a route does with the request is the policy's.
+
+use crate::domain::target::NormalTarget;
+use http::Method;
 
 /// One `match` entry: a method (or `*`) and a path whose segments are literal, `{name}` (one segment) or a closing
 /// `**` (the rest, also none).
@@ -19,4 +25,382 @@ pub enum Segment {
     Literal(String),
     /// `{name}`: matches any one segment and names it.
     Named(String),
+}
+
+/// All routes' patterns, compiled once and read by every request. Holds no state and allocates nothing per request.
+#[derive(Clone, Debug)]
+pub struct Router {
+    entries: Vec<Entry>,
+}
+
+/// The route that a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The route's index.
+    pub route: usize,
+    /// Whether the pattern names the request's method (HEAD is named by GET); `*` names none.
+    pub method_named: bool,
+}
+
+/// One pattern, ready to be compared: the literal segments it begins with are one string, so that nearly every pattern
+/// that does not match costs one comparison.
+#[derive(Clone, Debug)]
+struct Entry {
+    method: Option<Method>,
+    /// `/api/bookings`, or empty.
+    prefix: Box<str>,
+    /// The segments from the first named one on.
+    rest: Box<[Segment]>,
+    open: bool,
+    route: usize,
+}
+
+/// Whether a method only reads, by its own definition (RFC 9110, WebDAV, CalDAV, HTTP QUERY).
+pub fn is_safe(method: &Method) -> bool {
+    method.is_safe() || matches!(method.as_str(), "PROPFIND" | "REPORT" | "SEARCH" | "QUERY")
+}
+
+// === impl Pattern ===
+
+impl Pattern {
+    /// Reads `METHOD path`. The error is a sentence for the person who wrote it.
+    pub fn parse(text: &str) -> Result<Pattern, String> {
+        let mut words = text.split_ascii_whitespace();
+        let (Some(method), Some(path), None) = (words.next(), words.next(), words.next()) else {
+            return Err("a pattern is a method and a path, as in \"POST /api/bookings\"".into());
+        };
+        let method = parse_method(method)?;
+        let Some(path) = path.strip_prefix('/') else {
+            return Err(format!("the path has to begin with a slash, as in \"/{path}\""));
+        };
+        // A closing slash means the same as none, in the pattern as in the request.
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut pattern = Pattern { method, segments: Vec::new(), open: false };
+        if path.is_empty() {
+            return Ok(pattern);
+        }
+        for segment in path.split('/') {
+            if pattern.open {
+                return Err("`**` matches the rest of the path, so nothing can follow it".into());
+            }
+            if segment == "**" {
+                pattern.open = true;
+                continue;
+            }
+            let segment = Segment::parse(segment)?;
+            if pattern.segments.contains(&segment) && matches!(segment, Segment::Named(_)) {
+                return Err("two segments have the same name".into());
+            }
+            pattern.segments.push(segment);
+        }
+        Ok(pattern)
+    }
+
+    /// Whether every request that `later` matches is matched by `self` too, so that `later` behind it is never reached.
+    pub fn covers(&self, later: &Pattern) -> bool {
+        let methods = match (&self.method, &later.method) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(mine), Some(other)) => mine == other || (mine == Method::GET && other == Method::HEAD),
+        };
+        let longer = later.segments.len() > self.segments.len() || later.open;
+        methods
+            && later.segments.len() >= self.segments.len()
+            && (self.open || !longer)
+            && self.segments.iter().zip(&later.segments).all(|(mine, other)| match (mine, other) {
+                (Segment::Named(_), _) => true,
+                (Segment::Literal(a), Segment::Literal(b)) => a == b,
+                (Segment::Literal(_), Segment::Named(_)) => false,
+            })
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    /// As it would be written in the file, in normal form.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.method.as_ref().map_or("*", Method::as_str))?;
+        f.write_str(" ")?;
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => write!(f, "/{text}")?,
+                Segment::Named(name) => write!(f, "/{{{name}}}")?,
+            }
+        }
+        match (self.open, self.segments.is_empty()) {
+            (true, _) => f.write_str("/**"),
+            (false, true) => f.write_str("/"),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
+fn parse_method(text: &str) -> Result<Option<Method>, String> {
+    if text == "*" {
+        return Ok(None);
+    }
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("`{text}` is not a method"))?;
+    // Methods are case-sensitive: "post" would be legal, and would never match anything that a client sends.
+    let upper = text.to_ascii_uppercase();
+    if upper != text {
+        return Err(format!("methods are written in capitals: {upper}"));
+    }
+    Ok(Some(method))
+}
+
+// === impl Segment ===
+
+impl Segment {
+    fn parse(text: &str) -> Result<Segment, String> {
+        if let Some(name) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            return if !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+            {
+                Ok(Segment::Named(name.into()))
+            } else {
+                Err(format!("`{text}` is not a segment's name: letters, digits, `_` and `-`, as in {{id}}"))
+            };
+        }
+        match text {
+            "" => {
+                Err("the path has an empty segment (`//`), and requests with one are never matched so".into())
+            }
+            "." | ".." => Err("`.` and `..` are resolved before matching, so this can never match".into()),
+            _ if text.contains('*') => {
+                Err("`*` is only for methods: write {name} for one segment, ** for the rest".into())
+            }
+            _ if text.contains(['{', '}']) => {
+                Err(format!("`{text}`: a named segment is named as a whole, as in {{id}}"))
+            }
+            _ if text.contains(['?', '#']) => {
+                Err("patterns match the path alone, without query and fragment".into())
+            }
+            _ => normal_segment(text).map(Segment::Literal),
+        }
+    }
+}
+
+/// A literal in the spelling that a request's path has in normal form.
+fn normal_segment(text: &str) -> Result<String, String> {
+    // Patterns may be written in any script; on the wire they are percent-encoded UTF-8.
+    let mut path = String::from("/");
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    let normal = NormalTarget::parse(&path).map_err(|problem| problem.to_string())?;
+    match normal.path().strip_prefix('/') {
+        Some(segment) if !segment.is_empty() && !segment.contains('/') => Ok(segment.into()),
+        _ => Err(format!("`{text}` is resolved before matching, so this can never match")),
+    }
+}
+
+// === impl Router ===
+
+impl Router {
+    /// Compiles patterns with their routes' indexes. The order decides: the first match wins.
+    pub fn new(patterns: Vec<(Pattern, usize)>) -> Router {
+        Router { entries: patterns.into_iter().map(|(pattern, route)| Entry::new(pattern, route)).collect() }
+    }
+
+    /// The route that a request takes. `path` is in normal form, without a query.
+    pub fn route(&self, method: &Method, path: &str) -> Option<usize> {
+        self.find(method, path).map(|found| found.route)
+    }
+
+    /// The same, with how the pattern named the method.
+    pub fn find(&self, method: &Method, path: &str) -> Option<Match> {
+        // `/api/bookings/` takes the route of `/api/bookings`: a closing slash must not lead past a guard.
+        let path = path.strip_suffix('/').unwrap_or(path);
+        self.entries
+            .iter()
+            .find(|entry| entry.takes(method) && entry.matches(path))
+            .map(|entry| Match { route: entry.route, method_named: entry.method.is_some() })
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn new(pattern: Pattern, route: usize) -> Entry {
+        let mut prefix = String::new();
+        let mut rest = pattern.segments.into_iter().peekable();
+        while let Some(Segment::Literal(text)) =
+            rest.next_if(|segment| matches!(segment, Segment::Literal(_)))
+        {
+            prefix.push('/');
+            prefix.push_str(&text);
+        }
+        Entry {
+            method: pattern.method,
+            prefix: prefix.into(),
+            rest: rest.collect(),
+            open: pattern.open,
+            route,
+        }
+    }
+
+    /// HEAD is a GET without its body: where the GET is guarded, HEAD must not slip past it.
+    fn takes(&self, method: &Method) -> bool {
+        self.method
+            .as_ref()
+            .is_none_or(|mine| mine == method || (mine == Method::GET && method == Method::HEAD))
+    }
+
+    /// `path` comes without a closing slash; the root is the empty string.
+    fn matches(&self, path: &str) -> bool {
+        let Some(mut left) = path.strip_prefix(&*self.prefix) else { return false };
+        if !left.is_empty() && !left.starts_with('/') {
+            // `/api/bookings-old` is not below `/api/bookings`. What is no path at all (`OPTIONS *`) is only for `/**`.
+            return self.prefix.is_empty() && self.rest.is_empty() && self.open;
+        }
+        for segment in &self.rest {
+            let Some(tail) = left.strip_prefix('/') else { return false };
+            let next = match segment {
+                Segment::Literal(text) => match tail.strip_prefix(text.as_str()) {
+                    Some(next) if next.is_empty() || next.starts_with('/') => next,
+                    _ => return false,
+                },
+                // Segments are short: a plain loop beats a search that has to be set up.
+                Segment::Named(_) => match tail.bytes().position(|byte| byte == b'/').unwrap_or(tail.len()) {
+                    0 => return false,
+                    end => &tail[end..],
+                },
+            };
+            left = next;
+        }
+        self.open || left.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"))
+    }
+
+    fn router(patterns: &[&str]) -> Router {
+        Router::new(patterns.iter().enumerate().map(|(index, text)| (pattern(text), index)).collect())
+    }
+
+    #[test]
+    fn first_match_wins() {
+        let router = router(&["POST /api/bookings", "GET /api/{kind}/{id}", "* /api/**", "* /**"]);
+        let route = |method: &str, path: &str| {
+            router.route(&Method::from_bytes(method.as_bytes()).expect("ok"), path)
+        };
+        assert_eq!(route("POST", "/api/bookings"), Some(0));
+        assert_eq!(route("GET", "/api/bookings/7"), Some(1));
+        assert_eq!(route("PROPFIND", "/api/bookings/7"), Some(2));
+        assert_eq!(route("GET", "/api"), Some(2), "** matches none, too");
+        assert_eq!(route("POST", "/api/bookings-old"), Some(2), "a segment matches as a whole");
+        assert_eq!(route("POST", "/apiary"), Some(3), "so does the one before `**`");
+        assert_eq!(route("GET", "/"), Some(3));
+        assert_eq!(route("OPTIONS", "*"), Some(3));
+    }
+
+    #[test]
+    fn nothing_matches_what_no_pattern_names() {
+        let router = router(&["POST /api/bookings", "GET /", "MKCALENDAR /dav/{user}/x"]);
+        assert_eq!(router.route(&Method::POST, "/api"), None);
+        assert_eq!(router.route(&Method::POST, "/api/bookings/7"), None);
+        assert_eq!(router.route(&Method::POST, "/API/bookings"), None);
+        assert_eq!(router.route(&Method::GET, "/x"), None);
+        assert_eq!(router.route(&Method::GET, "*"), None);
+        let calendar = Method::from_bytes(b"MKCALENDAR").expect("a token");
+        assert_eq!(router.route(&calendar, "/dav/ann/x"), Some(2));
+        assert_eq!(router.route(&calendar, "/dav//x"), None, "a named segment is never empty");
+        assert_eq!(router.route(&calendar, "/dav/ann/y"), None);
+        assert_eq!(router.route(&calendar, "/dav/ann/xy"), None);
+        assert_eq!(router.route(&calendar, "/dav/ann/x/y"), None);
+    }
+
+    #[test]
+    fn closing_slash_never_leads_past_a_route() {
+        let router = router(&["POST /api/bookings", "PUT /api/bookings/{id}/", "* /**"]);
+        assert_eq!(router.route(&Method::POST, "/api/bookings/"), Some(0));
+        assert_eq!(router.route(&Method::PUT, "/api/bookings/7/"), Some(1));
+        assert_eq!(router.route(&Method::PUT, "/api/bookings/7"), Some(1));
+    }
+
+    #[test]
+    fn head_takes_the_route_of_get() {
+        let router = router(&["GET /start", "* /**"]);
+        let found = router.find(&Method::HEAD, "/start");
+        assert_eq!(found, Some(Match { route: 0, method_named: true }));
+        let other = router.find(&Method::OPTIONS, "/start");
+        assert_eq!(other, Some(Match { route: 1, method_named: false }));
+    }
+
+    #[test]
+    fn literals_are_compared_in_their_normal_form() {
+        assert_eq!(pattern("GET /%7euser/a%20b/é").to_string(), "GET /~user/a%20b/%C3%A9");
+        assert_eq!(pattern("GET /caf%c3%a9").to_string(), "GET /caf%C3%A9");
+        assert_eq!(pattern("GET /a:b@c;d=1").to_string(), "GET /a:b@c;d=1");
+        assert_eq!(
+            pattern("GET /a%3Ab").to_string(),
+            "GET /a%3Ab",
+            "an encoded reserved character stays encoded"
+        );
+        assert!(router(&["GET /%7Euser"]).route(&Method::GET, "/~user").is_some());
+    }
+
+    #[test]
+    fn patterns_survive_their_display() {
+        for text in
+            ["POST /api/bookings", "* /**", "GET /", "DELETE /api/{id}/x/**", "MKCALENDAR /dav/{user}"]
+        {
+            assert_eq!(pattern(text).to_string(), text);
+            assert_eq!(pattern(&pattern(text).to_string()), pattern(text));
+        }
+    }
+
+    #[test]
+    fn bad_patterns_say_what_to_write() {
+        let wrong = |text: &str| Pattern::parse(text).expect_err(text);
+        for (text, says) in [
+            ("/api", "a method and a path"),
+            ("GET POST /api", "a method and a path"),
+            ("GET api", "\"/api\""),
+            ("post /api", "capitals: POST"),
+            ("G@T /api", "not a method"),
+            ("GET /a//b", "empty segment"),
+            ("GET /a/../b", "never match"),
+            ("GET /a/*", "{name} for one segment"),
+            ("GET /a/**/b", "nothing can follow"),
+            ("GET /a/{id}.json", "named as a whole"),
+            ("GET /a/{}", "segment's name"),
+            ("GET /{id}/{id}", "same name"),
+            ("GET /a?x=1", "without query"),
+            ("GET /a%2Fb", "different ways"),
+            ("GET /a\\b", "different ways"),
+            ("GET /a/%2E", "can never match"),
+            ("GET /%2E%2e/b", "above its root"),
+            ("GET /a%zz", "hexadecimal"),
+            ("GET /a%c", "hexadecimal"),
+            ("GET /a%é", "hexadecimal"),
+        ] {
+            assert!(wrong(text).contains(says), "{text}: {}", wrong(text));
+        }
+    }
+
+    #[test]
+    fn pattern_covers_exactly_what_it_hides() {
+        let covers = |a: &str, b: &str| pattern(a).covers(&pattern(b));
+        assert!(covers("* /**", "POST /api"));
+        assert!(covers("GET /a/**", "GET /a"));
+        assert!(covers("GET /a/**", "HEAD /a/{id}/**"));
+        assert!(covers("GET /a/{x}", "GET /a/b"));
+        assert!(covers("GET /a", "GET /a/"));
+        assert!(!covers("GET /a/b", "GET /a/{x}"));
+        assert!(!covers("GET /a/{x}", "GET /a/{x}/**"));
+        assert!(!covers("GET /a/{x}", "GET /a/**"));
+        assert!(!covers("GET /a/**", "* /a"));
+        assert!(!covers("HEAD /a", "GET /a"));
+        assert!(!covers("GET /a/b/**", "GET /a"));
+    }
 }

@@ -1,0 +1,65 @@
+//! `oncegate check`: every problem of a configuration at once, and what it guards.
+
+use crate::config::{self, Paint, Problems};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The configuration
+    #[arg(long, value_name = "PATH", default_value = "config.toml")]
+    pub config: PathBuf,
+}
+
+/// The exit code for a configuration that cannot be used, here and in `run`.
+pub const EXIT_CONFIG: u8 = 2;
+
+/// Problems go to the standard error, the summary to the standard output. Exits with 0 where the configuration can be
+/// used, with 2 otherwise.
+pub fn run(args: CheckArgs) -> ExitCode {
+    match config::load(&args.config) {
+        Ok(loaded) => {
+            print_problems(&loaded.notices);
+            let (summary, notices) = (config::summary(&loaded.config), &loaded.notices);
+            // A reader that has seen enough (`| head`) is no failure.
+            let _ = writeln!(std::io::stdout(), "{summary}{}: {}", notices.file(), notices.tally());
+            ExitCode::SUCCESS
+        }
+        Err(problems) => refuse(&problems),
+    }
+}
+
+/// Prints the problems of a configuration that cannot be used.
+pub fn refuse(problems: &Problems) -> ExitCode {
+    print_problems(problems);
+    eprintln!("{}: {}", problems.file(), problems.tally());
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// Prints problems to the standard error, with colours on a terminal that wants them.
+pub fn print_problems(problems: &Problems) {
+    let colour =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let text = problems.render(if colour { Paint::Colour } else { Paint::Plain });
+    if !text.is_empty() {
+        eprintln!("{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_code_says_whether_the_configuration_can_be_used() {
+        let code = |path: &str| {
+            let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+            format!("{:?}", run(CheckArgs { config }))
+        };
+        assert_eq!(code("config.toml"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code("tests/config/mistakes.toml"), format!("{:?}", ExitCode::from(2)));
+        assert_eq!(code("tests/config/no-such-file.toml"), format!("{:?}", ExitCode::from(2)));
+    }
+}

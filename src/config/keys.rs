@@ -1,0 +1,178 @@
+//! Every key of config.toml, in one place: its kind, default and range. The reader looks each key up here, docs/config.md
+//! is tested against it, and what is not listed is an unknown key.
+
+/// One key of the file.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// The table's path without indexes: empty for the top level, `route.idempotency`.
+    pub table: &'static str,
+    /// The key itself.
+    pub name: &'static str,
+    /// What its value is.
+    pub kind: Kind,
+    /// The value that applies without it, as it would be written. `None`: required, or there is none.
+    pub default: Option<&'static str>,
+}
+
+/// What a key's value is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// A duration such as `"10s"`, within a range.
+    Duration(&'static str, &'static str),
+    /// A number of bytes, plain or such as `"1MiB"`, within a range.
+    Size(&'static str, &'static str),
+    /// A whole number within a range.
+    Count(u64, u64),
+    /// `true` or `false`.
+    Switch,
+    /// One of several words.
+    Choice(&'static [&'static str]),
+    /// A string with its own grammar.
+    Text,
+    /// One string or several, each with its own grammar.
+    Texts,
+    /// A string that is never printed, or `{ file = "…" }`.
+    Secret,
+    /// A table of its own.
+    Table,
+    /// An array of tables.
+    Tables,
+    /// Part of the contract, and refused until it is built: what it will be.
+    Later(&'static str),
+}
+
+use Kind::{Choice, Count, Duration, Later, Secret, Size, Switch, Table, Tables, Text, Texts};
+
+const fn key(table: &'static str, name: &'static str, kind: Kind) -> Key {
+    Key { table, name, kind, default: None }
+}
+
+const fn with(table: &'static str, name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { table, name, kind, default: Some(default) }
+}
+
+/// Durations that end an exchange; a whole day is more than any backend takes.
+const DEADLINE: Kind = Duration("1ms", "24h");
+/// Durations for which a record is kept.
+const KEPT: Kind = Duration("1ms", "3650d");
+
+/// The list, in the order of the documentation.
+pub(super) const KEYS: &[Key] = &[
+    with("", "mode", Choice(&["enforce", "observe"]), "enforce"),
+    key("", "server", Table),
+    key("", "admin", Table),
+    key("", "log", Table),
+    key("", "store", Table),
+    key("", "clients", Table),
+    key("", "upstream", Tables),
+    key("", "route", Tables),
+    key("", "audit", Later("a database of what happened")),
+    key("", "alert", Later("messages when something piles up")),
+    key("", "report", Later("reports on a schedule")),
+    key("", "smtp", Later("mail for alerts and reports")),
+    // [server]
+    with("server", "listen", Texts, "127.0.0.1:8080"),
+    with("server", "workers", Count(0, 1024), "0"),
+    with("server", "lame_duck", Duration("0s", "1h"), "5s"),
+    with("server", "drain", Duration("0s", "24h"), "20s"),
+    with("server", "body_limit", Size("1B", "4GiB"), "1MiB"),
+    with("server", "header_timeout", Duration("10ms", "1h"), "10s"),
+    with("server", "body_timeout", Duration("10ms", "24h"), "30s"),
+    with("server", "connections_max", Count(1, 1_000_000), "20000"),
+    with("server", "forwarded", Choice(&["x-forwarded", "forwarded", "both", "off"]), "x-forwarded"),
+    with("server", "via", Switch, "true"),
+    with("server", "request_id_header", Text, "X-Request-Id"),
+    key("server", "tls", Later("TLS to clients")),
+    key("server", "proxy_protocol", Later("the PROXY protocol")),
+    // [admin]
+    with("admin", "listen", Text, "127.0.0.1:9090"),
+    key("admin", "token", Secret),
+    // [log]
+    with("log", "level", Choice(&["error", "warn", "info", "debug", "trace"]), "info"),
+    with("log", "format", Choice(&["auto", "pretty", "json"]), "auto"),
+    with("log", "access", Switch, "true"),
+    // [store]
+    with("store", "url", Text, "file:./oncegate-data"),
+    with("store", "on_outage", Choice(&["refuse", "forward"]), "refuse"),
+    key("store", "secret", Secret),
+    with("store", "lease", Duration("1s", "1h"), "30s"),
+    with("store", "answer_limit", Size("0B", "1GiB"), "1MiB"),
+    with("store", "memory", Size("1MiB", "1024GiB"), "64MiB"),
+    with("store", "records_max", Count(1, 1_000_000_000), "2000000"),
+    with("store", "records_per_scope", Count(1, 1_000_000_000), "10000"),
+    key("store", "wait_replicas", Later("replicas of a shared store")),
+    key("store", "prefix", Later("one shared store for several fleets")),
+    // [clients]
+    with("clients", "trusted_proxies", Texts, "[]"),
+    with("clients", "identify_by", Texts, "[\"ip\"]"),
+    with("clients", "scope_by", Texts, "[]"),
+    key("clients", "jwt", Table),
+    key("clients", "proxy_protocol", Later("the PROXY protocol")),
+    // [clients.jwt]
+    key("clients.jwt", "jwks", Text),
+    key("clients.jwt", "secret", Secret),
+    key("clients.jwt", "issuer", Text),
+    key("clients.jwt", "audience", Text),
+    // [[upstream]]
+    key("upstream", "name", Text),
+    key("upstream", "url", Texts),
+    with("upstream", "timeout", DEADLINE, "20s"),
+    with("upstream", "connect_timeout", DEADLINE, "2s"),
+    with("upstream", "idle", Duration("0s", "1h"), "4s"),
+    with("upstream", "stall", DEADLINE, "60s"),
+    key("upstream", "total", DEADLINE),
+    with("upstream", "max_in_flight", Count(1, 1_000_000), "256"),
+    with("upstream", "host", Choice(&["preserve", "rewrite"]), "preserve"),
+    // [[route]]
+    key("route", "name", Text),
+    key("route", "match", Texts),
+    key("route", "upstream", Text),
+    key("route", "mode", Choice(&["enforce", "observe"])),
+    key("route", "body_limit", Size("1B", "4GiB")),
+    key("route", "timeout", DEADLINE),
+    key("route", "idempotency", Table),
+    key("route", "slot", Later("one holder for one thing")),
+    key("route", "lane", Later("writes that share a key, one at a time")),
+    key("route", "retry", Later("another attempt after a definite conflict")),
+    key("route", "recover", Later("asking the backend what became of a write")),
+    key("route", "detect", Later("duplicates in the backend's own answers")),
+    key("route", "release", Later("freeing a slot")),
+    key("route", "coalesce", Later("one backend call for equal reads")),
+    key("route", "cache", Later("answers of reads, kept")),
+    key("route", "throttle", Later("limits and paced polling")),
+    // [route.idempotency]
+    with(
+        "route.idempotency",
+        "key",
+        Choice(&["header", "fingerprint", "header-or-fingerprint"]),
+        "header-or-fingerprint",
+    ),
+    with("route.idempotency", "ignore", Texts, "[]"),
+    with("route.idempotency", "unordered", Texts, "[]"),
+    with("route.idempotency", "remember", KEPT, "24h"),
+    with("route.idempotency", "remember_fingerprint", Duration("0s", "3650d"), "10s"),
+    with("route.idempotency", "not_executed", Texts, "[\"4xx\"]"),
+    with("route.idempotency", "wait", Duration("0s", "1h"), "15s"),
+    with("route.idempotency", "in_doubt", Choice(&["refuse", "forward"]), "refuse"),
+    with("route.idempotency", "in_doubt_for", KEPT, "24h"),
+    key("route.idempotency", "on_outage", Choice(&["refuse", "forward"])),
+];
+
+/// The key of that name in a table.
+pub(super) fn find(table: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.table == table && key.name == name)
+}
+
+/// The names that a table knows and that are built.
+pub(super) fn names(table: &str) -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter(move |key| key.table == table && !matches!(key.kind, Later(_))).map(|key| key.name)
+}
+
+/// How a table is written in the file: `[server]`, `[[route]]`, "the file".
+pub(super) fn header(table: &str) -> String {
+    match KEYS.iter().find(|key| key.table.is_empty() && key.name == table) {
+        _ if table.is_empty() => "the file".into(),
+        Some(Key { kind: Tables, .. }) => format!("[[{table}]]"),
+        _ => format!("[{table}]"),
+    }
+}

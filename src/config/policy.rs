@@ -1,0 +1,253 @@
+//! The compiled configuration: what one request reads. Immutable, shared by reference, and everything that a request
+//! needs of its route is resolved once, here.
+
+use crate::config::model::{Config, Idempotency, KeyRule, Mode, OnOutage, Route};
+use crate::domain::canon::Rules;
+use crate::domain::fingerprint::policy_version;
+use crate::domain::ledger::PolicyVersion;
+use crate::domain::route::{Router, is_safe};
+use http::Method;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A body that is sent encoded is decoded for its fingerprint up to so many times the limit of the encoded one.
+const DECODED_TIMES: usize = 8;
+
+/// A configuration, compiled. A request holds one from its first step to its last.
+#[derive(Debug)]
+pub struct Policy {
+    config: Config,
+    router: Router,
+    routes: Vec<RoutePolicy>,
+}
+
+/// One route with everything resolved.
+#[derive(Debug)]
+pub struct RoutePolicy {
+    /// Its index in the file's order.
+    pub index: usize,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// Its own mode, or the file's.
+    pub mode: Mode,
+    /// Bytes of a body that has to be read whole: its own limit, or the server's.
+    pub body_limit: u64,
+    /// To the response head, for guarded writes to the answer's last byte: its own, or the upstream's.
+    pub timeout: Duration,
+    /// Whether writes that pass here unguarded are counted as such.
+    pub lets_writes_through: bool,
+    /// Present where it has `[route.idempotency]`. Whether it guards one request, [`Taken::guard`] says.
+    guard: Option<Guard>,
+}
+
+/// How a route guards.
+#[derive(Debug)]
+pub struct Guard {
+    /// `[route.idempotency]`
+    pub rules: Idempotency,
+    /// `ignore` and `unordered`, compiled.
+    pub meaning: Rules,
+    /// Its own, or the store's.
+    pub on_outage: OnOutage,
+    /// Changes with every rule that shapes the fingerprint.
+    pub version: PolicyVersion,
+}
+
+/// The route that one request takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken<'a> {
+    /// The route.
+    pub route: &'a RoutePolicy,
+    /// How it is guarded. `None`: it only passes through.
+    pub guard: Option<&'a Guard>,
+}
+
+// === impl Policy ===
+
+impl Policy {
+    /// Compiles a validated configuration.
+    pub fn compile(config: Config) -> Policy {
+        let patterns = config.routes.iter().enumerate();
+        let patterns =
+            patterns.flat_map(|(at, route)| route.patterns.iter().map(move |pattern| (pattern.clone(), at)));
+        let router = Router::new(patterns.collect());
+        let routes = config
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(at, route)| RoutePolicy::new(at, route, &config))
+            .collect();
+        Policy { config, router, routes }
+    }
+
+    /// The configuration that it was compiled from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The routes, in the order of the file.
+    pub fn routes(&self) -> &[RoutePolicy] {
+        &self.routes
+    }
+
+    /// The route for a request; `path` is in normal form, without its query. Allocates nothing.
+    pub fn route(&self, method: &Method, path: &str) -> Option<Taken<'_>> {
+        let found = self.router.find(method, path)?;
+        let route = self.routes.get(found.route)?;
+        // A pattern guards the methods that it names, GET included. `*` names none, so it guards those that write:
+        // answering a page's preflights and reads from the record is nobody's intent.
+        let guarded = found.method_named || !is_safe(method);
+        Some(Taken { route, guard: route.guard.as_ref().filter(|_| guarded) })
+    }
+}
+
+// === impl RoutePolicy ===
+
+impl RoutePolicy {
+    fn new(index: usize, route: &Route, config: &Config) -> RoutePolicy {
+        // The index was resolved when the file was read; an upstream that does not exist was an error there.
+        let timeout =
+            config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.timeout);
+        let body_limit = route.body_limit.unwrap_or(config.server.body_limit);
+        let decoded_bytes_max =
+            usize::try_from(body_limit).unwrap_or(usize::MAX).saturating_mul(DECODED_TIMES);
+        RoutePolicy {
+            index,
+            name: route.name.clone(),
+            upstream: route.upstream,
+            mode: route.mode.unwrap_or(config.mode),
+            body_limit,
+            timeout: route.timeout.unwrap_or(timeout),
+            lets_writes_through: route.lets_writes_through(),
+            guard: route.idempotency.as_ref().map(|rules| Guard {
+                rules: rules.clone(),
+                on_outage: rules.on_outage.unwrap_or(config.store.on_outage),
+                meaning: Rules::new(&rules.ignore, &rules.unordered, decoded_bytes_max),
+                version: version(&route.name, rules, decoded_bytes_max),
+            }),
+        }
+    }
+
+    /// The rules of its guard, whatever the method.
+    pub fn guard(&self) -> Option<&Guard> {
+        self.guard.as_ref()
+    }
+}
+
+/// A digest over the rules that shape a fingerprint: under other rules the same fingerprint may mean something else.
+fn version(name: &str, rules: &Idempotency, decoded_bytes_max: usize) -> PolicyVersion {
+    let key = match rules.key {
+        KeyRule::Header => "header",
+        KeyRule::Fingerprint => "fingerprint",
+        KeyRule::HeaderOrFingerprint => "header-or-fingerprint",
+    };
+    let mut bytes = Vec::new();
+    let mut part = |text: &str| {
+        bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    };
+    part(name);
+    part(key);
+    part(&decoded_bytes_max.to_string());
+    for (list, paths) in [("ignore", &rules.ignore), ("unordered", &rules.unordered)] {
+        // Their order means nothing, nor does naming one twice.
+        let mut texts: Vec<_> = paths.iter().map(ToString::to_string).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        part(list);
+        part(&texts.len().to_string());
+        texts.iter().for_each(|text| part(text));
+    }
+    policy_version(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn policy(routes: &str) -> Policy {
+        let text = format!(
+            "[[upstream]]\nname = \"a\"\nurl = \"http://127.0.0.1:8000\"\ntimeout = \"7s\"\n{routes}"
+        );
+        let loaded = crate::config::parse(&text, Path::new(""), &|_| None);
+        Policy::compile(loaded.unwrap_or_else(|problems| panic!("{problems}")).config)
+    }
+
+    fn route(more: &str) -> String {
+        named("r", more)
+    }
+
+    fn named(name: &str, more: &str) -> String {
+        format!("[[route]]\nname = \"{name}\"\nmatch = \"POST /a\"\nupstream = \"a\"\n{more}\n")
+    }
+
+    fn version_of(rules: &str) -> PolicyVersion {
+        version_named("r", rules)
+    }
+
+    fn version_named(name: &str, rules: &str) -> PolicyVersion {
+        let policy = policy(&named(name, &format!("[route.idempotency]\n{rules}")));
+        policy.routes()[0].guard().map(|guard| guard.version).expect("guarded")
+    }
+
+    #[test]
+    fn routes_own_values_come_first() {
+        let policy = policy(&format!(
+            "{}{}",
+            route(
+                "mode = \"observe\"\nbody_limit = 10\ntimeout = \"1s\"\n[route.idempotency]\non_outage = \"forward\""
+            ),
+            "[[route]]\nname = \"s\"\nmatch = \"* /**\"\nupstream = \"a\"\n[route.idempotency]\n"
+        ));
+        let [own, inherited] = policy.routes() else { panic!("two routes") };
+        assert_eq!((own.mode, own.body_limit, own.timeout), (Mode::Observe, 10, Duration::from_secs(1)));
+        assert_eq!(own.guard().map(|guard| guard.on_outage), Some(OnOutage::Forward));
+        assert_eq!((inherited.mode, inherited.body_limit), (Mode::Enforce, 1 << 20));
+        assert_eq!(inherited.timeout, Duration::from_secs(7));
+        assert_eq!(inherited.guard().map(|guard| guard.on_outage), Some(OnOutage::Refuse));
+    }
+
+    #[test]
+    fn a_guard_covers_the_methods_that_its_patterns_name() {
+        let policy = policy(
+            "[[route]]\nname = \"r\"\nmatch = [\"GET /start\", \"* /api/**\"]\nupstream = \"a\"\n[route.idempotency]\n\
+             [[route]]\nname = \"rest\"\nmatch = \"* /**\"\nupstream = \"a\"",
+        );
+        let guarded =
+            |method: Method, path: &str| policy.route(&method, path).map(|taken| taken.guard.is_some());
+        assert_eq!(guarded(Method::GET, "/start"), Some(true));
+        assert_eq!(guarded(Method::HEAD, "/start/"), Some(true), "HEAD does not slip past a guarded GET");
+        assert_eq!(guarded(Method::POST, "/api/x"), Some(true));
+        assert_eq!(guarded(Method::from_bytes(b"LOCK").expect("a token"), "/api/x"), Some(true));
+        assert_eq!(guarded(Method::GET, "/api/x"), Some(false), "`*` names no GET");
+        assert_eq!(guarded(Method::OPTIONS, "/api/x"), Some(false));
+        assert_eq!(guarded(Method::POST, "/start"), Some(false));
+        assert_eq!(
+            policy.routes().iter().map(|route| route.lets_writes_through).collect::<Vec<_>>(),
+            [false, true]
+        );
+    }
+
+    #[test]
+    fn version_changes_with_the_rules_that_shape_the_fingerprint_and_no_others() {
+        let base = version_of("");
+        for other in
+            ["ignore = [\"$.a\"]", "unordered = [\"$.a\"]", "key = \"header\"", "ignore = [\"$.a\", \"$.b\"]"]
+        {
+            assert_ne!(version_of(other), base, "{other}");
+        }
+        assert_ne!(version_of("ignore = [\"$.a\"]"), version_of("unordered = [\"$.a\"]"));
+        assert_ne!(version_of("ignore = [\"$.ab\"]"), version_of("ignore = [\"$.a\", \"$.b\"]"));
+        assert_eq!(
+            version_of("ignore = [\"$.b\", \"$.a\"]"),
+            version_of("ignore = [\"$.a\", \"$.b\", \"$.a\"]")
+        );
+        assert_ne!(version_named("s", ""), base);
+        let borrowed = version_named("rheader-or-", "key = \"fingerprint\"");
+        assert_ne!(borrowed, base, "where a name ends is part of the digest");
+        assert_eq!(version_of("wait = \"1s\"\nremember = \"1h\"\nnot_executed = [503]"), base);
+    }
+}

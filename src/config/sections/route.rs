@@ -1,0 +1,83 @@
+//! `[[route]]` and `[route.idempotency]`: what happens to which request.
+
+use crate::config::model::{Idempotency, InDoubtRule, KeyRule, Route, Upstream};
+use crate::config::table::{Table, Word};
+use crate::config::values::{self, Read, Wrong, alternatives, quote, similar};
+use crate::domain::route::Pattern;
+
+impl Word for KeyRule {
+    const WORDS: &'static [(&'static str, KeyRule)] = &[
+        ("header", KeyRule::Header),
+        ("fingerprint", KeyRule::Fingerprint),
+        ("header-or-fingerprint", KeyRule::HeaderOrFingerprint),
+    ];
+}
+
+impl Word for InDoubtRule {
+    const WORDS: &'static [(&'static str, InDoubtRule)] =
+        &[("refuse", InDoubtRule::Refuse), ("forward", InDoubtRule::Forward)];
+    const LATER: &'static [&'static str] = &["recover"];
+}
+
+/// One `[[route]]`. `upstreams` are those of the file, also where they have problems of their own.
+pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
+    table.require("name", "add name = \"book\"");
+    table.require("match", "add match = \"POST /api/bookings\"");
+    table.require("upstream", "add upstream = \"…\" with the name of an [[upstream]]");
+    let patterns = table.list("match", false, pattern);
+    if patterns.is_empty() && table.has("match") && !table.failed("match") {
+        table.error(
+            "match",
+            Wrong::new("`match` is empty").help("write \"POST /api/bookings\", or a list of such"),
+        );
+    }
+    Route {
+        name: table.parsed("name", values::name).unwrap_or_default().into(),
+        patterns,
+        upstream: table.parsed("upstream", |text| upstream(text, upstreams)).unwrap_or_default(),
+        mode: table.word_set("mode"),
+        body_limit: table.size_set("body_limit"),
+        timeout: table.duration_set("timeout"),
+        idempotency: table.has("idempotency").then(|| idempotency(&table.table("idempotency"))),
+    }
+}
+
+fn idempotency(table: &Table<'_>) -> Idempotency {
+    let (remember, remember_fingerprint) =
+        (table.duration("remember"), table.duration("remember_fingerprint"));
+    Idempotency {
+        key: table.word("key"),
+        ignore: table.list("ignore", false, values::field_path),
+        unordered: table.list("unordered", false, values::field_path),
+        remember,
+        remember_fingerprint,
+        not_executed: values::status_set(table.list("not_executed", true, values::status)),
+        wait: table.duration("wait"),
+        in_doubt: table.word("in_doubt"),
+        // A doubt must not be forgotten before the answer would have been, so without a value it follows.
+        in_doubt_for: match table.duration_set("in_doubt_for") {
+            Some(kept) => kept,
+            None => table.duration("in_doubt_for").max(remember).max(remember_fingerprint),
+        },
+        on_outage: table.word_set("on_outage"),
+    }
+}
+
+fn pattern(text: &str) -> Read<Pattern> {
+    Pattern::parse(text).map_err(|why| Wrong::new(format!("{} is not a pattern", quote(text))).help(why))
+}
+
+fn upstream(text: &str, upstreams: &[Upstream]) -> Read<usize> {
+    if let Some(index) = upstreams.iter().position(|upstream| !text.is_empty() && &*upstream.name == text) {
+        return Ok(index);
+    }
+    let names = || upstreams.iter().map(|upstream| &*upstream.name).filter(|name| !name.is_empty());
+    let wrong = Wrong::new(format!("there is no upstream {}", quote(text)));
+    Err(match similar(text, names()) {
+        Some(meant) => wrong.help(format!("did you mean \"{meant}\"?")),
+        None if names().next().is_none() => {
+            wrong.help(format!("add an [[upstream]] with name = {}", quote(text)))
+        }
+        None => wrong.help(format!("write {}", alternatives(names()))),
+    })
+}

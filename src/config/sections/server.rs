@@ -1,0 +1,72 @@
+//! `[server]`, `[admin]` and `[log]`: the process itself.
+
+use crate::config::model::{Admin, ForwardedStyle, Log, LogFormat, Server};
+use crate::config::table::{Table, Word};
+use crate::config::values::{self, Read, Wrong, quote};
+
+impl Word for ForwardedStyle {
+    const WORDS: &'static [(&'static str, ForwardedStyle)] = &[
+        ("x-forwarded", ForwardedStyle::XForwarded),
+        ("forwarded", ForwardedStyle::Forwarded),
+        ("both", ForwardedStyle::Both),
+        ("off", ForwardedStyle::Off),
+    ];
+}
+
+impl Word for LogFormat {
+    const WORDS: &'static [(&'static str, LogFormat)] =
+        &[("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
+}
+
+impl Word for tracing::Level {
+    const WORDS: &'static [(&'static str, tracing::Level)] = &[
+        ("error", tracing::Level::ERROR),
+        ("warn", tracing::Level::WARN),
+        ("info", tracing::Level::INFO),
+        ("debug", tracing::Level::DEBUG),
+        ("trace", tracing::Level::TRACE),
+    ];
+}
+
+/// `[server]`
+pub(super) fn read(table: &Table<'_>) -> Server {
+    let listen = table.list("listen", false, values::address);
+    if listen.is_empty() && !table.failed("listen") {
+        table.error(
+            "listen",
+            Wrong::new("`listen` is empty").help("write an address, as in \"127.0.0.1:8080\""),
+        );
+    }
+    let workers = usize::try_from(table.count("workers")).unwrap_or_default();
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Server {
+        listen,
+        workers: if workers == 0 { cores() } else { workers },
+        lame_duck: table.duration("lame_duck"),
+        drain: table.duration("drain"),
+        body_limit: table.size("body_limit"),
+        header_timeout: table.duration("header_timeout"),
+        body_timeout: table.duration("body_timeout"),
+        connections_max: usize::try_from(table.count("connections_max")).unwrap_or(usize::MAX),
+        forwarded: table.word("forwarded"),
+        via: table.switch("via"),
+        request_id_header: table.parsed_or_default("request_id_header", header_name),
+    }
+}
+
+/// `[admin]`
+pub(super) fn read_admin(table: &Table<'_>) -> Admin {
+    Admin { listen: table.parsed_or_default("listen", values::address), token: table.secret("token") }
+}
+
+/// `[log]`
+pub(super) fn read_log(table: &Table<'_>) -> Log {
+    Log { level: table.word("level"), format: table.word("format"), access: table.switch("access") }
+}
+
+fn header_name(text: &str) -> Read<http::HeaderName> {
+    http::HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
+        Wrong::new(format!("{} is not a header's name", quote(text)))
+            .help("write one such as \"X-Request-Id\"")
+    })
+}

@@ -1,0 +1,47 @@
+//! `[[upstream]]`: a backend.
+
+use crate::config::model::{Base, HostPolicy, Upstream};
+use crate::config::problem::Severity;
+use crate::config::read::Reader;
+use crate::config::table::{Table, Word};
+use crate::config::values::{self, Wrong, quote};
+
+impl Word for HostPolicy {
+    const WORDS: &'static [(&'static str, HostPolicy)] =
+        &[("preserve", HostPolicy::Preserve), ("rewrite", HostPolicy::Rewrite)];
+}
+
+/// One `[[upstream]]`.
+pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Upstream {
+    table.require("name", "add name = \"scheduler\"");
+    table.require("url", "add url = \"http://127.0.0.1:8000\"");
+    let urls = table.list("url", false, values::base);
+    check_urls(reader, table, &urls);
+    Upstream {
+        name: table.parsed("name", values::name).unwrap_or_default().into(),
+        urls,
+        timeout: table.duration("timeout"),
+        connect_timeout: table.duration("connect_timeout"),
+        idle: table.duration("idle"),
+        stall: table.duration("stall"),
+        total: table.duration_set("total"),
+        max_in_flight: usize::try_from(table.count("max_in_flight")).unwrap_or(usize::MAX),
+        host: table.word("host"),
+    }
+}
+
+fn check_urls(reader: &Reader<'_>, table: &Table<'_>, urls: &[Base]) {
+    let path = table.path_of("url");
+    if urls.is_empty() && table.has("url") && !reader.failed(&path) {
+        table.error(
+            "url",
+            Wrong::new("`url` is empty").help("write \"http://127.0.0.1:8000\", or a list of such"),
+        );
+    }
+    for (at, base) in urls.iter().enumerate() {
+        if urls[..at].contains(base) && !reader.failed(&path) {
+            let wrong = Wrong::new(format!("{} is there twice", quote(&base.authority)));
+            reader.report(Severity::Warning, &format!("{path}[{at}]"), wrong);
+        }
+    }
+}

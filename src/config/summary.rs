@@ -1,0 +1,58 @@
+//! What a configuration does, as a table for eyes: which request goes where, and what guards it.
+
+use crate::config::model::{Config, Idempotency, KeyRule, Mode, Route, StoreUrl};
+use crate::config::values::show_duration;
+use std::fmt::Write as _;
+
+/// The routes in their order with their guards, and where records live.
+pub fn summary(config: &Config) -> String {
+    let mut rows: Vec<[String; 4]> = Vec::new();
+    for route in &config.routes {
+        let upstream = config.upstreams.get(route.upstream).map_or("", |upstream| &*upstream.name);
+        for (at, pattern) in route.patterns.iter().enumerate() {
+            let first = |text: String| if at == 0 { text } else { String::new() };
+            rows.push([
+                first(route.name.to_string()),
+                pattern.to_string(),
+                upstream.to_owned(),
+                first(guard(config, route)),
+            ]);
+        }
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let (name, pattern, upstream) = (width(0), width(1), width(2));
+    let mut out = String::from("routes, the first match wins\n");
+    for row in &rows {
+        let line = format!("  {:name$}  {:pattern$}  -> {:upstream$}  {}", row[0], row[1], row[2], row[3]);
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    let _ = writeln!(
+        out,
+        "\nrecords in {}",
+        match &config.store.url {
+            StoreUrl::Memory => "memory, until the process ends".to_owned(),
+            StoreUrl::File(directory) => directory.display().to_string(),
+        }
+    );
+    out
+}
+
+fn guard(config: &Config, route: &Route) -> String {
+    match &route.idempotency {
+        None if route.lets_writes_through() => "not guarded, writes are counted".into(),
+        None => "not guarded".into(),
+        Some(rules) => {
+            let observed = route.mode.unwrap_or(config.mode) == Mode::Observe;
+            format!("{} by {}", if observed { "observed" } else { "guarded" }, key(rules))
+        }
+    }
+}
+
+fn key(rules: &Idempotency) -> String {
+    let (keyed, keyless) = (show_duration(rules.remember), show_duration(rules.remember_fingerprint));
+    match rules.key {
+        KeyRule::Header => format!("key for {keyed}, required"),
+        KeyRule::Fingerprint => format!("fingerprint for {keyless}"),
+        KeyRule::HeaderOrFingerprint => format!("key for {keyed}, without one by fingerprint for {keyless}"),
+    }
+}

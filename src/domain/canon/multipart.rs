@@ -1,0 +1,199 @@
+//! `multipart/form-data`: fields in the order of their names, files by the digest of their bytes; the boundary means
+//! nothing.
+//!
+//! A strict reader of its own: lenient ones skip preambles, repair line ends and overlook headers, and what one of them
+//! overlooks a backend may not. Whatever is not written as every browser and HTTP client writes it is a doubt.
+
+use super::Doubtful;
+use super::frame::{family, push_field};
+use super::media::is_token;
+use super::rules::FieldRules;
+use memchr::memmem::Finder;
+use sha2::{Digest, Sha256};
+
+/// One part in canonical bytes, with what it is sorted by.
+struct Part {
+    family: Vec<u8>,
+    name: Vec<u8>,
+    canonical: Vec<u8>,
+}
+
+/// What a part's headers say.
+#[derive(Default)]
+struct Headers<'a> {
+    disposition: Option<Disposition<'a>>,
+    content_type: Option<&'a [u8]>,
+    length: Option<&'a [u8]>,
+    /// `Content-Transfer-Encoding`, where it is one that changes nothing.
+    transfer: Option<&'a [u8]>,
+}
+
+struct Disposition<'a> {
+    name: &'a [u8],
+    file_name: Option<&'a [u8]>,
+}
+
+/// RFC 2046, 5.1.1.
+const BOUNDARY_BYTES_MAX: usize = 70;
+
+/// The canonical bytes of a multipart form: its parts, each behind its length.
+pub(super) fn canonical(body: &[u8], boundary: &[u8], rules: &FieldRules) -> Result<Vec<u8>, Doubtful> {
+    if boundary.is_empty()
+        || boundary.len() > BOUNDARY_BYTES_MAX
+        || !boundary.iter().all(u8::is_ascii_graphic)
+    {
+        return Err(Doubtful);
+    }
+    let delimiter = [b"--", boundary].concat();
+    let finder = Finder::new(&delimiter);
+    let mut rest = body.strip_prefix(&*delimiter).ok_or(Doubtful)?;
+    let mut parts = Vec::new();
+    while let Some(part) = rest.strip_prefix(b"\r\n") {
+        // The delimiter's text anywhere else than at a delimiter's place is a doubt: readers differ in what they accept
+        // before and behind it.
+        let end = finder.find(part).ok_or(Doubtful)?;
+        let part_bytes = part[..end].strip_suffix(b"\r\n").ok_or(Doubtful)?;
+        let part_read = Part::parse(part_bytes)?;
+        if !rules.ignores(&part_read.name) {
+            parts.push(part_read);
+        }
+        rest = &part[end + delimiter.len()..];
+    }
+    if body.len() == delimiter.len() + rest.len() || !matches!(rest, b"--" | b"--\r\n") {
+        return Err(Doubtful);
+    }
+    // Stable: what is of one family keeps its order.
+    parts.sort_by(|a, b| a.family.cmp(&b.family));
+    rules.sort_unordered(&mut parts, |part| &part.name, |part| &mut part.canonical);
+    let mut out = Vec::new();
+    parts.iter().for_each(|part| push_field(&mut out, &part.canonical));
+    Ok(out)
+}
+
+// === impl Part ===
+
+impl Part {
+    fn parse(bytes: &[u8]) -> Result<Part, Doubtful> {
+        let head_end = memchr::memmem::find(bytes, b"\r\n\r\n").ok_or(Doubtful)?;
+        let (head, content) = (&bytes[..head_end], &bytes[head_end + 4..]);
+        let headers = Headers::parse(head)?;
+        let disposition = headers.disposition.ok_or(Doubtful)?;
+        let length = content.len().to_string();
+        if headers.length.is_some_and(|said| said != length.as_bytes()) {
+            return Err(Doubtful);
+        }
+        let mut canonical = Vec::with_capacity(128);
+        push_field(&mut canonical, disposition.name);
+        for said in [disposition.file_name, headers.content_type, headers.transfer] {
+            canonical.push(u8::from(said.is_some()));
+            push_field(&mut canonical, said.unwrap_or_default());
+        }
+        // Whether it is a digest is told by the file name before it.
+        match disposition.file_name {
+            Some(_) => push_field(&mut canonical, &Sha256::digest(content)),
+            None => push_field(&mut canonical, content),
+        }
+        Ok(Part {
+            family: family(disposition.name).ok_or(Doubtful)?,
+            name: disposition.name.to_vec(),
+            canonical,
+        })
+    }
+}
+
+// === impl Headers ===
+
+impl<'a> Headers<'a> {
+    fn parse(head: &'a [u8]) -> Result<Headers<'a>, Doubtful> {
+        let mut headers = Headers::default();
+        for line in LineIter(Some(head)) {
+            if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+                return Err(Doubtful);
+            }
+            let colon = memchr::memchr(b':', line).ok_or(Doubtful)?;
+            let (name, value) = (line[..colon].to_ascii_lowercase(), line[colon + 1..].trim_ascii());
+            let place = match &*name {
+                b"content-disposition" if headers.disposition.is_none() => {
+                    headers.disposition = Some(Disposition::parse(value).ok_or(Doubtful)?);
+                    continue;
+                }
+                // Parts in parts carry more headers, which nobody reads alike.
+                b"content-type" if !value.to_ascii_lowercase().starts_with(b"multipart/") => {
+                    &mut headers.content_type
+                }
+                b"content-length" => &mut headers.length,
+                b"content-transfer-encoding"
+                    if matches!(&*value.to_ascii_lowercase(), b"binary" | b"8bit" | b"7bit") =>
+                {
+                    &mut headers.transfer
+                }
+                _ => return Err(Doubtful),
+            };
+            if place.replace(value).is_some() {
+                return Err(Doubtful);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+/// Lines that CRLF divides.
+struct LineIter<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for LineIter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.0.take()?;
+        match memchr::memmem::find(rest, b"\r\n") {
+            Some(end) => {
+                self.0 = Some(&rest[end + 2..]);
+                Some(&rest[..end])
+            }
+            None => Some(rest),
+        }
+    }
+}
+
+// === impl Disposition ===
+
+impl<'a> Disposition<'a> {
+    /// `form-data; name="x"; filename="y"`, and nothing else: `filename*` and escapes are read in more than one way.
+    fn parse(value: &'a [u8]) -> Option<Disposition<'a>> {
+        let kind = value.get(..9)?;
+        if !kind.eq_ignore_ascii_case(b"form-data") {
+            return None;
+        }
+        let (mut name, mut file_name) = (None, None);
+        let mut rest = value[9..].trim_ascii_start();
+        while !rest.is_empty() {
+            rest = rest.strip_prefix(b";")?.trim_ascii_start();
+            let equals = memchr::memchr(b'=', rest)?;
+            let place = match &*rest[..equals].to_ascii_lowercase() {
+                b"name" => &mut name,
+                b"filename" => &mut file_name,
+                _ => return None,
+            };
+            let (text, after) = text(&rest[equals + 1..])?;
+            if place.replace(text).is_some() {
+                return None;
+            }
+            rest = after.trim_ascii_start();
+        }
+        Some(Disposition { name: name?, file_name })
+    }
+}
+
+/// A quoted string without escapes, or a token; and what follows it.
+fn text(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    match value.strip_prefix(b"\"") {
+        Some(quoted) => {
+            let end = quoted.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+            (quoted[end] == b'"').then_some((&quoted[..end], &quoted[end + 1..]))
+        }
+        None => {
+            let end = value.iter().position(|byte| !is_token(*byte)).unwrap_or(value.len());
+            (end > 0).then_some(value.split_at(end))
+        }
+    }
+}
