@@ -1,3 +1,4 @@
-//! The one integration binary.
+//! One integration binary: a module a subject.
 
 mod conformance;
+mod simulation;

@@ -29,6 +29,11 @@ pub enum OpenError {
         /// What its `format` file says.
         found: String,
     },
+    /// The configured secret is not the one that the directory's records were made with.
+    Secret {
+        /// The store's directory.
+        dir: PathBuf,
+    },
     /// What was synced once cannot be read any more.
     Damaged {
         /// Where the damage begins.
@@ -80,6 +85,12 @@ impl std::fmt::Display for OpenError {
                 f,
                 "the store {} is in format {found}, which this version does not read; run the version that wrote it, \
                  or move the directory away and start empty",
+                dir.display()
+            ),
+            OpenError::Secret { dir } => write!(
+                f,
+                "the configured store.secret is not the one that the records in {} were made with, so none of them \
+                 would be found; configure the old secret, or none, or use an empty directory",
                 dir.display()
             ),
             OpenError::Damaged { place, what } => write!(

@@ -7,10 +7,14 @@ mod support;
 /// One test per behaviour and backend. A backend says how to open a store with given limits.
 macro_rules! stamp {
     ($($behaviour:ident,)*) => {
-        mod memory {
+        stamp! { @ memory, Memory, $($behaviour,)* }
+        stamp! { @ file, File, $($behaviour,)* }
+    };
+    (@ $backend:ident, $opens:ident, $($behaviour:ident,)*) => {
+        mod $backend {
             $(#[tokio::test]
             async fn $behaviour() {
-                super::behaviours::$behaviour(&super::support::Memory).await;
+                super::behaviours::$behaviour(&super::support::$opens).await;
             })*
         }
     };

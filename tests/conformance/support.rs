@@ -36,6 +36,8 @@ pub struct Opened {
 
 pub struct Memory;
 
+pub struct File;
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits { memory_max: 64 << 20, records_max: 10_000 }
@@ -60,6 +62,15 @@ impl Backend for Memory {
     fn open(&self, limits: Limits) -> Opened {
         let store = Store::open(limits.options(Place::Memory)).expect("memory opens");
         Opened { store, _dir: None }
+    }
+}
+
+impl Backend for File {
+    fn open(&self, limits: Limits) -> Opened {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = Place::Directory(dir.path().join("store"));
+        let store = Store::open(limits.options(place)).expect("an empty directory opens");
+        Opened { store, _dir: Some(dir) }
     }
 }
 

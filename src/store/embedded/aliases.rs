@@ -6,9 +6,16 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Who stands for whom, and until when. Bounded: past the limit a new alias is not taken.
 pub(super) struct Aliases {
-    to: HashMap<ScopeId, (ScopeId, Millis)>,
+    to: HashMap<ScopeId, Alias>,
     ends: BTreeSet<(Millis, ScopeId)>,
     max: usize,
+}
+
+struct Alias {
+    to: ScopeId,
+    until: Millis,
+    /// No segment before this one says so.
+    home: u32,
 }
 
 // === impl Aliases ===
@@ -27,26 +34,26 @@ impl Aliases {
     /// The scope that `scope` stands for at `now`: itself without an alias.
     pub(super) fn resolve(&self, scope: ScopeId, now: Millis) -> ScopeId {
         match self.to.get(&scope) {
-            Some(&(to, until)) if now < until => to,
+            Some(alias) if now < alias.until => alias.to,
             _ => scope,
         }
     }
 
-    /// From now on `from` means `to`, until `until` at least. False where nothing changed: it is known already, or a
-    /// scope would stand for itself, or there is no room.
-    pub(super) fn add(&mut self, from: ScopeId, to: ScopeId, until: Millis) -> bool {
+    /// From now on `from` means `to`, until `until` at least; the log says so in the segment `home` or later. False where
+    /// nothing changed: it is known already, or a scope would stand for itself, or there is no room.
+    pub(super) fn add(&mut self, from: ScopeId, to: ScopeId, until: Millis, home: u32) -> bool {
         if from == to {
             return false;
         }
-        match self.to.get(&from).copied() {
-            Some((known, ends)) if known == to && until <= ends => return false,
-            Some((_, ends)) => {
-                self.ends.remove(&(ends, from));
+        match self.to.get(&from) {
+            Some(known) if known.to == to && until <= known.until => return false,
+            Some(known) => {
+                self.ends.remove(&(known.until, from));
             }
             None if self.to.len() >= self.max => return false,
             None => {}
         }
-        self.to.insert(from, (to, until));
+        self.to.insert(from, Alias { to, until, home });
         self.ends.insert((until, from));
         true
     }
@@ -65,9 +72,14 @@ impl Aliases {
         gone
     }
 
-    /// All of them.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (ScopeId, ScopeId, Millis)> {
-        self.to.iter().map(|(&from, &(to, until))| (from, to, until))
+    /// The aliases that the log may say only in `segment` or before; from now on it says them in `home`.
+    pub(super) fn carry(&mut self, segment: u32, home: u32) -> Vec<(ScopeId, ScopeId, Millis)> {
+        let old = self.to.iter_mut().filter(|(_, alias)| alias.home <= segment);
+        old.map(|(from, alias)| {
+            alias.home = home;
+            (*from, alias.to, alias.until)
+        })
+        .collect()
     }
 }
 
@@ -81,18 +93,18 @@ mod tests {
     #[test]
     fn an_alias_holds_until_its_end_and_is_then_forgotten() {
         let mut aliases = Aliases::new(2);
-        assert!(aliases.add(NEW, OLD, Millis(10)));
+        assert!(aliases.add(NEW, OLD, Millis(10), 1));
         assert_eq!((aliases.resolve(NEW, Millis(9)), aliases.resolve(NEW, Millis(10))), (OLD, NEW));
-        assert!(aliases.add(NEW, OLD, Millis(20)), "a later end counts");
-        assert!(!aliases.add(NEW, OLD, Millis(15)), "an earlier one does not");
+        assert!(aliases.add(NEW, OLD, Millis(20), 1), "a later end counts");
+        assert!(!aliases.add(NEW, OLD, Millis(15), 1), "an earlier one does not");
         assert_eq!((aliases.expire(Millis(19), 9), aliases.expire(Millis(20), 9), aliases.len()), (0, 1, 0));
     }
 
     #[test]
     fn aliases_are_bounded_and_no_scope_stands_for_itself() {
         let mut aliases = Aliases::new(1);
-        assert!(!aliases.add(OLD, OLD, Millis(10)));
-        assert!(aliases.add(NEW, OLD, Millis(10)));
-        assert!(!aliases.add(ScopeId([3; 16]), OLD, Millis(10)), "no room");
+        assert!(!aliases.add(OLD, OLD, Millis(10), 1));
+        assert!(aliases.add(NEW, OLD, Millis(10), 1));
+        assert!(!aliases.add(ScopeId([3; 16]), OLD, Millis(10), 1), "no room");
     }
 }

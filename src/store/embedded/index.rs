@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) home: u32,
     /// Bytes of log that are set aside for what may still have to be said of it.
     pub(super) reserved: u32,
+    /// Bytes of log that its present state takes.
+    pub(super) logged: u32,
 }
 
 /// Records by phase.
@@ -116,6 +118,7 @@ impl Index {
             commit: 0,
             home: 0,
             reserved: 0,
+            logged: 0,
         });
         self.alarms.insert((alarm, id));
         if !entry.record.keyed {

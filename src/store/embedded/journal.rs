@@ -1,44 +1,292 @@
-//! Notes of what a command changed.
+//! Between the state and the log: turns what a command changed into notes, hands them over as one step, and accounts
+//! for room. Lives under the state's lock, so the log has the order of the commands.
+//!
+//! Room: a claim is granted only when there is room for its note *and* for everything that may still have to be said of
+//! it, its answer as a tombstone included. So a full disk refuses claims, and nothing that was begun is ever stuck.
+
+use super::AttemptEnd;
 use super::index::{Entry, Index};
+use super::kept::Place;
+use super::log::entry::{self, Stored};
+use super::log::queue::Queue;
 use super::waiters::Attempt;
-use super::{AttemptEnd, StoreError};
+use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
-use crate::domain::ledger::{RecordId, TargetId};
+use crate::domain::ledger::{Phase, RecordId, TargetId};
 use crate::domain::time::Millis;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Notes what a command changed.
-pub(super) enum Journal {}
+/// The largest note of a record without its answer.
+const WHOLE_MAX: u64 = 1024;
+
+/// What may still be said of a record whose outcome is open: done as a tombstone, in doubt, ended, named, aliased, gone.
+const OPEN_RESERVE: u32 = 1280;
+
+/// What may still be said of a record that is done: gone.
+const DONE_RESERVE: u32 = 96;
+
+/// A block of its own costs so much.
+const BLOCK_COST: u64 = 40;
+
+/// An answer takes at most this part of a segment; a larger one becomes a tombstone.
+const ANSWER_PART: u64 = 4;
+
+/// See the module.
+pub(super) struct Journal {
+    queue: Arc<Queue>,
+    segment_bytes: u64,
+    /// The instant of the present command.
+    now: Millis,
+    notes: Vec<u8>,
+    noted: Vec<Noted>,
+    tells: Vec<(Arc<Attempt>, AttemptEnd)>,
+    reserved: u64,
+    /// How many records have their oldest part in which segment.
+    homes: BTreeMap<u32, u64>,
+    live_bytes: u64,
+}
+
+/// A record that the present command made notes of.
+struct Noted {
+    id: RecordId,
+    answer: Option<Stored>,
+    bytes: usize,
+}
+
+/// Whether there is room for a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RoomFor {
+    Yes,
+    NotNow,
+}
+
+// === impl Journal ===
 
 impl Journal {
-    pub(super) fn reserve_claim(&mut self) -> Result<(), StoreError> {
-        match *self {}
+    /// A journal that writes to `queue`.
+    pub(super) fn new(queue: Arc<Queue>, segment_bytes: u64) -> Journal {
+        Journal {
+            queue,
+            segment_bytes,
+            now: Millis(0),
+            notes: Vec::new(),
+            noted: Vec::new(),
+            tells: Vec::new(),
+            reserved: 0,
+            homes: BTreeMap::new(),
+            live_bytes: 0,
+        }
     }
-    pub(super) fn room_for_note(&mut self) -> Result<(), StoreError> {
-        match *self {}
+
+    /// A command begins at `now`.
+    pub(super) fn begin(&mut self, now: Millis) {
+        self.now = now;
     }
-    pub(super) fn fits_answer(&self, _len: usize) -> bool {
-        match *self {}
+
+    // --- room ---
+
+    /// Whether a claim may be granted: one segment more than what is set aside stays free, for compaction.
+    pub(super) fn room_for_claim(&self) -> RoomFor {
+        self.room_for(WHOLE_MAX + u64::from(OPEN_RESERVE) + BLOCK_COST)
     }
-    pub(super) fn began(&mut self, _id: RecordId, _entry: &mut Entry) {
-        match *self {}
+
+    /// Whether a note that nothing was set aside for may be made.
+    pub(super) fn room_for_note(&self) -> RoomFor {
+        self.room_for(WHOLE_MAX)
     }
-    pub(super) fn changed(&mut self, _id: RecordId, _entry: &mut Entry, _logged: bool, _ended: bool) {
-        match *self {}
+
+    /// Whether an answer of `len` bytes may be kept whole. What does not fit into the present segment goes to the next,
+    /// which may waste as much as it takes.
+    pub(super) fn fits_answer(&self, len: usize) -> bool {
+        let len = len as u64;
+        len <= self.segment_bytes / ANSWER_PART && self.room_for(2 * len + WHOLE_MAX) == RoomFor::Yes
     }
-    pub(super) fn removed(&mut self, _id: RecordId, _entry: &Entry, _note: bool) {
-        match *self {}
+
+    /// Whether a record may be carried forward. That uses the segment that is kept free for it.
+    pub(super) fn room_to_carry(&self, answer: Option<&Answer>) -> bool {
+        let answer = answer.map_or(0, |answer| 2 * answer.as_bytes().len() as u64);
+        let pending = self.notes.len() as u64;
+        self.queue.available() >= self.reserved + pending + WHOLE_MAX + BLOCK_COST + answer
     }
-    pub(super) fn named(&mut self, _id: RecordId, _names: TargetId) {
-        match *self {}
+
+    /// Bytes that are set aside, one segment for compaction included.
+    pub(super) fn set_aside(&self) -> u64 {
+        self.reserved + self.segment_bytes
     }
-    pub(super) fn aliased(&mut self, _from: ScopeId, _to: ScopeId, _until: Millis) {
-        match *self {}
+
+    fn room_for(&self, bytes: u64) -> RoomFor {
+        if self.queue.available() >= self.set_aside() + bytes { RoomFor::Yes } else { RoomFor::NotNow }
     }
-    pub(super) fn tell(&mut self, _attempt: Arc<Attempt>, _end: AttemptEnd) {
-        match *self {}
+
+    fn reserve(&mut self, entry: &mut Entry, bytes: u32) {
+        self.reserved = self.reserved - u64::from(entry.reserved) + u64::from(bytes);
+        entry.reserved = bytes;
     }
-    pub(super) fn commit(&mut self, _index: &mut Index, _lazily: bool) -> Option<u64> {
-        match *self {}
+
+    // --- notes ---
+
+    /// A new attempt. While it is queued nothing is written: a restart makes it absent, and so does a missing note.
+    pub(super) fn began(&mut self, id: RecordId, entry: &mut Entry) {
+        if matches!(entry.record.phase, Phase::Queued { .. }) {
+            self.reserve(entry, WHOLE_MAX as u32 + OPEN_RESERVE);
+        } else {
+            self.reserve(entry, OPEN_RESERVE);
+            self.whole(id, entry, None);
+        }
+    }
+
+    /// A record changed. `ended`: whether its intent had ended before already.
+    pub(super) fn changed(&mut self, id: RecordId, entry: &mut Entry, ended: bool) {
+        let logged = entry.home != 0;
+        match &entry.record.phase {
+            Phase::Queued { .. } => {}
+            Phase::Sent { .. } if !logged => {
+                self.reserve(entry, OPEN_RESERVE);
+                self.whole(id, entry, None);
+            }
+            Phase::Sent { .. } => {
+                // A renewed lease means nothing after a restart.
+                if entry.record.ended && !ended {
+                    let before = self.notes.len();
+                    entry::ended(&mut self.notes, &id);
+                    self.note(id, before, None);
+                }
+            }
+            Phase::Done { answer, by, done_at, until } => {
+                let before = self.notes.len();
+                if let Some(bytes) = &answer.cached {
+                    let stored = entry::done(&mut self.notes, &id, *by, *done_at, *until, bytes);
+                    self.note(id, before, Some(stored));
+                }
+                self.reserve(entry, DONE_RESERVE);
+            }
+            Phase::InDoubt { token, since, until, why } => {
+                let before = self.notes.len();
+                entry::doubt(&mut self.notes, &id, *token, *since, *until, *why);
+                self.note(id, before, None);
+            }
+        }
+    }
+
+    /// A record went away. `said`: that is to be written; what time alone does is not, it will do it again.
+    pub(super) fn removed(&mut self, id: RecordId, entry: &Entry, said: bool) {
+        self.reserved -= u64::from(entry.reserved);
+        if entry.home == 0 {
+            return;
+        }
+        self.live_bytes -= u64::from(entry.logged);
+        self.leave_home(entry.home);
+        if said {
+            entry::gone(&mut self.notes, &id);
+        }
+    }
+
+    /// A record's answer names a resource.
+    pub(super) fn named(&mut self, id: RecordId, names: TargetId) {
+        let before = self.notes.len();
+        entry::names(&mut self.notes, &id, names);
+        self.note(id, before, None);
+    }
+
+    /// The oldest segment that the next note may go to.
+    pub(super) fn tail(&self) -> u32 {
+        self.queue.tail()
+    }
+
+    /// A scope stands for another.
+    pub(super) fn aliased(&mut self, from: ScopeId, to: ScopeId, until: Millis) {
+        entry::alias(&mut self.notes, from, to, until);
+    }
+
+    /// Copies to wake when this command is durable.
+    pub(super) fn tell(&mut self, attempt: Arc<Attempt>, end: AttemptEnd) {
+        self.tells.push((attempt, end));
+    }
+
+    /// Hands this command's notes to the log, as one step. Gives back what to wait for.
+    pub(super) fn commit(&mut self, index: &mut Index, lazily: bool) -> Option<u64> {
+        if self.notes.is_empty() {
+            // Nothing to make durable (a queued attempt leaves no trace), so nothing to wait for.
+            self.tells.drain(..).for_each(|(attempt, end)| attempt.end(Some(end)));
+            return None;
+        }
+        let lazily = lazily && self.tells.is_empty();
+        let pushed = self.queue.push(&self.notes, &mut self.tells, lazily, self.now);
+        self.notes.clear();
+        if self.notes.capacity() > 1 << 20 {
+            self.notes = Vec::new();
+        }
+        let Some(pushed) = pushed else {
+            // Closed or failed: nothing is durable from here on, and waiting for the number that never comes says so.
+            self.noted.clear();
+            self.tells.drain(..).for_each(|(attempt, _)| attempt.end(None));
+            self.queue.fail("the log takes no more notes: it is closed, or its room was miscounted");
+            return Some(u64::MAX);
+        };
+        for noted in self.noted.drain(..) {
+            let Some(entry) = index.get_mut(&noted.id) else { continue };
+            entry.commit = pushed.commit;
+            entry.logged += noted.bytes as u32;
+            self.live_bytes += noted.bytes as u64;
+            if entry.home == 0 {
+                entry.home = pushed.segment;
+                *self.homes.entry(pushed.segment).or_default() += 1;
+            }
+            if let (Some(stored), Phase::Done { answer, .. }) = (noted.answer, &mut entry.record.phase) {
+                let at = (pushed.at + u64::from(stored.at)) as u32;
+                answer.place = Some(Place { segment: pushed.segment, at, len: stored.len, crc: stored.crc });
+            }
+        }
+        Some(pushed.commit)
+    }
+
+    fn whole(&mut self, id: RecordId, entry: &mut Entry, answer: Option<&Answer>) {
+        let before = self.notes.len();
+        let stored = entry::whole(&mut self.notes, &id, &entry.record, &entry.about, entry.names, answer);
+        self.note(id, before, stored);
+    }
+
+    fn note(&mut self, id: RecordId, before: usize, answer: Option<Stored>) {
+        self.noted.push(Noted { id, answer, bytes: self.notes.len() - before });
+    }
+
+    // --- what segments hold ---
+
+    /// A record was read back at the start: it is at home in `segment` and takes `bytes` of log.
+    pub(super) fn recovered(&mut self, entry: &mut Entry, segment: u32, bytes: u32) {
+        entry.home = segment;
+        entry.logged = bytes;
+        self.live_bytes += u64::from(bytes);
+        *self.homes.entry(segment).or_default() += 1;
+        let done = matches!(entry.record.phase, Phase::Done { .. });
+        self.reserve(entry, if done { DONE_RESERVE } else { OPEN_RESERVE });
+    }
+
+    /// A record is carried forward: it leaves its home and is written whole. `answer` where it is done.
+    pub(super) fn carried(&mut self, id: RecordId, entry: &mut Entry, answer: Option<&Answer>) {
+        self.live_bytes -= u64::from(entry.logged);
+        self.leave_home(entry.home);
+        (entry.home, entry.logged) = (0, 0);
+        self.whole(id, entry, answer);
+    }
+
+    /// How many records are at home in `segment`.
+    pub(super) fn at_home(&self, segment: u32) -> u64 {
+        self.homes.get(&segment).copied().unwrap_or(0)
+    }
+
+    /// Bytes of log that the present state takes.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    fn leave_home(&mut self, home: u32) {
+        if let Some(records) = self.homes.get_mut(&home) {
+            *records -= 1;
+            if *records == 0 {
+                self.homes.remove(&home);
+            }
+        }
     }
 }

@@ -3,21 +3,31 @@
 
 mod aliases;
 mod clock;
+mod dir;
 mod index;
 mod journal;
 mod kept;
+mod log;
 mod parts;
+mod reopen;
+mod space;
 mod state;
 mod views;
 mod waiters;
 
 use super::*;
+use crate::domain::ledger::Phase;
 use clock::Clock;
+use dir::Dir;
 use kept::Kept;
+use log::disk::{Directory, Disk};
+use log::segments::Segments;
+use space::Log;
 use state::{After, ClaimStep, State};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use waiters::Signal;
 
 pub use waiters::Waiter;
 
@@ -27,6 +37,18 @@ const TICK: Duration = Duration::from_millis(50);
 /// Records that one tick changes before it lets others have the lock.
 const TICK_RECORDS_MAX: usize = 256;
 
+/// Bytes of a segment of the log. Larger ones are removed more rarely, smaller ones are made faster at the start.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// How long a claim waits for a new segment before it is refused.
+const ROOM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An answer of more bytes is read from disk on a thread of its own, so that no worker waits for it.
+const READ_INLINE_MAX: u32 = 64 << 10;
+
+/// How often an answer is looked for while compaction moves it.
+const READ_ATTEMPTS: usize = 8;
+
 /// A store in this process.
 pub struct Embedded {
     shared: Arc<Shared>,
@@ -35,13 +57,26 @@ pub struct Embedded {
 
 struct Shared {
     state: Mutex<State>,
+    log: Option<Log>,
     clock: Clock,
     secret: Vec<u8>,
     owner: Owner,
     /// How many aliases there are, to be read without the lock.
     aliases: AtomicUsize,
+    closed: AtomicBool,
     closing: Mutex<bool>,
     close: Condvar,
+    /// Keeps other processes out of the directory.
+    _dir: Option<Dir>,
+}
+
+/// What a store is made of, apart from the operator's choices; tests put faults and their own time in.
+struct Setup {
+    disk: Option<Arc<dyn Disk>>,
+    dir: Option<Dir>,
+    secret: Vec<u8>,
+    segment_bytes: u64,
+    clock: fn(Millis) -> Clock,
 }
 
 // === impl Embedded ===
@@ -49,41 +84,93 @@ struct Shared {
 impl Embedded {
     /// See [`Store::open`].
     pub(super) fn open(options: Options) -> Result<Embedded, OpenError> {
-        if let Place::Directory(dir) = &options.place {
-            let why = std::io::Error::other("file stores are not built in yet; use memory:");
-            return Err(OpenError::io(format!("opening {}", dir.display()))(why));
-        }
-        let secret = match options.secret {
-            Some(secret) => secret,
-            None => random::<32>()?.to_vec(),
+        let parts = match &options.place {
+            Place::Memory => Setup {
+                disk: None,
+                dir: None,
+                secret: match &options.secret {
+                    Some(secret) => secret.clone(),
+                    None => random::<32>()?.to_vec(),
+                },
+                segment_bytes: SEGMENT_BYTES,
+                clock: Clock::start,
+            },
+            Place::Directory(path) => {
+                let dir = Dir::take(path, options.secret.clone())?;
+                Setup {
+                    disk: Some(Arc::new(Directory::new(path.clone()))),
+                    secret: dir.secret.clone(),
+                    dir: Some(dir),
+                    segment_bytes: SEGMENT_BYTES,
+                    clock: Clock::start,
+                }
+            }
         };
+        Embedded::build(&options, parts)
+    }
+
+    fn build(options: &Options, parts: Setup) -> Result<Embedded, OpenError> {
+        let owner = Owner(u64::from_le_bytes(random()?));
+        let (state, log, clock) = match parts.disk {
+            None => {
+                (State::new(options.memory_max, options.records_max, None), None, (parts.clock)(Millis(0)))
+            }
+            Some(disk) => {
+                let segments = Segments::new(disk, parts.segment_bytes);
+                let (state, log, clock) = reopen::reopen(options, segments, parts.clock, owner)?;
+                (state, Some(log), clock)
+            }
+        };
+        let aliases = AtomicUsize::new(state.aliases.len());
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new(options.memory_max, options.records_max, None)),
-            clock: Clock::start(Millis(0)),
-            secret,
-            owner: Owner(u64::from_le_bytes(random()?)),
-            aliases: AtomicUsize::new(0),
+            state: Mutex::new(state),
+            log,
+            clock,
+            secret: parts.secret,
+            owner,
+            aliases,
+            closed: AtomicBool::new(false),
             closing: Mutex::new(false),
             close: Condvar::new(),
+            _dir: parts.dir,
         });
-        let keeper = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("store-keeper".into())
-            .spawn(move || keeper.keep_house())
-            .map_err(OpenError::io("starting its thread"))?;
-        Ok(Embedded { shared, threads: Mutex::new(vec![thread]) })
+        let store = Embedded { shared, threads: Mutex::default() };
+        store.spawn("store-keeper", Shared::keep_house)?;
+        if store.shared.log.is_some() {
+            store.spawn("store-writer", |shared| shared.log.iter().for_each(Log::write))?;
+            store.spawn("store-space", |shared| shared.log.iter().for_each(|log| shared.make_room(log)))?;
+        }
+        Ok(store)
+    }
+
+    fn spawn(&self, name: &str, work: impl Fn(&Shared) + Send + 'static) -> Result<(), OpenError> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&shared));
+        let thread = thread.map_err(OpenError::io(format!("starting its thread {name}")))?;
+        self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(thread);
+        Ok(())
     }
 
     pub(super) async fn claim(&self, mut request: ClaimRequest) -> Result<Claimed, StoreError> {
-        let (step, after) = self.run(|state, now, after| state.claim(&mut request, now, after))?;
+        self.hold_back().await?;
+        let id = request.id;
+        let (step, after) = loop {
+            let room = self.shared.log.as_ref().map(|log| log.queue.room());
+            let (step, after) = self.run(|state, now, after| state.claim(&mut request, now, after))?;
+            match (step?, room) {
+                (ClaimStep::NoRoom, Some(room)) => self.wait_for_room(&room).await?,
+                (step, _) => break (step, after),
+            }
+        };
         self.durable(after.commit).await?;
-        Ok(match step? {
+        Ok(match step {
             ClaimStep::Granted => Claimed::Granted,
             ClaimStep::InFlight(waiter) => Claimed::InFlight(waiter),
-            ClaimStep::Done(kept) => Claimed::Done(self.read(request.id, kept).await?),
+            ClaimStep::Done(kept) => Claimed::Done(self.read(id, kept).await?),
             ClaimStep::OtherMeaning => Claimed::OtherMeaning,
             ClaimStep::InDoubt { since, until, why } => Claimed::InDoubt { since, until, why },
             ClaimStep::OverQuota => Claimed::OverQuota,
+            ClaimStep::NoRoom => return Err(StoreError::Full("its disk is full".into())),
         })
     }
 
@@ -98,6 +185,7 @@ impl Embedded {
     }
 
     pub(super) async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
+        self.hold_back().await?;
         let (held, after) = self.run(|state, now, after| state.complete(completion, now, after))?;
         self.durable(after.commit).await?;
         held
@@ -119,6 +207,7 @@ impl Embedded {
     }
 
     pub(super) async fn end_intents(&self, ends: EndIntents) -> Result<usize, StoreError> {
+        self.hold_back().await?;
         let (changed, after) = self.run(|state, now, after| state.end_intents(&ends, now, after))?;
         self.durable(after.commit).await?;
         Ok(changed)
@@ -170,7 +259,7 @@ impl Embedded {
         let (kept, commit) = {
             let state = self.shared.lock();
             let entry = state.index.get(&id)?;
-            let crate::domain::ledger::Phase::Done { answer, .. } = &entry.record.phase else { return None };
+            let Phase::Done { answer, .. } = &entry.record.phase else { return None };
             (answer.clone(), state.journal.as_ref().map(|_| entry.commit))
         };
         self.durable(commit).await.ok()?;
@@ -179,16 +268,21 @@ impl Embedded {
 
     pub(super) fn figures(&self) -> Figures {
         let state = self.shared.lock();
-        let counts = state.index.counts();
+        let (counts, memory_bytes) = (state.index.counts(), state.index.recent.bytes());
+        let records_full = state.is_full();
+        drop(state);
+        let log = self.shared.log.as_ref();
+        let failed = log.and_then(|log| log.queue.failed().map(str::to_owned));
+        let full = || log.and_then(|log| log.queue.full());
         Figures {
             queued: counts.queued,
             sent: counts.sent,
             done: counts.done,
             in_doubt: counts.in_doubt,
-            memory_bytes: state.index.recent.bytes(),
-            disk_bytes: 0,
-            commits: 0,
-            refusing: None,
+            memory_bytes,
+            disk_bytes: log.map_or(0, |log| log.segments.bytes()),
+            commits: log.map_or(0, |log| log.queue.syncs()),
+            refusing: failed.or_else(full).or(records_full),
         }
     }
 
@@ -205,12 +299,16 @@ impl Embedded {
     }
 
     pub(super) fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
         *self.shared.closing.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = true;
         self.shared.close.notify_all();
+        if let Some(log) = &self.shared.log {
+            log.queue.close();
+        }
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         for thread in threads {
-            // A thread that panicked has nothing left to flush.
+            // A thread that panicked has nothing left to write.
             drop(thread.join());
         }
     }
@@ -223,12 +321,71 @@ impl Embedded {
         self.shared.run(command)
     }
 
-    async fn durable(&self, _commit: Option<u64>) -> Result<(), StoreError> {
+    /// Waits until the block `commit` is durable.
+    async fn durable(&self, commit: Option<u64>) -> Result<(), StoreError> {
+        let (Some(log), Some(commit)) = (&self.shared.log, commit) else { return Ok(()) };
+        match log.queue.commit(commit)? {
+            Some(signal) => signal.wait().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits while more is on its way to the disk than the log's queue may hold.
+    async fn hold_back(&self) -> Result<(), StoreError> {
+        let Some(log) = &self.shared.log else { return Ok(()) };
+        while let Some(commit) = log.queue.pressure() {
+            commit.wait().await?;
+        }
         Ok(())
     }
 
-    async fn read(&self, _id: RecordId, kept: Kept) -> Result<Answer, StoreError> {
-        kept.cached.ok_or_else(|| StoreError::Unavailable("the recorded answer cannot be read".into()))
+    /// There is no room for a claim: waits for a new segment, or says why there will be none.
+    async fn wait_for_room(&self, room: &Signal<()>) -> Result<(), StoreError> {
+        let Some(log) = &self.shared.log else { return Ok(()) };
+        if let Some(why) = log.queue.full() {
+            return Err(StoreError::Full(why));
+        }
+        if tokio::time::timeout(ROOM_PATIENCE, room.wait()).await.is_err() {
+            return Err(StoreError::Full("its disk is too slow to make room".into()));
+        }
+        match log.queue.full() {
+            Some(why) => Err(StoreError::Full(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// The answer that `kept` stands for; from disk where it is not in memory.
+    async fn read(&self, id: RecordId, mut kept: Kept) -> Result<Answer, StoreError> {
+        let mut why = String::from("it is nowhere");
+        for _ in 0..READ_ATTEMPTS {
+            if let Some(answer) = kept.cached {
+                return Ok(answer);
+            }
+            let Some(place) = kept.place else { break };
+            let read = if place.len <= READ_INLINE_MAX {
+                self.shared.read(place)
+            } else {
+                let shared = Arc::clone(&self.shared);
+                let read = tokio::task::spawn_blocking(move || shared.read(place)).await;
+                read.unwrap_or_else(|error| Err(error.to_string()))
+            };
+            match read {
+                Ok(answer) => {
+                    let mut state = self.shared.lock();
+                    state.index.warm(id, &answer);
+                    state.index.cool();
+                    return Ok(answer);
+                }
+                Err(error) => why = error,
+            }
+            // It may have been carried forward between the look and the reading.
+            match self.shared.lock().index.get(&id).map(|entry| &entry.record.phase) {
+                Some(Phase::Done { answer, .. }) if answer.place != Some(place) => kept = answer.clone(),
+                _ => break,
+            }
+        }
+        tracing::error!(%id, %why, "a recorded answer cannot be read");
+        Err(StoreError::Unavailable(format!("the recorded answer cannot be read: {why}")))
     }
 }
 
@@ -250,6 +407,12 @@ impl Shared {
         &self,
         command: impl FnOnce(&mut State, Millis, &mut After) -> R,
     ) -> Result<(R, After), StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Unavailable("it is closing".into()));
+        }
+        if let Some(log) = &self.log {
+            log.queue.check()?;
+        }
         let mut after = After::default();
         let result = {
             let mut state = self.state.lock().map_err(|_| {
@@ -257,6 +420,9 @@ impl Shared {
             })?;
             // Read under the lock, so that commands see time in their own order.
             let now = self.clock.now();
+            if let Some(journal) = &mut state.journal {
+                journal.begin(now);
+            }
             let result = command(&mut state, now, &mut after);
             let aliases = state.aliases.len();
             if aliases != self.aliases.load(Ordering::Relaxed) {
@@ -270,21 +436,28 @@ impl Shared {
         Ok((result, after))
     }
 
-    /// The keeper's thread: lets time pass for records until the store closes.
+    fn read(&self, place: kept::Place) -> Result<Answer, String> {
+        self.log.as_ref().ok_or("it is not on disk")?.read(place)
+    }
+
+    /// The keeper's thread: lets time pass for records, and has written what nobody waits for.
     fn keep_house(&self) {
-        let mut closing = self.closing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        while !*closing {
-            drop(closing);
+        while !self.closes_within(TICK) {
             while let Ok((changed, _)) =
                 self.run(|state, now, after| state.tick(now, TICK_RECORDS_MAX, after))
-                && changed == TICK_RECORDS_MAX
+                && changed >= TICK_RECORDS_MAX
             {}
-            closing = self.closing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if !*closing {
-                closing =
-                    self.close.wait_timeout(closing, TICK).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            if let Some(log) = &self.log {
+                log.queue.flush();
             }
         }
+    }
+
+    /// Waits for so long, or until the store closes: then it is true.
+    fn closes_within(&self, wait: Duration) -> bool {
+        let closing = self.closing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let waited = self.close.wait_timeout_while(closing, wait, |closing| !*closing);
+        *waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
     }
 }
 

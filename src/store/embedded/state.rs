@@ -2,8 +2,8 @@
 //! here waits; the caller does, without the lock.
 
 use super::aliases::Aliases;
-use super::index::{Entry, Index};
-use super::journal::Journal;
+use super::index::Index;
+use super::journal::{Journal, RoomFor};
 use super::kept::{Kept, tombstone};
 use super::waiters::{Attempt, Waiter};
 use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, Settle, Settled, StoreError};
@@ -12,6 +12,7 @@ use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Change, Command, Doubt, Outcome, Owner, Phase, Record, RecordId, Step, Token};
 use crate::domain::ledger::{Verdict, apply, settle};
 use crate::domain::time::Millis;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,8 +48,14 @@ pub(super) enum ClaimStep {
     InFlight(Waiter),
     Done(Kept),
     OtherMeaning,
-    InDoubt { since: Millis, until: Millis, why: Doubt },
+    InDoubt {
+        since: Millis,
+        until: Millis,
+        why: Doubt,
+    },
     OverQuota,
+    /// The log has no room at this moment; nothing was changed.
+    NoRoom,
 }
 
 // === impl State ===
@@ -90,8 +97,8 @@ impl State {
                         self.records_max
                     )));
                 }
-                if let Some(journal) = &mut self.journal {
-                    journal.reserve_claim()?;
+                if self.journal.as_ref().is_some_and(|journal| journal.room_for_claim() == RoomFor::NotNow) {
+                    return Ok(ClaimStep::NoRoom);
                 }
                 self.remove(id, false, AttemptEnd::NotExecuted, after);
                 if let Change::Put(record) = change {
@@ -225,8 +232,8 @@ impl State {
         if self.index.live(&to) == 0 {
             return Ok(());
         }
-        if let Some(journal) = &mut self.journal {
-            journal.room_for_note()?;
+        if self.journal.as_ref().is_some_and(|journal| journal.room_for_note() == RoomFor::NotNow) {
+            return Err(StoreError::Full("its disk has no room for the renewed scope".into()));
         }
         self.add_alias(from, to, until);
         after.commit = self.commit(false);
@@ -259,8 +266,11 @@ impl State {
             && let Some(id) = self.index.due(now)
             && let Some(entry) = self.index.get(&id)
         {
-            let change = settle(&entry.record, now);
-            self.carry_out(id, change, None, after);
+            match settle(&entry.record, now) {
+                // Not said in the log: after a restart time does it again.
+                Change::Remove => self.remove(id, false, AttemptEnd::NotExecuted, after),
+                change => self.carry_out(id, change, None, after),
+            }
             changed += 1;
         }
         self.commit(true);
@@ -277,6 +287,57 @@ impl State {
         self.commit(false);
         let counts = self.index.counts();
         ((counts.in_doubt.saturating_sub(doubts)) as usize, before - self.index.len())
+    }
+
+    /// Why no record can be added, if that is so.
+    pub(super) fn is_full(&self) -> Option<String> {
+        let full = self.index.len() >= self.records_max;
+        full.then(|| format!("it holds {} records, its limit", self.records_max))
+    }
+
+    // --- for the log's sake ---
+
+    /// Tells again of the aliases that only `segment` or older ones tell of.
+    pub(super) fn carry_aliases(&mut self, segment: u32, now: Millis) {
+        let Some(journal) = &mut self.journal else { return };
+        journal.begin(now);
+        for (from, to, until) in self.aliases.carry(segment, journal.tail()) {
+            journal.aliased(from, to, until);
+        }
+        self.commit(true);
+    }
+
+    /// Writes those of `ids` again whose home is `segment`. `answers`: of the records that are done and not in memory.
+    /// False where there is no room.
+    pub(super) fn carry_forward(
+        &mut self,
+        segment: u32,
+        ids: &[RecordId],
+        answers: &HashMap<RecordId, Answer>,
+        now: Millis,
+    ) -> bool {
+        let Some(journal) = &mut self.journal else { return false };
+        journal.begin(now);
+        for id in ids {
+            let Some(entry) = self.index.get_mut(id).filter(|entry| entry.home == segment) else { continue };
+            let answer = match &entry.record.phase {
+                Phase::Done { answer, .. } => {
+                    match answer.cached.clone().or_else(|| answers.get(id).cloned()) {
+                        Some(answer) => Some(answer),
+                        // It cooled down in between; the next round reads it.
+                        None => continue,
+                    }
+                }
+                _ => None,
+            };
+            if !journal.room_to_carry(answer.as_ref()) {
+                self.commit(false);
+                return false;
+            }
+            journal.carried(*id, entry, answer.as_ref());
+        }
+        self.commit(false);
+        true
     }
 
     /// Asks the ledger about `command` and carries out what it says. `answer` is what waiting copies get if the record
@@ -327,12 +388,12 @@ impl State {
             }
         };
         let durable_first = matches!(record.phase, Phase::Done { .. });
-        let before = self.index.get(&id).map(|entry| (entry.home != 0, entry.record.ended));
+        let Some(ended) = self.index.get(&id).map(|entry| entry.record.ended) else { return };
         self.index.replace(id, record);
-        let (Some(entry), Some((logged, ended))) = (self.index.get_mut(&id), before) else { return };
+        let Some(entry) = self.index.get_mut(&id) else { return };
         let attempt = if end.is_some() { entry.attempt.take() } else { None };
         if let Some(journal) = &mut self.journal {
-            journal.changed(id, entry, logged, ended);
+            journal.changed(id, entry, ended);
         }
         if let (Some(attempt), Some(end)) = (attempt, end) {
             self.tell(attempt, end, durable_first, after);
@@ -388,7 +449,8 @@ impl State {
     }
 
     fn add_alias(&mut self, from: ScopeId, to: ScopeId, until: Millis) {
-        if self.aliases.add(from, to, until)
+        let home = self.journal.as_ref().map_or(0, Journal::tail);
+        if self.aliases.add(from, to, until, home)
             && let Some(journal) = &mut self.journal
         {
             journal.aliased(from, to, until);

@@ -1,0 +1,11 @@
+//! The write-ahead log: what makes changes durable. `entry` is what it says, `block` its bytes, `disk` where they go,
+//! `queue` and `writer` how many commands share one sync, `recover` how it is read back, `compact` how it stays small.
+
+pub(super) mod block;
+pub(super) mod compact;
+pub(super) mod disk;
+pub(super) mod entry;
+pub(super) mod queue;
+pub(super) mod recover;
+pub(super) mod segments;
+pub(super) mod writer;

@@ -1,0 +1,163 @@
+//! From the log back to the records: applies its notes in order and brings the result up to date.
+
+use super::clock::Clock;
+use super::journal::Journal;
+use super::kept::{Kept, Place};
+use super::log::entry::{Note, Stored};
+use super::log::queue::Queue;
+use super::log::recover::{Found, recover};
+use super::log::segments::Segments;
+use super::space::Log;
+use super::state::State;
+use crate::domain::ledger::{Owner, Phase, Record, RecordId};
+use crate::domain::time::Millis;
+use crate::store::{OpenError, Options};
+use std::sync::Arc;
+
+/// What became of the records that the last life of this store had in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reopened {
+    /// Records in all.
+    pub(super) records: usize,
+    /// Sent and never answered: in doubt now.
+    pub(super) in_doubt: usize,
+}
+
+/// Records whose owners are declared dead in one step of the log.
+const DEAD_AT_ONCE: usize = 10_000;
+
+/// Reads what an earlier life left and gets ready to write on. Says what it found.
+pub(super) fn reopen(
+    options: &Options,
+    segments: Segments,
+    clock: fn(Millis) -> Clock,
+    owner: Owner,
+) -> Result<(State, Log, Clock), OpenError> {
+    let queue = Arc::new(Queue::new());
+    let journal = Journal::new(Arc::clone(&queue), segments.segment_bytes);
+    let mut state = State::new(options.memory_max, options.records_max, Some(journal));
+    let recovered = recover(&segments, |found, note| state.replay(found, note))?;
+    let clock = clock(recovered.time);
+    let log = Log { queue, segments };
+    let make = |number| log.make_segment(number).map_err(OpenError::io("making a segment of the log"));
+    // Never behind a torn end: a new life begins in a new segment. The second one is room for what is found in doubt.
+    log.queue.start(recovered.next_block, make(recovered.next_segment)?);
+    log.queue.add_spare(make(recovered.next_segment + 1)?);
+    let reopened = state.reopened(owner, clock.now());
+    if recovered.torn_bytes > 0 {
+        tracing::warn!(
+            bytes = recovered.torn_bytes,
+            "the store's log ended in the middle of a write; what nobody had been told of was cut off"
+        );
+    }
+    if reopened.in_doubt > 0 {
+        tracing::warn!(
+            records = reopened.in_doubt,
+            "writes were sent and not answered when the gateway stopped; they are in doubt until settled"
+        );
+    }
+    tracing::info!(records = reopened.records, in_doubt = reopened.in_doubt, "the store is open");
+    Ok((state, log, clock))
+}
+
+// === impl State ===
+
+impl State {
+    /// Carries out one note of the log.
+    pub(super) fn replay(&mut self, found: Found, note: Note) {
+        match note {
+            Note::Whole { id, record, about, names } => {
+                self.forget(id);
+                self.index.insert(id, located(record, found), about);
+                if let (Some(journal), Some(entry)) = (&mut self.journal, self.index.get_mut(&id)) {
+                    journal.recovered(entry, found.segment, found.bytes as u32);
+                }
+                if let Some(names) = names {
+                    self.index.name(id, names);
+                }
+            }
+            Note::Done { id, by, done_at, until, answer } => {
+                let answer = kept(answer, found);
+                self.enter(id, found, Phase::Done { answer, by, done_at, until });
+            }
+            Note::Doubt { id, token, since, until, why } => {
+                self.enter(id, found, Phase::InDoubt { token, since, until, why });
+            }
+            Note::Gone { id } => self.forget(id),
+            Note::Ended { id } => {
+                if let Some(entry) = self.index.get_mut(&id) {
+                    entry.record.ended = true;
+                }
+            }
+            Note::Names { id, names } => self.index.name(id, names),
+            Note::Alias { from, to, until } => {
+                self.aliases.add(from, to, until, found.segment);
+            }
+        }
+    }
+
+    /// Everything was read: lets time pass, and puts in doubt what a dead process left in flight.
+    pub(super) fn reopened(&mut self, alive: Owner, now: Millis) -> Reopened {
+        let mut after = Default::default();
+        while self.tick(now, usize::MAX, &mut after) > 0 {}
+        let mut sent: Vec<RecordId> = Vec::new();
+        for byte in 0..=255 {
+            let part = self.index.of_part(byte);
+            sent.extend(part.filter(|(_, entry)| entry.record.in_flight()).map(|(id, _)| *id));
+        }
+        for ids in sent.chunks(DEAD_AT_ONCE) {
+            self.owners_died(ids, alive, now);
+        }
+        Reopened { records: self.index.len(), in_doubt: sent.len() }
+    }
+
+    /// The record `id` enters `phase`. A note about a record whose beginning is gone is about one that was absent
+    /// before its segment was dropped.
+    fn enter(&mut self, id: RecordId, found: Found, phase: Phase<Kept>) {
+        let Some(entry) = self.index.get(&id) else { return };
+        let record = Record { phase, ..entry.record.clone() };
+        let (home, logged) = (entry.home, entry.logged + found.bytes as u32);
+        self.index.replace(id, record);
+        if let (Some(journal), Some(entry)) = (&mut self.journal, self.index.get_mut(&id)) {
+            journal.removed(id, entry, false);
+            entry.reserved = 0;
+            journal.recovered(entry, home, logged);
+        }
+    }
+
+    fn forget(&mut self, id: RecordId) {
+        if let (Some(entry), Some(journal)) = (self.index.remove(id), &mut self.journal) {
+            journal.removed(id, &entry, false);
+        }
+    }
+}
+
+fn located(record: Record<Stored>, found: Found) -> Record<Kept> {
+    let phase = match record.phase {
+        Phase::Queued { token, owner, lease_until } => Phase::Queued { token, owner, lease_until },
+        Phase::Sent { token, owner, lease_until, sent_at } => {
+            Phase::Sent { token, owner, lease_until, sent_at }
+        }
+        Phase::Done { answer, by, done_at, until } => {
+            Phase::Done { answer: kept(answer, found), by, done_at, until }
+        }
+        Phase::InDoubt { token, since, until, why } => Phase::InDoubt { token, since, until, why },
+    };
+    Record {
+        fingerprint: record.fingerprint,
+        keyed: record.keyed,
+        policy: record.policy,
+        scope: record.scope,
+        target: record.target,
+        claimed_at: record.claimed_at,
+        in_doubt_for: record.in_doubt_for,
+        ended: record.ended,
+        phase,
+    }
+}
+
+fn kept(stored: Stored, found: Found) -> Kept {
+    let at = found.notes_at as u32 + stored.at;
+    let place = Place { segment: found.segment, at, len: stored.len, crc: stored.crc };
+    Kept { status: stored.status, place: Some(place), cached: None, stamp: 0 }
+}

@@ -1,0 +1,209 @@
+//! The thread that makes room: new segments before they are needed, old ones away when nothing in them is alive.
+
+use super::Shared;
+use super::kept::Place;
+use super::log::compact;
+use super::log::queue::{Queue, Room};
+use super::log::segments::{Opened, Segments};
+use crate::domain::answer::Answer;
+use crate::domain::ledger::{Phase, RecordId};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often it looks.
+const ROUND: Duration = Duration::from_millis(20);
+
+/// Between two attempts to make a segment on a full disk.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Records carried forward in one step, and the pause after it: commands go in between.
+const CARRIED_AT_ONCE: usize = 128;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The log of a store on disk.
+pub(super) struct Log {
+    /// Where commands wait for the writer.
+    pub(super) queue: Arc<Queue>,
+    /// Its files.
+    pub(super) segments: Segments,
+}
+
+/// The oldest segment, on its way out.
+struct Leaving {
+    segment: u32,
+    /// Once this block is durable, so is everything that took the segment's last record out of it.
+    barrier: u64,
+}
+
+// === impl Log ===
+
+impl Log {
+    /// The writer's thread.
+    pub(super) fn write(&self) {
+        super::log::writer::run(&self.queue, &self.segments);
+    }
+
+    /// Makes a segment after all others.
+    pub(super) fn make_segment(&self, number: u32) -> std::io::Result<Room> {
+        let salt = super::random().map_err(std::io::Error::other)?;
+        let opened = self.segments.create(number, u64::from_le_bytes(salt))?;
+        Ok(room_of(&opened))
+    }
+
+    /// Reads an answer back. The error says what is wrong with it.
+    pub(super) fn read(&self, place: Place) -> Result<Answer, String> {
+        let name = self.segments.disk.name(place.segment);
+        let segment = self.segments.get(place.segment).ok_or_else(|| format!("{name} is gone"))?;
+        let mut bytes = vec![0; place.len as usize];
+        segment.file.read_at(&mut bytes, u64::from(place.at)).map_err(|error| format!("{name}: {error}"))?;
+        if crc32c::crc32c(&bytes) != place.crc {
+            return Err(format!("{name}, byte {}: the checksum is wrong", place.at));
+        }
+        Answer::from_bytes(Bytes::from(bytes)).map_err(|_| format!("{name}, byte {}: no answer", place.at))
+    }
+}
+
+fn room_of(opened: &Opened) -> Room {
+    let at = super::log::block::SEGMENT_HEADER as u64;
+    Room { segment: opened.head.number, at, end: opened.head.len }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// The space thread: runs until the store closes.
+    pub(super) fn make_room(&self, log: &Log) {
+        let mut leaving = None;
+        let mut retry_at = Instant::now();
+        while !self.closes_within(ROUND) {
+            if Instant::now() >= retry_at && !self.ensure_spare(log) {
+                retry_at = Instant::now() + RETRY;
+            }
+            if log.queue.failed().is_none() {
+                self.drop_dead(log, &mut leaving);
+                self.compact_oldest(log);
+            }
+        }
+    }
+
+    /// Keeps a segment's worth of room beyond what is set aside. False where the disk did not give it.
+    fn ensure_spare(&self, log: &Log) -> bool {
+        let wanted = {
+            let state = self.lock();
+            let Some(journal) = &state.journal else { return true };
+            journal.set_aside() + log.segments.segment_bytes
+        };
+        while log.queue.available() < wanted {
+            let number = log.segments.span().map_or(1, |(_, newest, _)| newest + 1);
+            match log.make_segment(number) {
+                Ok(room) => {
+                    if log.queue.full().is_some() {
+                        tracing::info!("the store has room again; guarded writes go on");
+                    }
+                    log.queue.add_spare(room);
+                }
+                Err(error) => {
+                    let why = format!(
+                        "no room for {}: {error}; free space on its disk",
+                        log.segments.disk.name(number)
+                    );
+                    if log.queue.full().is_none() {
+                        tracing::error!(%why, "the store is full; guarded writes are refused");
+                    }
+                    log.queue.set_full(why);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Removes old segments that nothing alive is in.
+    fn drop_dead(&self, log: &Log, leaving: &mut Option<Leaving>) {
+        loop {
+            match leaving.take() {
+                Some(Leaving { segment, barrier }) if log.queue.is_synced(barrier) => {
+                    if let Err(error) = log.segments.remove(segment) {
+                        let name = log.segments.disk.name(segment);
+                        tracing::warn!(%name, %error, "an old segment of the store cannot be removed");
+                    }
+                }
+                Some(wait) => {
+                    *leaving = Some(wait);
+                    return;
+                }
+                None => {
+                    let Some(segment) = self.dead_oldest(log) else { return };
+                    *leaving = Some(Leaving { segment, barrier: log.queue.flush() });
+                }
+            }
+        }
+    }
+
+    /// The oldest segment, if nothing alive is in it. Aliases that only it tells of are told again.
+    fn dead_oldest(&self, log: &Log) -> Option<u32> {
+        let (oldest, _, _) = log.segments.span()?;
+        let mut state = self.lock();
+        if oldest >= log.queue.tail() || state.journal.as_ref()?.at_home(oldest) > 0 {
+            return None;
+        }
+        let now = self.clock.now();
+        state.carry_aliases(oldest, now);
+        Some(oldest)
+    }
+
+    /// Carries what is alive in the oldest segment forward, if the log is too large for what is alive.
+    fn compact_oldest(&self, log: &Log) {
+        let Some((oldest, _, count)) = log.segments.span() else { return };
+        let live_bytes = self.lock().journal.as_ref().map_or(0, |journal| journal.live_bytes());
+        let written = count.saturating_sub(log.queue.spares()) as u64;
+        let full = log.queue.full().is_some();
+        if oldest >= log.queue.tail()
+            || !compact::is_due(written, log.segments.segment_bytes, live_bytes, full)
+        {
+            return;
+        }
+        let ids = match compact::records_of(&log.segments, oldest) {
+            Ok(ids) => ids,
+            Err(error) => {
+                tracing::error!(%error, "an old segment of the store cannot be read back; it stays");
+                return;
+            }
+        };
+        for ids in ids.chunks(CARRIED_AT_ONCE) {
+            if self.closes_within(PAUSE) || log.queue.failed().is_some() || !self.carry(log, oldest, ids) {
+                return;
+            }
+        }
+    }
+
+    /// Carries the records among `ids` that are alive in `segment` forward. False where there is no room for them.
+    fn carry(&self, log: &Log, segment: u32, ids: &[RecordId]) -> bool {
+        let cold: Vec<(RecordId, Place)> = {
+            let state = self.lock();
+            let cold = |id: &RecordId| {
+                let entry = state.index.get(id).filter(|entry| entry.home == segment)?;
+                match &entry.record.phase {
+                    Phase::Done { answer, .. } if answer.cached.is_none() => Some((*id, answer.place?)),
+                    _ => None,
+                }
+            };
+            ids.iter().filter_map(cold).collect()
+        };
+        // Read without the lock. Only this thread moves answers, so a place that was right stays right.
+        let mut answers = std::collections::HashMap::new();
+        for (id, place) in cold {
+            match log.read(place) {
+                Ok(answer) => drop(answers.insert(id, answer)),
+                Err(why) => {
+                    tracing::error!(%why, "a recorded answer cannot be read back; its segment stays");
+                    return false;
+                }
+            }
+        }
+        let mut state = self.lock();
+        let now = self.clock.now();
+        state.carry_forward(segment, ids, &answers, now)
+    }
+}
