@@ -238,8 +238,12 @@ fn a_body_that_does_not_say_its_length_is_cut_off_at_the_limit() {
     let door = Door::open(None);
     let (_, readiness) = watch::channel(Readiness::Ready);
     let (store, journal) = (door.store.clone(), door.journal.clone());
-    let service =
-        hyper_util::service::TowerToHyperService::new(router(AdminState { store, journal, readiness, token: None }));
+    let service = hyper_util::service::TowerToHyperService::new(router(AdminState {
+        store,
+        journal,
+        readiness,
+        token: None,
+    }));
     let request = |bytes: usize| {
         http::Request::post(format!("/api/claims/{}/resolve", id(7)))
             .header("content-type", "application/json")
@@ -247,7 +251,8 @@ fn a_body_that_does_not_say_its_length_is_cut_off_at_the_limit() {
             .expect("a request")
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let status = |bytes| runtime.block_on(service.call(request(bytes))).expect("infallible").status().as_u16();
+    let status =
+        |bytes| runtime.block_on(service.call(request(bytes))).expect("infallible").status().as_u16();
     assert_eq!((status(BODY_BYTES_MAX + 1), status(BODY_BYTES_MAX)), (413, 400));
 }
 
@@ -328,11 +333,7 @@ fn the_stores_figures_are_among_the_metrics_and_in_the_operators_table() {
     ] {
         assert!(reply.body.lines().any(|found| found == line), "{line} is missing in\n{}", reply.body);
     }
-    let documentation = include_str!("../../docs/operations.md");
-    for line in reply.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let name = line.split(' ').next().unwrap_or_default();
-        assert!(documentation.contains(&format!("`{name}")), "docs/operations.md does not name {name}");
-    }
+    crate::journal::tests::assert_documented(&reply.body);
 }
 
 #[test]

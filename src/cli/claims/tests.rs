@@ -118,7 +118,8 @@ fn address_and_token_come_from_the_configuration() {
     let file = file.display().to_string();
     let args = parse(&["list", "--config", &file]).expect("good arguments");
     assert_eq!(carry_out(args, None), Ok("no records\n".into()));
-    let elsewhere = claims(&door, &["list", "--config", &file]).expect_err("no token was given for this address");
+    let elsewhere =
+        claims(&door, &["list", "--config", &file]).expect_err("no token was given for this address");
     assert!(elsewhere.to_string().contains("token"), "{elsewhere}");
 }
 
