@@ -11,7 +11,7 @@ use tracing::Level;
 
 /// A log that keeps its lines.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Kept(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Kept {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -25,13 +25,12 @@ impl std::io::Write for Kept {
 }
 
 impl Kept {
-    fn lines(&self) -> Vec<serde_json::Value> {
-        let bytes = self.0.lock().expect("no test panics here");
-        bytes
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).expect("a JSON line"))
-            .collect()
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no test panics here").clone()).expect("lines are UTF-8")
+    }
+
+    pub(super) fn lines(&self) -> Vec<serde_json::Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 }
 
