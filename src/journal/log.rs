@@ -30,7 +30,6 @@ pub fn init(config: &config::Log) -> Result<LogGuard, LogError> {
     let style = style(config.format, std::io::stdout().is_terminal(), std::env::var_os("NO_COLOR").is_some());
     let (queue, guard) =
         Queue::start(std::io::stdout(), style, config.level, LINES_MAX).map_err(LogError::NoThread)?;
-    let writer = LineWriter(queue.clone());
     let lines = subscriber(queue.clone(), style, config.level);
     tracing::dispatcher::set_global_default(lines).map_err(|_| LogError::AlreadyStarted)?;
     LOG.set(queue).map_err(|_| LogError::AlreadyStarted)?;
