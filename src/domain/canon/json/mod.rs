@@ -94,6 +94,7 @@ impl Canonicaliser<'_> {
         let mut unordered = false;
         for (number, path) in self.paths.iter().enumerate() {
             match path.steps.is_empty() {
+                // To ignore the root would make all documents equal.
                 true => unordered |= path.effect.unordered,
                 false => self.open.push(number),
             }
