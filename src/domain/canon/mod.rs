@@ -20,6 +20,8 @@ mod rules;
 mod golden;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod tests;
 pub use path::{JsonPath, Step};
 pub use rules::{GraphqlRule, Rules};
 

@@ -72,6 +72,9 @@ pub(super) fn canonical(text: &[u8], paths: &Paths) -> Result<Vec<u8>, Doubtful>
     Ok(canonicaliser.scan.out)
 }
 
+/// Compares two items of one container, whose text begins at the offset given with it.
+type Order = fn(&[u8], usize, &Item, &Item) -> Ordering;
+
 /// Order of two names by the bytes that they spell.
 #[inline]
 fn by_name(text: &[u8], base: usize, a: &Item, b: &Item) -> Ordering {
@@ -91,6 +94,7 @@ impl Canonicaliser<'_> {
         let mut unordered = false;
         for (number, path) in self.paths.iter().enumerate() {
             match path.steps.is_empty() {
+                // To ignore the root would make all documents equal.
                 true => unordered |= path.effect.unordered,
                 false => self.open.push(number),
             }
@@ -200,12 +204,7 @@ impl Canonicaliser<'_> {
     }
 
     /// Puts the items from `base` on in order, without the ignored ones, into the container that opens at `start`.
-    fn rearrange(
-        &mut self,
-        start: usize,
-        base: usize,
-        order: Option<fn(&[u8], usize, &Item, &Item) -> Ordering>,
-    ) {
+    fn rearrange(&mut self, start: usize, base: usize, order: Option<Order>) {
         let Canonicaliser { scan: Scan { out, .. }, items, spare, .. } = self;
         spare.clear();
         spare.extend_from_slice(&out[start..]);

@@ -71,8 +71,8 @@ impl<'a> Scan<'a> {
         let (words, tail) = rest.as_chunks::<8>();
         for (at, word) in words.iter().enumerate() {
             let word = u64::from_le_bytes(*word);
-            let quote = below(word ^ ONES * u64::from(b'"'), 1);
-            let backslash = below(word ^ ONES * u64::from(b'\\'), 1);
+            let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+            let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
             let stop = below(word, 0x20) | quote | backslash;
             if stop != 0 {
                 self.at += at * 8 + stop.trailing_zeros() as usize / 8;
