@@ -150,6 +150,7 @@ mod tests {
             "a/b; x=1; X=2",
             "application/json, text/plain",
             "a/b; x=1, c/d",
+            "a/b; x=1,c/d",
             "a/b c",
             "a/\u{e9}",
         ] {
