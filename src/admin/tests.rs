@@ -333,11 +333,7 @@ fn the_stores_figures_are_among_the_metrics_and_in_the_operators_table() {
     ] {
         assert!(reply.body.lines().any(|found| found == line), "{line} is missing in\n{}", reply.body);
     }
-    let documentation = include_str!("../../docs/operations.md");
-    for line in reply.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let name = line.split(' ').next().unwrap_or_default();
-        assert!(documentation.contains(&format!("`{name}")), "docs/operations.md does not name {name}");
-    }
+    crate::journal::tests::assert_documented(&reply.body);
 }
 
 #[test]

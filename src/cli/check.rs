@@ -1,7 +1,7 @@
 //! `oncegate check`: every problem of a configuration at once, and what it guards.
 
 use crate::config::{self, Paint, Problems};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,8 +22,9 @@ pub fn run(args: CheckArgs) -> ExitCode {
     match config::load(&args.config) {
         Ok(loaded) => {
             print_problems(&loaded.notices);
-            print!("{}", config::summary(&loaded.config));
-            println!("{}: {}", loaded.notices.file(), loaded.notices.tally());
+            let (summary, notices) = (config::summary(&loaded.config), &loaded.notices);
+            // A reader that has seen enough (`| head`) is no failure.
+            let _ = writeln!(std::io::stdout(), "{summary}{}: {}", notices.file(), notices.tally());
             ExitCode::SUCCESS
         }
         Err(problems) => refuse(&problems),
@@ -44,5 +45,21 @@ pub fn print_problems(problems: &Problems) {
     let text = problems.render(if colour { Paint::Colour } else { Paint::Plain });
     if !text.is_empty() {
         eprintln!("{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_code_says_whether_the_configuration_can_be_used() {
+        let code = |path: &str| {
+            let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+            format!("{:?}", run(CheckArgs { config }))
+        };
+        assert_eq!(code("config.toml"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code("tests/config/mistakes.toml"), format!("{:?}", ExitCode::from(2)));
+        assert_eq!(code("tests/config/no-such-file.toml"), format!("{:?}", ExitCode::from(2)));
     }
 }

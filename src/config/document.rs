@@ -1,5 +1,6 @@
 //! The file as a tree with places: every TOML syntax error at once, and for every path of the tree where it is written.
 
+use crate::config::keys::KEYS;
 use crate::config::mask;
 use crate::config::problem::{Problem, Severity};
 use std::borrow::Cow;
@@ -179,11 +180,15 @@ fn is_unclosed(message: &str) -> bool {
     message.starts_with("unclosed") && message.contains("table")
 }
 
-/// What a broken line assigns, unless its key is one that is known to be no secret.
+/// What may be secret on a broken line: all that it assigns, unless to a key that is known to hold none, and without a
+/// key all of it, as soon as there is a quote: it may be the rest of a string.
 fn unknown_value(text: &str, line: &Range<usize>) -> Option<Range<usize>> {
     let shown = text.get(line.clone())?;
-    let (key, _) = shown.split_once('=')?;
+    let Some((key, value)) = shown.split_once('=').filter(|(key, _)| !key.contains(['"', '\''])) else {
+        return shown.contains(['"', '\'']).then(|| line.clone());
+    };
     let name = key.trim().rsplit('.').next().unwrap_or_default();
-    let known = crate::config::keys::KEYS.iter().any(|key| key.name == name);
-    (!known).then_some(line.start + key.len() + 1..line.end)
+    let known = KEYS.iter().any(|key| key.name == name) && !mask::is_secret_name(name);
+    // A second `=` may be another key's, joined to this line by what broke it.
+    (!known || value.contains('=')).then_some(line.start + key.len() + 1..line.end)
 }

@@ -25,6 +25,7 @@ pub(super) fn mask(text: &str, secrets: &[Range<usize>]) -> String {
     };
     secrets.iter().cloned().for_each(&mut hide);
     assignments(text).for_each(&mut hide);
+    commented_out(text).for_each(&mut hide);
     passwords(text).for_each(&mut hide);
     // Only whole values are replaced, and those begin and end between characters; should one ever not, show nothing.
     String::from_utf8(bytes).unwrap_or_default()
@@ -49,6 +50,15 @@ fn assignments(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+/// What a comment assigns: a key that was commented out is known by no list, so its value may be a secret.
+fn commented_out(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices('#').filter_map(|(at, _)| {
+        let line = text[at..].split('\n').next()?;
+        let value = line.find('=')? + 1;
+        line[value..].contains(['"', '\'']).then(|| at + value..at + line.len())
+    })
+}
+
 /// The value that begins behind `from`: to its closing quotes, to the end of a `{…}`, or to the end of the line.
 fn value_after(text: &str, from: usize) -> Range<usize> {
     let start = from + (text[from..].len() - text[from..].trim_start_matches([' ', '\t']).len());
@@ -65,16 +75,18 @@ fn value_after(text: &str, from: usize) -> Range<usize> {
     start..rest.find('\n').map_or(text.len(), |end| start + end)
 }
 
-/// `user:password@` between `://` and the host.
+/// `user:password@` before a host, also where the URL around it is damaged.
 fn passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
-    text.match_indices("://").filter_map(|(at, _)| {
-        let start = at + 3;
-        let end = text[start..].find(|c: char| c.is_whitespace() || c == '"' || c == '\'');
-        let url = &text[start..end.map_or(text.len(), |end| start + end)];
-        // The last `@` before the path: a password may hold one, and a slash too, so look at the whole word.
-        let at = url.rfind('@')?;
-        Some(start..start + at)
-    })
+    let mut from = 0;
+    let words = text.split(|c: char| c.is_whitespace() || c == '"' || c == '\'').filter_map(move |word| {
+        let start = from;
+        from += word.len() + text[start + word.len()..].chars().next().map_or(0, char::len_utf8);
+        // The last `@`: a password may hold one, and a slash too.
+        let user = &word[..word.rfind('@')?];
+        let scheme = user.find("://").map_or(0, |at| at + 3);
+        user.contains(':').then_some(start + scheme..start + user.len())
+    });
+    words.filter(|range| !range.is_empty())
 }
 
 #[cfg(test)]

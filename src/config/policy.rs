@@ -186,11 +186,19 @@ mod tests {
     }
 
     fn route(more: &str) -> String {
-        format!("[[route]]\nname = \"r\"\nmatch = \"POST /a\"\nupstream = \"a\"\n{more}\n")
+        named("r", more)
+    }
+
+    fn named(name: &str, more: &str) -> String {
+        format!("[[route]]\nname = \"{name}\"\nmatch = \"POST /a\"\nupstream = \"a\"\n{more}\n")
     }
 
     fn version_of(rules: &str) -> PolicyVersion {
-        let policy = policy(&route(&format!("[route.idempotency]\n{rules}")));
+        version_named("r", rules)
+    }
+
+    fn version_named(name: &str, rules: &str) -> PolicyVersion {
+        let policy = policy(&named(name, &format!("[route.idempotency]\n{rules}")));
         policy.routes()[0].guard().map(|guard| guard.version).expect("guarded")
     }
 
@@ -246,6 +254,9 @@ mod tests {
             version_of("ignore = [\"$.b\", \"$.a\"]"),
             version_of("ignore = [\"$.a\", \"$.b\", \"$.a\"]")
         );
+        assert_ne!(version_named("s", ""), base);
+        let borrowed = version_named("rheader-or-", "key = \"fingerprint\"");
+        assert_ne!(borrowed, base, "where a name ends is part of the digest");
         assert_eq!(version_of("wait = \"1s\"\nremember = \"1h\"\nnot_executed = [503]"), base);
     }
 }

@@ -7,7 +7,8 @@ use crate::config::values::{Read, Wrong, quote};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
-use toml::de::DeTable;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// What reading needs beside the tree, and what it found.
 pub(super) struct Reader<'a> {
@@ -129,8 +130,15 @@ impl<'a> Reader<'a> {
         Some(format!("{kind} {}", quote(name)))
     }
 
-    pub fn hide(&self, span: Range<usize>) {
-        self.found.borrow_mut().secrets.push(span);
+    /// Keeps a value and all that is in it from being shown.
+    pub fn hide(&self, value: &Spanned<DeValue<'_>>) {
+        self.found.borrow_mut().secrets.push(value.span());
+        // A dotted key's table begins and ends with its key, not with what it holds.
+        match value.get_ref() {
+            DeValue::Table(entries) => entries.iter().for_each(|(_, value)| self.hide(value)),
+            DeValue::Array(items) => items.iter().for_each(|item| self.hide(item)),
+            _ => {}
+        }
     }
 }
 

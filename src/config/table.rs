@@ -86,7 +86,7 @@ impl<'a> Table<'a> {
         // An unknown key may be a secret's with a slip of the finger.
         let known = meant.or(elsewhere.map(|key| key.name));
         if known.is_none_or(mask::is_secret_name) {
-            self.reader.hide(value.span());
+            self.reader.hide(value);
         }
         let wrong = match (meant, elsewhere) {
             (Some(meant), _) => wrong.help(format!("did you mean `{meant}`?")),
@@ -369,7 +369,7 @@ impl<'a> Table<'a> {
         let text = match value.get_ref() {
             DeValue::Table(entries) => self.secret_file(&path, value, entries)?,
             _ => {
-                self.reader.hide(value.span());
+                self.reader.hide(value);
                 self.string(path.clone(), "a string or { file = \"…\" }", value)?.value
             }
         };
@@ -396,7 +396,7 @@ impl<'a> Table<'a> {
     ) -> Option<String> {
         let only_file = entries.len() == 1 && entries.contains_key("file");
         let Some(file) = entries.get("file").filter(|_| only_file) else {
-            self.reader.hide(value.span());
+            self.reader.hide(value);
             let wrong = Wrong::new("a secret is a string or { file = \"…\" }, and nothing else beside it");
             self.reader.report(Severity::Error, path, wrong);
             return None;

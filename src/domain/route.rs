@@ -258,15 +258,17 @@ impl Entry {
         }
         for segment in &self.rest {
             let Some(tail) = left.strip_prefix('/') else { return false };
-            let end = memchr::memchr(b'/', tail.as_bytes()).unwrap_or(tail.len());
-            let (this, next) = tail.split_at(end);
-            let same = match segment {
-                Segment::Literal(text) => text == this,
-                Segment::Named(_) => !this.is_empty(),
+            let next = match segment {
+                Segment::Literal(text) => match tail.strip_prefix(text.as_str()) {
+                    Some(next) if next.is_empty() || next.starts_with('/') => next,
+                    _ => return false,
+                },
+                // Segments are short: a plain loop beats a search that has to be set up.
+                Segment::Named(_) => match tail.bytes().position(|byte| byte == b'/').unwrap_or(tail.len()) {
+                    0 => return false,
+                    end => &tail[end..],
+                },
             };
-            if !same {
-                return false;
-            }
             left = next;
         }
         self.open || left.is_empty()
@@ -296,6 +298,7 @@ mod tests {
         assert_eq!(route("PROPFIND", "/api/bookings/7"), Some(2));
         assert_eq!(route("GET", "/api"), Some(2), "** matches none, too");
         assert_eq!(route("POST", "/api/bookings-old"), Some(2), "a segment matches as a whole");
+        assert_eq!(route("POST", "/apiary"), Some(3), "so does the one before `**`");
         assert_eq!(route("GET", "/"), Some(3));
         assert_eq!(route("OPTIONS", "*"), Some(3));
     }
@@ -312,6 +315,8 @@ mod tests {
         assert_eq!(router.route(&calendar, "/dav/ann/x"), Some(2));
         assert_eq!(router.route(&calendar, "/dav//x"), None, "a named segment is never empty");
         assert_eq!(router.route(&calendar, "/dav/ann/y"), None);
+        assert_eq!(router.route(&calendar, "/dav/ann/xy"), None);
+        assert_eq!(router.route(&calendar, "/dav/ann/x/y"), None);
     }
 
     #[test]

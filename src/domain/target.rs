@@ -194,7 +194,7 @@ fn push_normal_query(out: &mut String, query: &str) {
         match unescape(piece.as_bytes()) {
             Some(byte) if is_unreserved(byte) => out.push(byte as char),
             Some(byte) => push_escape(out, byte),
-            None => out.push_str("%"),
+            None => out.push('%'),
         }
         out.push_str(piece.get(2..).unwrap_or(piece));
     }

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
 
-/// The content type of [`expose`]'s text.
+/// The content type of [`super::Journal::metrics_text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Decisions below this index (all but refusals) are shown from zero, so that a first occurrence is a visible rise.

@@ -30,19 +30,8 @@ pub fn init(config: &config::Log) -> Result<LogGuard, LogError> {
     let style = style(config.format, std::io::stdout().is_terminal(), std::env::var_os("NO_COLOR").is_some());
     let (queue, guard) =
         Queue::start(std::io::stdout(), style, config.level, LINES_MAX).map_err(LogError::NoThread)?;
-    let writer = LineWriter(queue.clone());
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(config.level)
-        .with_timer(LogClock)
-        .with_writer(move || writer.clone());
-    let started = match style {
-        Style::Json => {
-            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            tracing::subscriber::set_global_default(lines.finish())
-        }
-        Style::Pretty { colour } => tracing::subscriber::set_global_default(lines.with_ansi(colour).finish()),
-    };
-    started.map_err(|_| LogError::AlreadyStarted)?;
+    let lines = subscriber(queue.clone(), style, config.level);
+    tracing::dispatcher::set_global_default(lines).map_err(|_| LogError::AlreadyStarted)?;
     LOG.set(queue).map_err(|_| LogError::AlreadyStarted)?;
     Ok(guard)
 }
@@ -50,6 +39,22 @@ pub fn init(config: &config::Log) -> Result<LogGuard, LogError> {
 /// The process's log, once it was started.
 pub(super) fn queue() -> Option<Arc<Queue>> {
     LOG.get().cloned()
+}
+
+/// `tracing`'s lines, with the same fields and times as the journal's own.
+fn subscriber(queue: Arc<Queue>, style: Style, level: tracing::Level) -> tracing::Dispatch {
+    let writer = LineWriter(queue);
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_timer(LogClock)
+        .with_writer(move || writer.clone());
+    match style {
+        Style::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            tracing::Dispatch::new(lines.finish())
+        }
+        Style::Pretty { colour } => tracing::Dispatch::new(lines.with_ansi(colour).finish()),
+    }
 }
 
 fn style(format: config::LogFormat, terminal: bool, no_colour: bool) -> Style {
@@ -92,6 +97,41 @@ impl std::error::Error for LogError {}
 mod tests {
     use super::*;
     use crate::config::LogFormat;
+    use crate::journal::tests::Kept;
+    use tracing::Level;
+
+    fn said(style: Style, say: impl FnOnce()) -> Kept {
+        let kept = Kept::default();
+        let (queue, guard) = Queue::start(kept.clone(), style, Level::INFO, LINES_MAX).expect("a thread");
+        tracing::dispatcher::with_default(&subscriber(queue, style, Level::INFO), say);
+        drop(guard);
+        kept
+    }
+
+    #[test]
+    fn what_tracing_says_has_the_shape_of_the_journals_own_lines() {
+        let kept = said(Style::Json, || {
+            tracing::warn!(bytes = 17, "the log's tail was torn");
+            tracing::debug!("nobody asked for this");
+        });
+        let lines = kept.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let line = &lines[0];
+        assert_eq!((&line["level"], &line["bytes"]), (&"WARN".into(), &17.into()));
+        assert_eq!(
+            (&line["message"], &line["target"]),
+            (&"the log's tail was torn".into(), &module_path!().into())
+        );
+        let stamp = line["timestamp"].as_str().expect("a timestamp");
+        assert!(stamp.len() == "2026-11-22T10:44:01.123Z".len() && stamp.ends_with('Z'), "{stamp}");
+    }
+
+    #[test]
+    fn for_eyes_a_line_is_one_line_without_escapes_where_no_colour_is_wanted() {
+        let text = said(Style::Pretty { colour: false }, || tracing::info!(port = 8080, "listening")).text();
+        assert!(text.ends_with("listening port=8080\n") && text.matches('\n').count() == 1, "{text:?}");
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
 
     #[test]
     fn a_terminal_gets_colours_and_everybody_else_json() {

@@ -13,6 +13,9 @@ pub(super) struct MediaType<'a> {
     parameters: Vec<(Cow<'a, str>, &'a [u8])>,
 }
 
+/// Name and value as sent.
+type Parameter<'a> = (&'a [u8], &'a [u8]);
+
 /// More parameters than any type has are a doubt.
 const PARAMETERS_MAX: usize = 16;
 
@@ -34,7 +37,7 @@ fn lower(text: &[u8]) -> Option<Cow<'_, str>> {
 
 /// Splits `name=value` off the front of a parameter list: the value is a quoted string without escapes, or any visible
 /// text up to a `;` (boundaries are often sent without the quotes that their characters need).
-fn parameter(text: &[u8]) -> Option<((&[u8], &[u8]), &[u8])> {
+fn parameter(text: &[u8]) -> Option<(Parameter<'_>, &[u8])> {
     let equals = text.iter().position(|byte| *byte == b'=')?;
     let (name, rest) = (&text[..equals], &text[equals + 1..]);
     if name.is_empty() || !name.iter().copied().all(is_token) {
@@ -56,6 +59,9 @@ fn parameter(text: &[u8]) -> Option<((&[u8], &[u8]), &[u8])> {
 impl<'a> MediaType<'a> {
     /// Reads a header's value; `None` where it is odd in any way.
     pub(super) fn parse(text: &'a [u8]) -> Option<MediaType<'a>> {
+        if text == b"application/json" {
+            return Some(MediaType { essence: Cow::Borrowed("application/json"), parameters: Vec::new() });
+        }
         let text = text.trim_ascii();
         let end = text.iter().position(|byte| !is_token(*byte) && *byte != b'/').unwrap_or(text.len());
         let (essence, mut rest) = text.split_at(end);
@@ -144,6 +150,7 @@ mod tests {
             "a/b; x=1; X=2",
             "application/json, text/plain",
             "a/b; x=1, c/d",
+            "a/b; x=1,c/d",
             "a/b c",
             "a/\u{e9}",
         ] {

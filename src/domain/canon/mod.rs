@@ -16,6 +16,12 @@ mod multipart;
 mod path;
 mod rules;
 
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
 pub use path::{JsonPath, Step};
 pub use rules::{GraphqlRule, Rules};
 

@@ -12,8 +12,12 @@ mod parts;
 mod reopen;
 mod space;
 mod state;
+mod upkeep;
 mod views;
 mod waiters;
+
+#[cfg(test)]
+mod tests;
 
 use super::*;
 use crate::domain::ledger::Phase;
@@ -76,7 +80,8 @@ struct Setup {
     dir: Option<Dir>,
     secret: Vec<u8>,
     segment_bytes: u64,
-    clock: fn(Millis) -> Clock,
+    /// A clock that starts no earlier than what was written down.
+    clock: Box<dyn FnOnce(Millis) -> Clock>,
 }
 
 // === impl Embedded ===
@@ -84,7 +89,7 @@ struct Setup {
 impl Embedded {
     /// See [`Store::open`].
     pub(super) fn open(options: Options) -> Result<Embedded, OpenError> {
-        let parts = match &options.place {
+        let setup = match &options.place {
             Place::Memory => Setup {
                 disk: None,
                 dir: None,
@@ -93,7 +98,7 @@ impl Embedded {
                     None => random::<32>()?.to_vec(),
                 },
                 segment_bytes: SEGMENT_BYTES,
-                clock: Clock::start,
+                clock: Box::new(Clock::start),
             },
             Place::Directory(path) => {
                 let dir = Dir::take(path, options.secret.clone())?;
@@ -102,38 +107,15 @@ impl Embedded {
                     secret: dir.secret.clone(),
                     dir: Some(dir),
                     segment_bytes: SEGMENT_BYTES,
-                    clock: Clock::start,
+                    clock: Box::new(Clock::start),
                 }
             }
         };
-        Embedded::build(&options, parts)
+        Embedded::start(Shared::build(&options, setup)?)
     }
 
-    fn build(options: &Options, parts: Setup) -> Result<Embedded, OpenError> {
-        let owner = Owner(u64::from_le_bytes(random()?));
-        let (state, log, clock) = match parts.disk {
-            None => {
-                (State::new(options.memory_max, options.records_max, None), None, (parts.clock)(Millis(0)))
-            }
-            Some(disk) => {
-                let segments = Segments::new(disk, parts.segment_bytes);
-                let (state, log, clock) = reopen::reopen(options, segments, parts.clock, owner)?;
-                (state, Some(log), clock)
-            }
-        };
-        let aliases = AtomicUsize::new(state.aliases.len());
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            log,
-            clock,
-            secret: parts.secret,
-            owner,
-            aliases,
-            closed: AtomicBool::new(false),
-            closing: Mutex::new(false),
-            close: Condvar::new(),
-            _dir: parts.dir,
-        });
+    /// Starts the threads of a store.
+    fn start(shared: Arc<Shared>) -> Result<Embedded, OpenError> {
         let store = Embedded { shared, threads: Mutex::default() };
         store.spawn("store-keeper", Shared::keep_house)?;
         if store.shared.log.is_some() {
@@ -398,6 +380,34 @@ impl Drop for Embedded {
 // === impl Shared ===
 
 impl Shared {
+    /// Reads what an earlier life left; nothing runs yet.
+    fn build(options: &Options, setup: Setup) -> Result<Arc<Shared>, OpenError> {
+        let owner = Owner(u64::from_le_bytes(random()?));
+        let (state, log, clock) = match setup.disk {
+            None => {
+                (State::new(options.memory_max, options.records_max, None), None, (setup.clock)(Millis(0)))
+            }
+            Some(disk) => {
+                let segments = Segments::new(disk, setup.segment_bytes);
+                let (state, log, clock) = reopen::reopen(options, segments, setup.clock, owner)?;
+                (state, Some(log), clock)
+            }
+        };
+        let aliases = AtomicUsize::new(state.aliases.len());
+        Ok(Arc::new(Shared {
+            state: Mutex::new(state),
+            log,
+            clock,
+            secret: setup.secret,
+            owner,
+            aliases,
+            closed: AtomicBool::new(false),
+            closing: Mutex::new(false),
+            close: Condvar::new(),
+            _dir: setup.dir,
+        }))
+    }
+
     /// The state, whatever a panicking thread left of it: for reading only.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())

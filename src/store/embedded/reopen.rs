@@ -30,7 +30,7 @@ const DEAD_AT_ONCE: usize = 10_000;
 pub(super) fn reopen(
     options: &Options,
     segments: Segments,
-    clock: fn(Millis) -> Clock,
+    clock: impl FnOnce(Millis) -> Clock,
     owner: Owner,
 ) -> Result<(State, Log, Clock), OpenError> {
     let queue = Arc::new(Queue::new());
@@ -135,8 +135,10 @@ impl State {
 fn located(record: Record<Stored>, found: Found) -> Record<Kept> {
     let phase = match record.phase {
         Phase::Queued { token, owner, lease_until } => Phase::Queued { token, owner, lease_until },
-        Phase::Sent { token, owner, lease_until, sent_at } => {
-            Phase::Sent { token, owner, lease_until, sent_at }
+        // The lease in the log is that of the claim: renewals are not written. It must not be what ends this attempt, or a
+        // long one would count as in doubt since long ago, and its doubt might even be over.
+        Phase::Sent { token, owner, sent_at, .. } => {
+            Phase::Sent { token, owner, lease_until: Millis(u64::MAX), sent_at }
         }
         Phase::Done { answer, by, done_at, until } => {
             Phase::Done { answer: kept(answer, found), by, done_at, until }

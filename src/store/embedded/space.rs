@@ -30,7 +30,7 @@ pub(super) struct Log {
 }
 
 /// The oldest segment, on its way out.
-struct Leaving {
+pub(super) struct Leaving {
     segment: u32,
     /// Once this block is durable, so is everything that took the segment's last record out of it.
     barrier: u64,
@@ -88,7 +88,7 @@ impl Shared {
     }
 
     /// Keeps a segment's worth of room beyond what is set aside. False where the disk did not give it.
-    fn ensure_spare(&self, log: &Log) -> bool {
+    pub(super) fn ensure_spare(&self, log: &Log) -> bool {
         let wanted = {
             let state = self.lock();
             let Some(journal) = &state.journal else { return true };
@@ -120,7 +120,7 @@ impl Shared {
     }
 
     /// Removes old segments that nothing alive is in.
-    fn drop_dead(&self, log: &Log, leaving: &mut Option<Leaving>) {
+    pub(super) fn drop_dead(&self, log: &Log, leaving: &mut Option<Leaving>) {
         loop {
             match leaving.take() {
                 Some(Leaving { segment, barrier }) if log.queue.is_synced(barrier) => {
@@ -154,7 +154,7 @@ impl Shared {
     }
 
     /// Carries what is alive in the oldest segment forward, if the log is too large for what is alive.
-    fn compact_oldest(&self, log: &Log) {
+    pub(super) fn compact_oldest(&self, log: &Log) {
         let Some((oldest, _, count)) = log.segments.span() else { return };
         let live_bytes = self.lock().journal.as_ref().map_or(0, |journal| journal.live_bytes());
         let written = count.saturating_sub(log.queue.spares()) as u64;

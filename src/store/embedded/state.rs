@@ -9,10 +9,9 @@ use super::waiters::{Attempt, Waiter};
 use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, Settle, Settled, StoreError};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
-use crate::domain::ledger::{Change, Command, Doubt, Outcome, Owner, Phase, Record, RecordId, Step, Token};
-use crate::domain::ledger::{Verdict, apply, settle};
+use crate::domain::ledger::{Change, Command, Doubt, Outcome, Phase, Record, RecordId, Step, Token};
+use crate::domain::ledger::{Verdict, apply};
 use crate::domain::time::Millis;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,9 +162,11 @@ impl State {
         let Completion { id, token, answer, keep, ends, names, alias } = completion;
         let kept = self.fitting(&answer);
         let command = Command::Complete { token, answer: Kept::new(kept), keep };
+        let before = self.index.get(&id).map(|entry| &entry.record.phase);
+        let repeated = matches!(before, Some(Phase::Done { .. }));
         // Copies that wait get the whole answer even where only a tombstone can be kept.
         let held = self.command(id, command, Some(answer), now, after);
-        if held == Held::Yes {
+        if held == Held::Yes && !repeated {
             let scope = self.index.get(&id).map(|entry| entry.record.scope);
             if let Some(names) = names {
                 self.name(id, names);
@@ -259,90 +260,15 @@ impl State {
         }
     }
 
-    /// Lets time pass for at most `limit` records; says how many it changed.
-    pub(super) fn tick(&mut self, now: Millis, limit: usize, after: &mut After) -> usize {
-        let mut changed = self.aliases.expire(now, limit);
-        while changed < limit
-            && let Some(id) = self.index.due(now)
-            && let Some(entry) = self.index.get(&id)
-        {
-            match settle(&entry.record, now) {
-                // Not said in the log: after a restart time does it again.
-                Change::Remove => self.remove(id, false, AttemptEnd::NotExecuted, after),
-                change => self.carry_out(id, change, None, after),
-            }
-            changed += 1;
-        }
-        self.commit(true);
-        changed
-    }
-
-    /// A restart: what dead processes left in flight is in doubt. Says how many are, and how many were only queued.
-    pub(super) fn owners_died(&mut self, ids: &[RecordId], alive: Owner, now: Millis) -> (usize, usize) {
-        let (before, mut after) = (self.index.len(), After::default());
-        let doubts = self.index.counts().in_doubt;
-        for id in ids {
-            self.command(*id, Command::OwnersDied { alive }, None, now, &mut after);
-        }
-        self.commit(false);
-        let counts = self.index.counts();
-        ((counts.in_doubt.saturating_sub(doubts)) as usize, before - self.index.len())
-    }
-
     /// Why no record can be added, if that is so.
     pub(super) fn is_full(&self) -> Option<String> {
         let full = self.index.len() >= self.records_max;
         full.then(|| format!("it holds {} records, its limit", self.records_max))
     }
 
-    // --- for the log's sake ---
-
-    /// Tells again of the aliases that only `segment` or older ones tell of.
-    pub(super) fn carry_aliases(&mut self, segment: u32, now: Millis) {
-        let Some(journal) = &mut self.journal else { return };
-        journal.begin(now);
-        for (from, to, until) in self.aliases.carry(segment, journal.tail()) {
-            journal.aliased(from, to, until);
-        }
-        self.commit(true);
-    }
-
-    /// Writes those of `ids` again whose home is `segment`. `answers`: of the records that are done and not in memory.
-    /// False where there is no room.
-    pub(super) fn carry_forward(
-        &mut self,
-        segment: u32,
-        ids: &[RecordId],
-        answers: &HashMap<RecordId, Answer>,
-        now: Millis,
-    ) -> bool {
-        let Some(journal) = &mut self.journal else { return false };
-        journal.begin(now);
-        for id in ids {
-            let Some(entry) = self.index.get_mut(id).filter(|entry| entry.home == segment) else { continue };
-            let answer = match &entry.record.phase {
-                Phase::Done { answer, .. } => {
-                    match answer.cached.clone().or_else(|| answers.get(id).cloned()) {
-                        Some(answer) => Some(answer),
-                        // It cooled down in between; the next round reads it.
-                        None => continue,
-                    }
-                }
-                _ => None,
-            };
-            if !journal.room_to_carry(answer.as_ref()) {
-                self.commit(false);
-                return false;
-            }
-            journal.carried(*id, entry, answer.as_ref());
-        }
-        self.commit(false);
-        true
-    }
-
     /// Asks the ledger about `command` and carries out what it says. `answer` is what waiting copies get if the record
     /// goes away by it.
-    fn command(
+    pub(super) fn command(
         &mut self,
         id: RecordId,
         command: Command<Kept>,
@@ -357,7 +283,13 @@ impl State {
         held
     }
 
-    fn carry_out(&mut self, id: RecordId, change: Change<Kept>, answer: Option<Answer>, after: &mut After) {
+    pub(super) fn carry_out(
+        &mut self,
+        id: RecordId,
+        change: Change<Kept>,
+        answer: Option<Answer>,
+        after: &mut After,
+    ) {
         match change {
             Change::Keep => {}
             Change::Remove => {
@@ -401,7 +333,7 @@ impl State {
     }
 
     /// The record goes away. `note`: that has to be said in the log (it need not where another takes its place there).
-    fn remove(&mut self, id: RecordId, note: bool, end: AttemptEnd, after: &mut After) {
+    pub(super) fn remove(&mut self, id: RecordId, note: bool, end: AttemptEnd, after: &mut After) {
         let Some(mut entry) = self.index.remove(id) else { return };
         let attempt = entry.attempt.take();
         if let Some(journal) = &mut self.journal {
@@ -469,7 +401,7 @@ impl State {
 
     /// Hands what this command noted to the log, as one step that is there after a crash as a whole or not at all.
     /// `lazily`: nobody waits for it.
-    fn commit(&mut self, lazily: bool) -> Option<u64> {
+    pub(super) fn commit(&mut self, lazily: bool) -> Option<u64> {
         let journal = self.journal.as_mut()?;
         let commit = journal.commit(&mut self.index, lazily);
         self.index.cool();

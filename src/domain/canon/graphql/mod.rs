@@ -54,8 +54,14 @@ pub(super) fn document(text: &[u8]) -> Result<Operations, Doubtful> {
 
 /// A JSON body in canonical text: one request, or a batch of them.
 pub(super) fn envelope(canonical_json: &[u8]) -> Result<Operations, Doubtful> {
-    // Nearly every JSON body leaves here.
-    memchr::memmem::find(canonical_json, b"\"query\":\"").ok_or(Doubtful)?;
+    // Nearly every JSON body leaves here: members are sorted, and these come first in a request.
+    let first = canonical_json.strip_prefix(b"[").unwrap_or(canonical_json);
+    if ![&b"{\"extensions\":"[..], b"{\"operationName\":", b"{\"query\":"]
+        .iter()
+        .any(|name| first.starts_with(name))
+    {
+        return Err(Doubtful);
+    }
     let mut scan = Scan { text: canonical_json, at: 0 };
     let mut operations = Operations { read: true, canonical: Vec::with_capacity(canonical_json.len()) };
     let mut copied = 0;

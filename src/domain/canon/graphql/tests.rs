@@ -52,6 +52,7 @@ fn whatever_a_server_might_understand_otherwise_is_a_plain_write() {
     assert_eq!(judged(TWO, r#","operationName":1"#), "json");
     assert_eq!(judged("query A { a } query A { b }", r#","operationName":"A""#), "json", "two of one name");
     assert_eq!(judged("{ a }", r#","id":"7""#), "json", "a member that no GraphQL request has");
+    assert_eq!(judged("{ a }", r#","within":"7d""#), "json", "one that sorts behind");
     assert_eq!(judged("{ a", ""), "json");
     assert_eq!(judged("", ""), "json");
     assert_eq!(judged("free rooms", ""), "json", "a search text");
@@ -125,6 +126,7 @@ fn one_write_in_a_batch_makes_it_a_write() {
     };
     assert_eq!(judge(r#"[{"query":"{a}"},{"query":"{b}"}]"#), (Kind::Graphql, true));
     assert_eq!(judge(r#"[{"query":"{a}"},{"query":"mutation{b}"}]"#), (Kind::Graphql, false));
+    assert_eq!(judge(r#"[{"query":"mutation{b}"},{"query":"{a}"}]"#), (Kind::Graphql, false));
     assert_eq!(judge(r#"[{"query":"{a}"},{"query":"mutation{"}]"#), (Kind::Json, false));
     let many = format!("[{}]", vec![r#"{"query":"{a}"}"#; super::BATCH_MAX + 1].join(","));
     assert_eq!(judge(&many), (Kind::Json, false));

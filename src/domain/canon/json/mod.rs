@@ -17,7 +17,7 @@ pub(super) use spelling::unescaped;
 use super::{DEPTH_MAX, Doubtful};
 use paths::{Effect, Match, Path};
 use scan::Scan;
-use spelling::fold;
+use spelling::{Brief, brief};
 use std::cmp::Ordering;
 
 /// Which of the paths still match at one place: a range of `Canonicaliser::open`. At depth d their first d steps have
@@ -35,8 +35,8 @@ struct Item {
     /// Where its sort key ends: a member's name, or the whole of an element.
     key_end: u32,
     end: u32,
-    /// Digest of the name without regard to case.
-    fold: u64,
+    /// Of a member's name; elements have none.
+    brief: Brief,
     ignored: bool,
     /// Whether the name is spelled with escapes, so that it does not sort as it is spelled.
     escaped: bool,
@@ -72,8 +72,16 @@ pub(super) fn canonical(text: &[u8], paths: &Paths) -> Result<Vec<u8>, Doubtful>
     Ok(canonicaliser.scan.out)
 }
 
+/// Compares two items of one container, whose text begins at the offset given with it.
+type Order = fn(&[u8], usize, &Item, &Item) -> Ordering;
+
 /// Order of two names by the bytes that they spell.
+#[inline]
 fn by_name(text: &[u8], base: usize, a: &Item, b: &Item) -> Ordering {
+    a.brief.prefix.cmp(&b.brief.prefix).then_with(|| by_whole_name(text, base, a, b))
+}
+
+fn by_whole_name(text: &[u8], base: usize, a: &Item, b: &Item) -> Ordering {
     // Without its quotes: a closing quote would sort before or after the next character of a longer name.
     let name = |item: &Item| &text[item.start as usize - base + 1..item.key_end as usize - base - 1];
     if a.escaped || b.escaped { unescaped(name(a)).cmp(unescaped(name(b))) } else { name(a).cmp(name(b)) }
@@ -86,6 +94,7 @@ impl Canonicaliser<'_> {
         let mut unordered = false;
         for (number, path) in self.paths.iter().enumerate() {
             match path.steps.is_empty() {
+                // To ignore the root would make all documents equal.
                 true => unordered |= path.effect.unordered,
                 false => self.open.push(number),
             }
@@ -136,7 +145,7 @@ impl Canonicaliser<'_> {
                 start: name_start as u32,
                 key_end: key_end as u32,
                 end: self.scan.out.len() as u32,
-                fold: fold(&self.scan.out[name_start + 1..key_end - 1]),
+                brief: brief(&self.scan.out[name_start + 1..key_end - 1], escaped),
                 ignored: effect.ignored,
                 escaped,
             };
@@ -178,7 +187,7 @@ impl Canonicaliser<'_> {
                     start,
                     key_end: end,
                     end,
-                    fold: 0,
+                    brief: Brief { prefix: 0, fold: 0 },
                     ignored: effect.ignored,
                     escaped: false,
                 });
@@ -195,12 +204,7 @@ impl Canonicaliser<'_> {
     }
 
     /// Puts the items from `base` on in order, without the ignored ones, into the container that opens at `start`.
-    fn rearrange(
-        &mut self,
-        start: usize,
-        base: usize,
-        order: Option<fn(&[u8], usize, &Item, &Item) -> Ordering>,
-    ) {
+    fn rearrange(&mut self, start: usize, base: usize, order: Option<Order>) {
         let Canonicaliser { scan: Scan { out, .. }, items, spare, .. } = self;
         spare.clear();
         spare.extend_from_slice(&out[start..]);
@@ -220,12 +224,13 @@ impl Canonicaliser<'_> {
     fn distinct(&mut self, base: usize) -> Result<(), Doubtful> {
         let items = &self.items[base..];
         if items.len() <= 12 {
-            let repeated =
-                |(at, item): (usize, &Item)| items[..at].iter().any(|earlier| earlier.fold == item.fold);
+            let repeated = |(at, item): (usize, &Item)| {
+                items[..at].iter().any(|earlier| earlier.brief.fold == item.brief.fold)
+            };
             return if items.iter().enumerate().any(repeated) { Err(Doubtful) } else { Ok(()) };
         }
         self.folds.clear();
-        self.folds.extend(items.iter().map(|item| item.fold));
+        self.folds.extend(items.iter().map(|item| item.brief.fold));
         self.folds.sort_unstable();
         if self.folds.windows(2).any(|pair| pair[0] == pair[1]) { Err(Doubtful) } else { Ok(()) }
     }

@@ -48,7 +48,7 @@ impl Paths {
             Path { steps: path.steps().iter().map(step).collect(), effect }
         };
         let ignored = Effect { ignored: true, unordered: false };
-        let ignore = ignore.iter().filter(|path| !path.is_root()).map(|path| compile(path, ignored));
+        let ignore = ignore.iter().map(|path| compile(path, ignored));
         let sorted = Effect { ignored: false, unordered: true };
         Paths { paths: ignore.chain(unordered.iter().map(|path| compile(path, sorted))).collect() }
     }

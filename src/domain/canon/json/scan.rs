@@ -60,22 +60,27 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Moves over bytes that stand for themselves.
+    /// Moves over bytes that stand for themselves, eight at a time.
     #[inline]
     fn plain(&mut self) {
-        const STOP: [bool; 256] = {
-            let mut stop = [false; 256];
-            let mut control = 0;
-            while control < 0x20 {
-                stop[control] = true;
-                control += 1;
-            }
-            stop[b'"' as usize] = true;
-            stop[b'\\' as usize] = true;
-            stop
-        };
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        // The high bit of each byte that is below `bound`; above the lowest such byte there may be false ones.
+        let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word & HIGH;
         let rest = &self.text[self.at..];
-        self.at += rest.iter().position(|byte| STOP[*byte as usize]).unwrap_or(rest.len());
+        let (words, tail) = rest.as_chunks::<8>();
+        for (at, word) in words.iter().enumerate() {
+            let word = u64::from_le_bytes(*word);
+            let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+            let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+            let stop = below(word, 0x20) | quote | backslash;
+            if stop != 0 {
+                self.at += at * 8 + stop.trailing_zeros() as usize / 8;
+                return;
+            }
+        }
+        let stop = tail.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'));
+        self.at += words.len() * 8 + stop.unwrap_or(tail.len());
     }
 
     /// What an escape stands for; the backslash is read already.

@@ -38,30 +38,64 @@ pub(in crate::domain::canon) fn unescaped(spelled: &[u8]) -> impl Iterator<Item 
     })
 }
 
-/// A digest that is equal for names which differ only in case. Some decoders match names without regard to it and let
-/// the last one win, so two such members have an order that counts. More collisions only make more bodies raw.
-pub(super) fn fold(spelled: &[u8]) -> u64 {
-    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |digest: u64, word: u64| {
-        let product = (digest ^ word).wrapping_mul(MULTIPLIER);
-        product ^ product >> 29
-    };
-    let mut digest = spelled.len() as u64;
+/// A name in short, for comparisons that seldom have to look at the name itself.
+#[derive(Clone, Copy)]
+pub(super) struct Brief {
+    /// The first eight bytes that the name spells, big end first and filled up with zeros: where two differ, they differ
+    /// as the names do.
+    pub(super) prefix: u64,
+    /// A digest that is equal for names which differ only in case. Some decoders match names without regard to it and
+    /// let the last one win, so two such members have an order that counts. More collisions only make more bodies raw.
+    pub(super) fold: u64,
+}
+
+/// The brief of a name in canonical spelling, without its quotes; `escaped` where that has escapes.
+#[inline]
+pub(super) fn brief(spelled: &[u8], escaped: bool) -> Brief {
     let (words, rest) = spelled.as_chunks::<8>();
-    let mut high = 0;
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        high |= word;
-        digest = mix(digest, word | 0x2020_2020_2020_2020);
-    }
     let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let last = u64::from_le_bytes(last);
-    high |= last;
-    if high & 0x8080_8080_8080_8080 == 0 {
-        mix(digest, last | 0x2020_2020_2020_2020)
-    } else {
-        fold_unicode(spelled)
+    // Not a copy of variable length, which would be a call.
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let prefix = match escaped {
+        false => u64::from_be_bytes(*words.first().unwrap_or(&last)),
+        true => prefix_unescaped(spelled),
+    };
+    let mut fold = Fold::new(spelled.len());
+    words.iter().for_each(|word| fold.add(*word));
+    fold.add(last);
+    Brief { prefix, fold: if fold.is_ascii() { fold.digest } else { fold_unicode(spelled) } }
+}
+
+#[cold]
+fn prefix_unescaped(spelled: &[u8]) -> u64 {
+    let mut prefix = [0; 8];
+    prefix.iter_mut().zip(unescaped(spelled)).for_each(|(to, from)| *to = from);
+    u64::from_be_bytes(prefix)
+}
+
+/// The digest behind [`Brief::fold`], eight bytes at a time.
+struct Fold {
+    digest: u64,
+    seen: u64,
+}
+
+impl Fold {
+    fn new(length: usize) -> Fold {
+        Fold { digest: length as u64, seen: 0 }
+    }
+
+    #[inline]
+    fn add(&mut self, word: [u8; 8]) {
+        const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+        let word = u64::from_le_bytes(word);
+        self.seen |= word;
+        // Sets the bit that tells small letters from capitals.
+        let product = (self.digest ^ (word | 0x2020_2020_2020_2020)).wrapping_mul(MULTIPLIER);
+        self.digest = product ^ product >> 29;
+    }
+
+    fn is_ascii(&self) -> bool {
+        self.seen & 0x8080_8080_8080_8080 == 0
     }
 }
 
@@ -75,7 +109,7 @@ fn fold_unicode(spelled: &[u8]) -> u64 {
         .flat_map(|character| character.encode_utf8(&mut [0; 4]).bytes().collect::<Vec<_>>())
         .collect();
     if folded.is_ascii() {
-        return fold(&folded);
+        return brief(&folded, false).fold;
     }
     folded.iter().fold(!0, |digest, byte| (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

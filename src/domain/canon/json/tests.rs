@@ -38,6 +38,41 @@ fn names_sort_by_what_they_spell_and_not_by_how() {
 }
 
 #[test]
+fn names_that_begin_alike_sort_by_their_ends() {
+    let sorted =
+        r#"{"startTim":1,"startTime":2,"startTime\\":3,"startTimeA":4,"startTimeB":5,"startTim\u0000":6}"#;
+    let expected =
+        r#"{"startTim":1,"startTim\u0000":6,"startTime":2,"startTimeA":4,"startTimeB":5,"startTime\\":3}"#;
+    assert_eq!(plain(sorted), expected);
+    assert_eq!(plain(r#"{"startTimeB":1,"startTimeA":2}"#), r#"{"startTimeA":2,"startTimeB":1}"#);
+}
+
+#[test]
+fn what_ends_or_breaks_a_string_is_found_at_every_place() {
+    for length in 0..40 {
+        for at in 0..=length {
+            let with = |inserted: &str| {
+                format!(
+                    "\"{}{inserted}{}\"",
+                    "é".repeat(at / 2) + &"x".repeat(at % 2),
+                    "\u{7f}".repeat(length - at)
+                )
+            };
+            let whole = with("");
+            assert_eq!(plain(&whole), whole);
+            assert_eq!(plain(&with("\\u0041")), with("A"));
+            for wrong in ["\0", "\u{1f}", "\n", "\"", "\\"] {
+                assert_eq!(plain(&with(wrong)), "raw", "{wrong:?} at {at} of {length}");
+            }
+            assert_eq!(
+                plain(&format!("[{},{}]", with("\\\""), with("\\\\"))),
+                format!("[{},{}]", with("\\\""), with("\\\\"))
+            );
+        }
+    }
+}
+
+#[test]
 fn one_string_has_one_spelling() {
     assert_eq!(
         plain(r#""\u0041\/\u00e9\uD83D\uDE00\b\f\n\r\t\u0000\"\\""#),

@@ -334,17 +334,7 @@ impl Queue {
     pub(in super::super) fn take(&self) -> Option<Batch> {
         let mut inner = self.lock();
         loop {
-            let due = inner.urgent || inner.closing;
-            let batch = match inner.sealed.pop_front() {
-                Some(batch) => Some(batch),
-                None if due => {
-                    inner.urgent = false;
-                    inner.close_open()
-                }
-                None => None,
-            };
-            if let Some(batch) = batch {
-                inner.writing = Some((batch.number, Arc::clone(&batch.commit)));
+            if let Some(batch) = inner.due() {
                 return Some(batch);
             }
             if inner.closing {
@@ -354,6 +344,12 @@ impl Queue {
             inner = self.wake.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner());
             inner.asleep = false;
         }
+    }
+
+    /// The next batch to write, if there is one.
+    #[cfg(test)]
+    pub(in super::super) fn take_due(&self) -> Option<Batch> {
+        self.lock().due()
     }
 
     /// `batch` is durable: everyone who waits for it is woken, once.
@@ -422,6 +418,17 @@ impl Inner {
             });
         }
         self.open.as_mut()
+    }
+
+    /// The batch that the writer should write now.
+    fn due(&mut self) -> Option<Batch> {
+        let batch = match self.sealed.pop_front() {
+            Some(batch) => batch,
+            None if std::mem::take(&mut self.urgent) || self.closing => self.close_open()?,
+            None => return None,
+        };
+        self.writing = Some((batch.number, Arc::clone(&batch.commit)));
+        Some(batch)
     }
 
     /// Takes the open batch; the next one begins behind it.

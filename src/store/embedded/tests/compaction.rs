@@ -1,0 +1,62 @@
+//! The log stays small, and carrying records forward changes none of them.
+
+use super::faulty::Faulty;
+use super::machine::{Machine, SEGMENT_BYTES};
+use super::model::{Do, Model};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+fn open() -> (Faulty, Arc<AtomicU64>, Machine, Model) {
+    let (disk, hand) = (Faulty::default(), Arc::new(AtomicU64::new(1_000_000)));
+    let machine = Machine::open(Some(disk.clone()), &hand).expect("an empty disk opens");
+    (disk, hand, machine, Model::default())
+}
+
+fn complete(n: u8, body: u16, keep: u16, alias: Option<u8>) -> Do {
+    Do::Complete { n, right: true, body, keep, ends: None, names: None, alias }
+}
+
+#[test]
+fn disk_use_is_bounded_while_records_come_and_go() {
+    let (disk, hand, mut machine, mut model) = open();
+    let mut most = 0;
+    for round in 0..600_u32 {
+        let n = (round % 20) as u8 * 2;
+        machine.both(&mut model, &Do::Claim { n, meaning: 0, sent: true });
+        machine.both(&mut model, &complete(n, 300, 50, None));
+        machine.both(&mut model, &Do::Pass { millis: 100 });
+        most = most.max(disk.files().len());
+    }
+    assert!(most <= 9, "{most} segments of {SEGMENT_BYTES} bytes for one live record");
+    let written = disk.world().history.len();
+    assert!(written > 1_200, "{written} operations: the log went round several times");
+    drop(machine);
+    assert!(Machine::open(Some(disk), &hand).is_ok());
+}
+
+#[test]
+fn records_that_stay_are_carried_forward_unchanged() {
+    let (disk, hand, mut machine, mut model) = open();
+    machine.both(&mut model, &Do::Claim { n: 101, meaning: 0, sent: true });
+    machine.both(&mut model, &complete(101, 700, u16::MAX, Some(77)));
+    machine.both(&mut model, &Do::Claim { n: 102, meaning: 0, sent: true });
+    machine.both(&mut model, &Do::Doubt { n: 102, right: true });
+    let first = *disk.files().keys().next().expect("a segment");
+    for round in 0..300_u32 {
+        let n = (round % 20) as u8 * 2;
+        machine.both(&mut model, &Do::Claim { n, meaning: 0, sent: true });
+        machine.both(&mut model, &complete(n, 300, 20, None));
+        machine.both(&mut model, &Do::Pass { millis: 30 });
+    }
+    assert!(!disk.files().contains_key(&first), "the segment that they began in is gone");
+    assert_eq!(machine.seen(), model.seen(machine.now()));
+    let alias = |machine: &Machine| {
+        let state = machine.shared.lock();
+        state.aliases.resolve(crate::domain::client::ScopeId([77; 16]), machine.now())
+    };
+    let scope = crate::domain::client::ScopeId([101 % 3; 16]);
+    assert_eq!(alias(&machine), scope);
+    let again = Machine::open(Some(disk), &hand).expect("it opens");
+    assert_eq!(again.seen(), model.restarted(again.now()).seen(again.now()));
+    assert_eq!(alias(&again), scope, "so are aliases");
+}

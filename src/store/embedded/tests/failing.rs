@@ -1,0 +1,159 @@
+//! A disk that is full, and one that breaks.
+
+use super::faulty::Faulty;
+use super::machine::{options, setup};
+use super::model::{OWNER, answer, claim, id};
+use crate::domain::ledger::Token;
+use crate::store::embedded::{Embedded, Shared};
+use crate::store::{ClaimRequest, Claimed, Completion, Held, StoreError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// A store with its threads, on a disk of `segments` segments.
+fn open(disk: &Faulty, segments: u64) -> Embedded {
+    disk.world().capacity = Some(segments * SEGMENT_BYTES);
+    let hand = Arc::new(AtomicU64::new(1_000_000));
+    let shared = Shared::build(&options(1 << 20), setup(Some(disk.clone()), &hand, SEGMENT_BYTES));
+    Embedded::start(shared.expect("an empty disk opens")).expect("threads start")
+}
+
+fn request(n: u16, token: u128) -> ClaimRequest {
+    let mut request = claim(2, 0, true, Token(token));
+    request.id.0[..2].copy_from_slice(&n.to_be_bytes());
+    request.claim.owner = OWNER;
+    request.claim.lease = Duration::from_secs(3600);
+    request.quota = u32::MAX;
+    request
+}
+
+fn completion(n: u16, token: u128, body: u16) -> Completion {
+    let mut record = id(2);
+    record.0[..2].copy_from_slice(&n.to_be_bytes());
+    let keep = Duration::from_secs(3600);
+    Completion {
+        id: record,
+        token: Token(token),
+        answer: answer(body),
+        keep,
+        ends: None,
+        names: None,
+        alias: None,
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_claims_and_nothing_else() {
+    let disk = Faulty::default();
+    let store = open(&disk, 4);
+    let mut granted = Vec::new();
+    let why = loop {
+        let n = granted.len() as u16;
+        match store.claim(request(n, u128::from(n) + 1)).await {
+            Ok(Claimed::Granted) => granted.push(n),
+            Err(StoreError::Full(why)) => break why,
+            other => panic!("a grant or a full disk was due, not {other:?}"),
+        }
+        assert!(granted.len() < 10_000, "the disk is never full");
+    };
+    assert!(why.contains("free space"), "{why}");
+    assert!(granted.len() > 20, "only {} claims fitted", granted.len());
+    assert_eq!(store.figures().refusing.as_deref(), Some(why.as_str()));
+    // Whatever was begun is brought to its end: as a tombstone where the body has no room.
+    for n in &granted {
+        let held = store.complete(completion(*n, u128::from(*n) + 1, 60_000)).await;
+        assert_eq!(held, Ok(Held::Yes), "claim {n} of {}", granted.len());
+    }
+    for n in &granted {
+        let copy = store.claim(request(*n, 100_000)).await;
+        let Ok(Claimed::Done(got)) = copy else { panic!("a replay was due, not {copy:?}") };
+        assert!(got.is_tombstone() || got == answer(60_000));
+    }
+    let stones = store.claim(request(granted[5], 100_000)).await;
+    assert!(
+        matches!(stones, Ok(Claimed::Done(stone)) if stone.is_tombstone()),
+        "60 kB each cannot have fitted"
+    );
+}
+
+#[tokio::test]
+async fn claims_are_granted_again_when_records_leave_a_full_disk() {
+    let disk = Faulty::default();
+    let store = open(&disk, 6);
+    let mut granted = 0_u16;
+    while let Ok(Claimed::Granted) = store.claim(request(granted, 1)).await {
+        granted += 1;
+    }
+    assert!(matches!(store.claim(request(granted, 1)).await, Err(StoreError::Full(_))));
+    for n in 0..granted {
+        let mut record = id(2);
+        record.0[..2].copy_from_slice(&n.to_be_bytes());
+        assert_eq!(store.abandon(record, Token(1), None).await, Ok(Held::Yes));
+    }
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !matches!(store.claim(request(9_999, 1)).await, Ok(Claimed::Granted)) {
+        assert!(tokio::time::Instant::now() < end, "the disk stays full: {:?}", store.figures());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_broken_disk_fails_the_store_and_lies_to_nobody() {
+    let disk = Faulty::default();
+    let store = open(&disk, 100);
+    assert!(matches!(store.claim(request(1, 1)).await, Ok(Claimed::Granted)));
+    assert!(matches!(store.claim(request(2, 2)).await, Ok(Claimed::Granted)));
+    assert_eq!(store.complete(completion(2, 2, 10)).await, Ok(Held::Yes));
+    let Ok(Claimed::InFlight(waiter)) = store.claim(request(1, 3)).await else { panic!("it is in flight") };
+    disk.world().broken = true;
+    let lost = store.complete(completion(1, 1, 10)).await;
+    assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
+    assert!(
+        waiter.ended(Duration::from_secs(20)).await.is_none(),
+        "an answer that is not durable is shown to nobody"
+    );
+    for n in [1, 2, 3] {
+        let claimed = store.claim(request(n, 4)).await;
+        assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
+    }
+    assert!(store.figures().refusing.is_some_and(|why| why.contains("restart")));
+    // The next life finds what was durable: one answer, and one write that nobody knows the end of.
+    disk.world().broken = false;
+    store.close();
+    let hand = Arc::new(AtomicU64::new(1_000_000));
+    let again = Faulty::with(disk.files());
+    let shared = Shared::build(&options(0), setup(Some(again), &hand, SEGMENT_BYTES)).expect("it opens");
+    let store = Embedded::start(shared).expect("threads start");
+    assert!(matches!(store.claim(request(1, 5)).await, Ok(Claimed::InDoubt { .. })));
+    let Ok(Claimed::Done(got)) = store.claim(request(2, 5)).await else { panic!("a replay was due") };
+    assert_eq!(got, answer(10));
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_not_executed_again() {
+    let disk = Faulty::default();
+    disk.world().capacity = None;
+    let hand = Arc::new(AtomicU64::new(1_000_000));
+    let shared =
+        Shared::build(&options(0), setup(Some(disk.clone()), &hand, SEGMENT_BYTES)).expect("it opens");
+    let store = Embedded::start(shared).expect("threads start");
+    assert!(matches!(store.claim(request(1, 1)).await, Ok(Claimed::Granted)));
+    assert_eq!(store.complete(completion(1, 1, 500)).await, Ok(Held::Yes));
+    let Ok(Claimed::Done(got)) = store.claim(request(1, 2)).await else { panic!("a replay was due") };
+    assert_eq!(got, answer(500), "read back from disk");
+    disk.world().unreadable = true;
+    let copy = store.claim(request(1, 2)).await;
+    assert!(matches!(copy, Err(StoreError::Unavailable(_))), "{copy:?}");
+}
+
+#[tokio::test]
+async fn a_closed_store_takes_no_commands() {
+    let disk = Faulty::default();
+    let store = open(&disk, 100);
+    assert!(matches!(store.claim(request(1, 1)).await, Ok(Claimed::Granted)));
+    store.close();
+    assert!(matches!(store.claim(request(2, 1)).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.complete(completion(1, 1, 1)).await, Err(StoreError::Unavailable(_))));
+}
