@@ -1,6 +1,7 @@
 //! The house keeps its order: who may import whom, what `domain` never does, how large a file gets.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The rooms in order: each may use those before it, and itself.
 const ROOMS: &[&str] = &["domain", "config", "store", "journal", "gateway", "admin", "cli"];
@@ -57,11 +58,30 @@ fn code(path: &Path) -> Vec<String> {
 
 /// The code without what is only built for tests, which may use what it likes; line numbers stay.
 fn product(path: &Path) -> Vec<String> {
-    let inside = path.strip_prefix(root()).unwrap();
-    if inside.ends_with("tests.rs") || inside.components().any(|room| room.as_os_str() == "tests") {
+    if test_modules().iter().any(|module| path.starts_with(module) || path == module.with_extension("rs")) {
         return Vec::new();
     }
     without_tests(code(path))
+}
+
+/// Every module that a file declares behind `#[cfg(test)]`, as its path without an extension.
+fn test_modules() -> &'static [PathBuf] {
+    static FOUND: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let mut found = Vec::new();
+        for file in files(&root().join("src")) {
+            let is_room = ["mod.rs", "lib.rs", "main.rs"].iter().any(|name| file.ends_with(name));
+            let room = if is_room { file.parent().unwrap().to_owned() } else { file.with_extension("") };
+            let mut announced = false;
+            for line in code(&file).iter().filter(|line| !line.trim().is_empty()) {
+                let name = line.trim().strip_suffix(';').and_then(|item| item.rsplit_once("mod "));
+                found.extend(name.filter(|_| announced).map(|(_, name)| room.join(name)));
+                announced =
+                    line.trim() == "#[cfg(test)]" || (announced && line.trim_start().starts_with("#["));
+            }
+        }
+        found
+    })
 }
 
 /// Empties every item behind a `#[cfg(test)]`: to its semicolon, or to the brace that closes it.
