@@ -55,9 +55,37 @@ fn code(path: &Path) -> Vec<String> {
     text.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned()).collect()
 }
 
-/// The code before the unit tests, which may use what they like.
+/// The code without what is only built for tests, which may use what it likes; line numbers stay.
 fn product(path: &Path) -> Vec<String> {
-    code(path).into_iter().take_while(|line| line.trim() != "#[cfg(test)]").collect()
+    let inside = path.strip_prefix(root()).unwrap();
+    if inside.ends_with("tests.rs") || inside.components().any(|room| room.as_os_str() == "tests") {
+        return Vec::new();
+    }
+    without_tests(code(path))
+}
+
+/// Empties every item behind a `#[cfg(test)]`: to its semicolon, or to the brace that closes it.
+fn without_tests(mut lines: Vec<String>) -> Vec<String> {
+    let mut closing = None;
+    let mut announced = false;
+    for line in &mut lines {
+        if line.trim() == "#[cfg(test)]" {
+            announced = true;
+        } else if announced && !line.trim().is_empty() && !line.trim_start().starts_with("#[") {
+            announced = false;
+            let indent = line.len() - line.trim_start().len();
+            if !line.trim_end().ends_with([';', '}']) {
+                closing = Some(format!("{}}}", " ".repeat(indent)));
+            }
+            line.clear();
+        } else if let Some(last) = &closing {
+            if line.trim_end() == last {
+                closing = None;
+            }
+            line.clear();
+        }
+    }
+    lines
 }
 
 /// The first of `lines`, with those that close a list of imports which it opens.
@@ -113,6 +141,19 @@ fn the_import_table_sees_every_spelling() {
     assert_eq!(imports("fn x() -> crate::cli::Exit {"), ["cli"]);
     assert!(allowed("cli", "domain") && allowed("gateway", "store") && allowed("store", "store"));
     assert!(!allowed("domain", "config") && !allowed("store", "gateway") && !allowed("journal", "store"));
+}
+
+#[test]
+fn only_what_is_built_for_tests_is_left_out() {
+    let text =
+        "a\n#[cfg(test)]\nmod tests;\nb\n#[cfg(test)]\n#[path = \"x\"]\nmod more {\n    {\n    }\n}\nc";
+    let lines = without_tests(text.lines().map(str::to_owned).collect());
+    let kept: Vec<&str> = lines
+        .iter()
+        .map(|line| line.as_str())
+        .filter(|line| !line.is_empty() && !line.contains('#'))
+        .collect();
+    assert_eq!(kept, ["a", "b", "c"]);
 }
 
 #[test]

@@ -202,13 +202,15 @@ async fn respond(
             None => shared.plan.take(&path).unwrap_or_default(),
         };
     let fault = if fault.once && !shared.is_first(&request) { Fault::default() } else { fault };
-    tokio::time::sleep(fault.delay).await;
     if fault.reset_before {
+        tokio::time::sleep(fault.delay).await;
         scissors.cut_after(0, true);
         return Err(Error::other("reset as ordered"));
     }
     let (head, body) = request.into_parts();
+    // Read before anything waits: from here on a client that leaves changes nothing.
     let body = read(body).await?;
+    tokio::time::sleep(fault.delay).await;
     let query = head.uri.query().unwrap_or_default().to_owned();
     let request = pages::Request { method: head.method, path, query, headers: head.headers, body };
     let mut answer = shared.pages.answer(&request, &fault).await;
