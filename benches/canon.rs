@@ -91,6 +91,7 @@ fn digests(criterion: &mut Criterion) {
             authority: "clinic.example",
             target: &target,
             meaning: &meaning,
+            headers: &[],
         })
     };
     let mut group = criterion.benchmark_group("digest");

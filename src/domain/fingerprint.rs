@@ -31,7 +31,29 @@ pub struct Parts<'a> {
     pub target: &'a NormalTarget<'a>,
     /// What the body means.
     pub meaning: &'a Meaning<'a>,
+    /// Headers that change what a request means, in a fixed order; see [`MEANING_HEADERS`].
+    pub headers: &'a [(&'a str, &'a [u8])],
 }
+
+/// Headers that change what a method does to its target: two requests that differ in one of them are two intents. They
+/// are the conditions of RFC 9110, the method overrides of web frameworks, partial writes, and WebDAV's (RFC 4918), where
+/// a MOVE is nothing without its `Destination`.
+pub const MEANING_HEADERS: [&str; 14] = [
+    "content-range",
+    "depth",
+    "destination",
+    "if",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-unmodified-since",
+    "lock-token",
+    "overwrite",
+    "prefer",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];
 
 /// The store's secret, ready to digest with. Never printed.
 #[derive(Clone)]
@@ -85,6 +107,8 @@ impl FingerprintKey {
             .field(parts.target.as_str().as_bytes())
             .field(&parts.meaning.head)
             .field(&parts.meaning.body);
+        let headers = parts.headers.iter();
+        let digest = headers.fold(digest, |digest, (name, value)| digest.field(name.as_bytes()).field(value));
         Fingerprint(digest.finish())
     }
 
@@ -180,6 +204,7 @@ mod tests {
         target: &'static str,
         content_type: &'static str,
         body: &'static str,
+        headers: &'static [(&'static str, &'static [u8])],
     }
 
     const ASKED: Asked = Asked {
@@ -190,6 +215,7 @@ mod tests {
         target: "/bookings?a=1",
         content_type: "application/json",
         body: "{\"a\":1}",
+        headers: &[],
     };
 
     fn print(key: &FingerprintKey, asked: Asked) -> Fingerprint {
@@ -206,6 +232,7 @@ mod tests {
             authority: asked.authority,
             target: &NormalTarget::parse(asked.target).expect("a target"),
             meaning: &meaning(&input, &Rules::new(&[], &[], 1000)),
+            headers: asked.headers,
         })
     }
 
@@ -224,6 +251,9 @@ mod tests {
             print(&key, Asked { body: "{\"a\":2}", ..ASKED }),
             print(&key, Asked { content_type: "text/plain", ..ASKED }),
             print(&key, Asked { content_type: "text/json", ..ASKED }),
+            print(&key, Asked { headers: &[("if-match", b"1")], ..ASKED }),
+            print(&key, Asked { headers: &[("if-match", b"2")], ..ASKED }),
+            print(&key, Asked { headers: &[("prefer", b"1")], ..ASKED }),
         ];
         let count = prints.len();
         prints.sort_unstable();

@@ -9,7 +9,7 @@ use super::exchange::{Exchange, Outcome};
 use super::forward::{is_success, is_unsafe_change, unreachable_backend};
 use super::guard::{Intent, outcome_unknown};
 use super::headers::{IDEMPOTENT_STORED, strip_hop_by_hop};
-use super::respond;
+use super::respond::{self, Copy};
 use super::upstream::{Failure, Flight, Permit, Reply, Reuse, UpstreamBody, send};
 use super::whole::Gathered;
 use crate::config::Idempotency;
@@ -194,7 +194,14 @@ impl Attempt {
             if self.idempotency().is_some_and(|rules| rules.not_executed.contains(head.status)) {
                 (Decision::NotExecuted, self.abandon(Some(answer)).await)
             } else {
-                (Decision::Executed, self.complete(answer, &head, asked).await)
+                match self.complete(answer, &head, asked).await {
+                    Ok(stored) => (Decision::Executed, stored),
+                    // Settled meanwhile, by an operator: every copy gets that answer, and so does the first client.
+                    Err(settled) => {
+                        let response = respond::replay(&settled, Copy::Waited);
+                        return Outcome { response, decision: Decision::Executed, upstream, scope: None };
+                    }
+                }
             };
         let body = match body {
             Kept::Whole(bytes) => ResponseBody::whole(bytes),
@@ -209,12 +216,13 @@ impl Attempt {
 
     /// Records the answer. Where the store does not take it, the client gets it all the same, marked; it is offered
     /// again while the lease lasts, and until then the record stays *sent*, so nobody executes it a second time.
-    async fn complete(&self, answer: Answer, head: &response::Parts, asked: &Asked) -> bool {
+    /// `Err`: the record was settled meanwhile, and this is its answer.
+    async fn complete(&self, answer: Answer, head: &response::Parts, asked: &Asked) -> Result<bool, Answer> {
         let completion = self.completion(answer, head, asked);
         let store = &self.exchange.worker.shared.store;
         match store.complete(completion.clone()).await {
-            Ok(Held::Yes) => true,
-            Ok(Held::No) => false,
+            Ok(Held::Yes) => Ok(true),
+            Ok(Held::No) => store.answer(self.intent.id).await.map_or(Ok(false), Err),
             Err(error) => {
                 tracing::error!(request_id = ?self.exchange.request_id, %error, "an answer could not be recorded");
                 let (store, until) = (store.clone(), self.lease_until.get());
@@ -223,7 +231,7 @@ impl Attempt {
                         tokio::time::sleep(RECORD_AGAIN).await;
                     }
                 });
-                false
+                Ok(false)
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::config::{Guard, Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
 use crate::domain::canon;
 use crate::domain::client::ScopeId;
 use crate::domain::event::{Decision, Event};
-use crate::domain::fingerprint::{Fingerprint, Parts as Meant};
+use crate::domain::fingerprint::{Fingerprint, MEANING_HEADERS, Parts as Meant};
 use crate::domain::ledger::{Claim, Doubt, PolicyVersion, RecordId, Token};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::target::NormalTarget;
@@ -26,6 +26,7 @@ use http::Request;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use hyper::body::Incoming;
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -137,10 +138,11 @@ fn intent(
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let target = &NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()))?;
-    let header = |name| parts.headers.get(name).map(HeaderValue::as_bytes);
+    let (content_type, content_encoding) =
+        (joined(&parts.headers, "content-type"), joined(&parts.headers, "content-encoding"));
     let input = canon::BodyInput {
-        content_type: header(header::CONTENT_TYPE),
-        content_encoding: header(header::CONTENT_ENCODING),
+        content_type: content_type.as_deref(),
+        content_encoding: content_encoding.as_deref(),
         query: target.query(),
         body,
     };
@@ -151,6 +153,9 @@ fn intent(
     let shown = exchange.shown(&parts.headers);
     let scope = shown.scope(&shared.digest, key.as_deref(), exchange.address);
     let scope = shared.store.scope_of(scope);
+    let headers: Vec<(&str, Cow<'_, [u8]>)> =
+        MEANING_HEADERS.iter().filter_map(|name| Some((*name, joined(&parts.headers, name)?))).collect();
+    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
     let fingerprint = shared.digest.fingerprint(&Meant {
         scope: &scope,
         route: &rules.name,
@@ -158,9 +163,17 @@ fn intent(
         authority: parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
         target,
         meaning: &meaning,
+        headers: &headers,
     });
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
     Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope }))
+}
+
+/// A header's value; several lines of it as one list, which is what they mean (RFC 9110, 5.3).
+fn joined<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, [u8]>> {
+    let mut lines = headers.get_all(name).iter();
+    let first = Cow::Borrowed(lines.next()?.as_bytes());
+    Some(lines.fold(first, |list, line| Cow::Owned([&list[..], b", ", line.as_bytes()].concat())))
 }
 
 /// Asks the store, and waits for an attempt in flight, until it is clear what to do.

@@ -49,6 +49,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == header::TE
         || *name == KEEP_ALIVE
         || *name == PROXY_CONNECTION
+        || *name == header::PROXY_AUTHENTICATE
+        || *name == header::PROXY_AUTHORIZATION
 }
 
 /// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message: a client that lists

@@ -52,6 +52,7 @@ fn made(vector: &Vector) -> Vector {
         authority: "Clinic.example:8080",
         target: &NormalTarget::parse("/api//bookings?day=%31").expect("a target"),
         meaning: &meaning,
+        headers: &[],
     });
     let text = String::from_utf8(meaning.body.to_vec()).ok().filter(|text| !text.contains(char::is_control));
     Vector {

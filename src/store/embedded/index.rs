@@ -8,8 +8,12 @@ use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Phase, Record, RecordId, TargetId};
 use crate::domain::time::Millis;
 use crate::store::About;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Deadlines are rounded up to this many milliseconds, so that a tick finds all of them in a few lists. Tests see every
+/// millisecond.
+const ALARM_STEP: u64 = if cfg!(test) { 1 } else { 32 };
 
 /// One record with what the store keeps around it.
 pub(super) struct Entry {
@@ -21,8 +25,12 @@ pub(super) struct Entry {
     pub(super) names: Option<TargetId>,
     /// Copies that wait for the attempt in flight.
     pub(super) attempt: Option<Arc<Attempt>>,
-    /// When this entry is looked at next: its deadline or earlier, never later.
-    alarm: Millis,
+    /// When this entry is looked at next, in steps: about its deadline or earlier, never later.
+    alarm: u64,
+    /// Its places in the lists of its alarm, its target, and the resource that its answer names.
+    alarm_at: u32,
+    target_at: u32,
+    names_at: u32,
     /// The commit that makes its present state durable.
     pub(super) commit: u64,
     /// The segment that holds its oldest part; 0 where nothing was logged.
@@ -42,11 +50,11 @@ pub(super) struct Counts {
     pub(super) in_doubt: u64,
 }
 
-/// See the module.
+/// See the module. A record knows its place in every list that it is in, so it leaves them without a search.
 pub(super) struct Index {
     records: Parts<RecordId, Box<Entry>>,
-    alarms: BTreeSet<(Millis, RecordId)>,
-    targets: BTreeSet<(TargetId, RecordId)>,
+    alarms: BTreeMap<u64, Vec<RecordId>>,
+    targets: Parts<TargetId, Vec<RecordId>>,
     live: Parts<ScopeId, u32>,
     counts: Counts,
     /// Answers in memory.
@@ -69,15 +77,15 @@ impl Counts {
 // === impl Index ===
 
 impl Index {
-    /// An empty index; answers in memory take at most `memory_max` bytes.
-    pub(super) fn new(memory_max: u64) -> Index {
+    /// An empty index; answers in memory take at most `memory_max` bytes. `cools`: they are on disk too and may leave.
+    pub(super) fn new(memory_max: u64, cools: bool) -> Index {
         Index {
             records: Parts::new(),
-            alarms: BTreeSet::new(),
-            targets: BTreeSet::new(),
+            alarms: BTreeMap::new(),
+            targets: Parts::new(),
             live: Parts::new(),
             counts: Counts::default(),
-            recent: Recent::new(memory_max),
+            recent: Recent::new(memory_max, cools),
         }
     }
 
@@ -108,26 +116,25 @@ impl Index {
 
     /// A record appears. There must be none under this id.
     pub(super) fn insert(&mut self, id: RecordId, record: Record<Kept>, about: About) {
-        let alarm = record.next_deadline();
+        let alarm = step_of(record.next_deadline());
         let mut entry = Box::new(Entry {
             record,
             about,
             names: None,
             attempt: None,
             alarm,
+            alarm_at: join(self.alarms.entry(alarm).or_default(), id),
+            target_at: 0,
+            names_at: 0,
             commit: 0,
             home: 0,
             reserved: 0,
             logged: 0,
         });
-        self.alarms.insert((alarm, id));
         if !entry.record.keyed {
-            self.targets.insert((entry.record.target, id));
+            entry.target_at = join(self.targets.entry(entry.record.target), id);
         }
-        match self.live.get_mut(&entry.record.scope) {
-            Some(live) => *live += 1,
-            None => drop(self.live.insert(entry.record.scope, 1)),
-        }
+        *self.live.entry(entry.record.scope) += 1;
         *self.counts.of(&entry.record.phase) += 1;
         if let Phase::Done { answer, .. } = &mut entry.record.phase {
             self.recent.enter(id, answer);
@@ -149,11 +156,9 @@ impl Index {
             self.recent.enter(id, answer);
         }
         // A later deadline needs no new alarm: the old one rings, finds nothing to do and is set again.
-        let deadline = entry.record.next_deadline();
-        if deadline < entry.alarm {
-            self.alarms.remove(&(entry.alarm, id));
-            entry.alarm = deadline;
-            self.alarms.insert((deadline, id));
+        let step = step_of(entry.record.next_deadline());
+        if step < entry.alarm {
+            self.set_alarm(id, step);
         }
         true
     }
@@ -161,11 +166,11 @@ impl Index {
     /// The record `id` disappears.
     pub(super) fn remove(&mut self, id: RecordId) -> Option<Box<Entry>> {
         let mut entry = self.records.remove(&id)?;
-        self.alarms.remove(&(entry.alarm, id));
+        self.leave_alarm(entry.alarm, entry.alarm_at);
         if !entry.record.keyed {
-            self.targets.remove(&(entry.record.target, id));
+            self.leave_target(entry.record.target, entry.target_at);
             if let Some(names) = entry.names {
-                self.targets.remove(&(names, id));
+                self.leave_target(names, entry.names_at);
             }
         }
         if let Some(live) = self.live.get_mut(&entry.record.scope) {
@@ -187,34 +192,28 @@ impl Index {
         let Some(entry) = self.records.get_mut(&id) else { return };
         if !entry.record.keyed && entry.record.target != names && entry.names.is_none() {
             entry.names = Some(names);
-            self.targets.insert((names, id));
+            entry.names_at = join(self.targets.entry(names), id);
         }
     }
 
-    /// The keyless records of `target`.
+    /// The keyless records of `target`, in no order.
     pub(super) fn of_target(&self, target: TargetId) -> impl Iterator<Item = RecordId> {
-        let all = (target, RecordId([0; 32]))..=(target, RecordId([0xff; 32]));
-        self.targets.range(all).map(|(_, id)| *id)
+        self.targets.get(&target).into_iter().flatten().copied()
     }
 
     /// A record whose deadline may have come by `now`. Its alarm is set again if the deadline is later by now.
     pub(super) fn due(&mut self, now: Millis) -> Option<RecordId> {
         loop {
-            let &(alarm, id) = self.alarms.first()?;
-            if now < alarm {
+            let (&step, ids) = self.alarms.first_key_value()?;
+            if now.0 < step.saturating_mul(ALARM_STEP) {
                 return None;
             }
-            let Some(entry) = self.records.get_mut(&id) else {
-                self.alarms.pop_first();
-                continue;
-            };
-            let deadline = entry.record.next_deadline();
+            let id = *ids.last()?;
+            let deadline = self.records.get(&id)?.record.next_deadline();
             if deadline <= now {
                 return Some(id);
             }
-            self.alarms.pop_first();
-            entry.alarm = deadline;
-            self.alarms.insert((deadline, id));
+            self.set_alarm(id, step_of(deadline));
         }
     }
 
@@ -243,4 +242,48 @@ impl Index {
             }
         }
     }
+
+    fn set_alarm(&mut self, id: RecordId, step: u64) {
+        let Some(entry) = self.records.get_mut(&id) else { return };
+        let (old, at) = (entry.alarm, entry.alarm_at);
+        entry.alarm = step;
+        entry.alarm_at = join(self.alarms.entry(step).or_default(), id);
+        self.leave_alarm(old, at);
+    }
+
+    fn leave_alarm(&mut self, alarm: u64, at: u32) {
+        let Some(ids) = self.alarms.get_mut(&alarm) else { return };
+        ids.swap_remove(at as usize);
+        // Who took the place has to know.
+        if let Some(moved) = ids.get(at as usize).and_then(|id| self.records.get_mut(id)) {
+            moved.alarm_at = at;
+        } else if ids.is_empty() {
+            self.alarms.remove(&alarm);
+        }
+    }
+
+    fn leave_target(&mut self, target: TargetId, at: u32) {
+        let Some(ids) = self.targets.get_mut(&target) else { return };
+        ids.swap_remove(at as usize);
+        if let Some(moved) = ids.get(at as usize).and_then(|id| self.records.get_mut(id)) {
+            if moved.record.target == target {
+                moved.target_at = at;
+            } else {
+                moved.names_at = at;
+            }
+        } else if ids.is_empty() {
+            self.targets.remove(&target);
+        }
+    }
+}
+
+/// The step at which a deadline has passed for certain.
+fn step_of(deadline: Millis) -> u64 {
+    deadline.0.div_ceil(ALARM_STEP)
+}
+
+/// Adds `id` to a list; gives back its place.
+fn join(list: &mut Vec<RecordId>, id: RecordId) -> u32 {
+    list.push(id);
+    (list.len() - 1) as u32
 }

@@ -38,6 +38,7 @@ pub(super) struct Place {
 pub(super) struct Recent {
     bytes: u64,
     bytes_max: u64,
+    cools: bool,
     order: BTreeMap<u64, RecordId>,
     next_stamp: u64,
 }
@@ -63,9 +64,9 @@ pub(super) fn tombstone(answer: &Answer, bytes_max: usize) -> Answer {
 // === impl Recent ===
 
 impl Recent {
-    /// Room for `bytes_max` bytes of answers.
-    pub(super) fn new(bytes_max: u64) -> Recent {
-        Recent { bytes: 0, bytes_max, order: BTreeMap::new(), next_stamp: 1 }
+    /// Room for `bytes_max` bytes of answers. `cools`: they leave memory by age when there are more.
+    pub(super) fn new(bytes_max: u64, cools: bool) -> Recent {
+        Recent { bytes: 0, bytes_max, cools, order: BTreeMap::new(), next_stamp: 1 }
     }
 
     /// Bytes in memory.
@@ -82,6 +83,9 @@ impl Recent {
     pub(super) fn enter(&mut self, id: RecordId, kept: &mut Kept) {
         let Some(answer) = &kept.cached else { return };
         self.bytes += answer.as_bytes().len() as u64;
+        if !self.cools {
+            return;
+        }
         kept.stamp = self.next_stamp;
         self.next_stamp += 1;
         self.order.insert(kept.stamp, id);
@@ -91,7 +95,9 @@ impl Recent {
     pub(super) fn leave(&mut self, kept: &mut Kept) {
         let Some(answer) = kept.cached.take() else { return };
         self.bytes -= answer.as_bytes().len() as u64;
-        self.order.remove(&kept.stamp);
+        if self.cools {
+            self.order.remove(&kept.stamp);
+        }
     }
 
     /// Whose answer has to leave memory to get below the limit.

@@ -2,8 +2,9 @@
 //! million records to be copied; and a listing in the order of the keys sorts one part at a time.
 
 use crate::domain::client::ScopeId;
-use crate::domain::ledger::RecordId;
+use crate::domain::ledger::{RecordId, TargetId};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Keys are digests: their first byte chooses the part.
@@ -42,6 +43,12 @@ impl Digest for ScopeId {
     }
 }
 
+impl Digest for TargetId {
+    fn first_byte(&self) -> u8 {
+        self.0[0]
+    }
+}
+
 // === impl Parts ===
 
 impl<K: Digest, V> Parts<K, V> {
@@ -64,6 +71,20 @@ impl<K: Digest, V> Parts<K, V> {
     /// The value under `key`.
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.parts[usize::from(key.first_byte())].get_mut(key)
+    }
+
+    /// The value under `key`; the default one where there was none.
+    pub(super) fn entry(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        match self.parts[usize::from(key.first_byte())].entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                self.len += 1;
+                entry.insert(V::default())
+            }
+        }
     }
 
     /// Puts `value` under `key` and gives back what was there.

@@ -62,7 +62,8 @@ pub(super) enum ClaimStep {
 impl State {
     /// An empty state.
     pub(super) fn new(memory_max: u64, records_max: usize, journal: Option<Journal>) -> State {
-        State { index: Index::new(memory_max), aliases: Aliases::new(records_max), journal, records_max }
+        let index = Index::new(memory_max, journal.is_some());
+        State { index, aliases: Aliases::new(records_max), journal, records_max }
     }
 
     /// See [`Store::claim`](crate::store::Store::claim). The request's texts are taken out of it when it is granted.
