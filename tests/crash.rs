@@ -42,7 +42,7 @@ const FAULTS: &[(&str, bool)] = &[
     ("once,reset-before", false),
     ("once,reset-after", false),
     ("once,truncate=30", false),
-    ("once,delay=30,truncate=120", false),
+    ("once,delay=30,truncate=150", false),
 ];
 
 /// A small generator of choices (splitmix64): the same seed makes the same ones.
