@@ -3,6 +3,8 @@
 //! One thread, as one worker of the gateway has, with 1, 64 or 256 callers at once. Criterion watches the mean; the table
 //! at the end gives operations a second and how long a caller waits.
 
+#![allow(clippy::disallowed_methods, reason = "a bench measures time")]
+
 use criterion::{BenchmarkId, Criterion};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use oncegate::domain::answer::Answer;

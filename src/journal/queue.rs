@@ -4,6 +4,8 @@
 //! once it is through with the rest. The thread naps between batches and goes to sleep only when nothing comes, so that
 //! a busy worker almost never pays the system call that wakes it.
 
+#![allow(clippy::disallowed_methods, reason = "the log's own thread stamps its lines and spaces its notices")]
+
 use super::line::{Line, Style, write_note};
 use super::stamp::Stamp;
 use std::io::Write;

@@ -1,5 +1,7 @@
 //! Times of day in log lines: RFC 3339 in UTC with milliseconds.
 
+#![allow(clippy::disallowed_methods, reason = "this file stamps log lines with the wall clock")]
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// An instant that displays as `2026-11-22T10:44:01.123Z`.

@@ -1,5 +1,7 @@
 //! Records for eyes.
 
+#![allow(clippy::disallowed_methods, reason = "an operator reads ages as of now")]
+
 use crate::admin::ClaimsPage;
 use crate::domain::time::Millis;
 use crate::store::RecordView;

@@ -2,6 +2,8 @@
 //! that an earlier life wrote down where that is later, and goes on with the monotonic clock: it never goes back, and
 //! nobody who sets the machine's time ends a window early.
 
+#![allow(clippy::disallowed_methods, reason = "this is the store's clock")]
+
 use crate::domain::time::Millis;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

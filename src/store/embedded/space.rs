@@ -1,5 +1,7 @@
 //! The thread that makes room: new segments before they are needed, old ones away when nothing in them is alive.
 
+#![allow(clippy::disallowed_methods, reason = "the space thread's pauses are real time")]
+
 use super::Shared;
 use super::kept::Place;
 use super::log::compact;

@@ -1,6 +1,8 @@
 //! Power loss at every byte. Whatever part of the last write reached the disk: what was acknowledged is there, what was
 //! not acknowledged is there as a whole or not at all.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits with a deadline")]
+
 use super::faulty::{Faulty, Happened, files_after, happen};
 use super::machine::Machine;
 use super::model::{Do, Model, Seen};

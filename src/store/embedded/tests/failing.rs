@@ -1,5 +1,7 @@
 //! A disk that is full, and one that breaks.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits with a deadline")]
+
 use super::faulty::Faulty;
 use super::machine::{options, setup};
 use super::model::{OWNER, answer, claim, id};
