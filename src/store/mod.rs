@@ -66,6 +66,7 @@ pub struct About {
 }
 
 /// What a claim got.
+#[allow(missing_docs, reason = "the sentence over each variant names its fields")]
 #[derive(Debug)]
 pub enum Claimed {
     /// Execute it. Durable.
@@ -83,6 +84,7 @@ pub enum Claimed {
 }
 
 /// How an attempt ended, as its waiting copies see it.
+#[allow(missing_docs, reason = "the sentence over each variant names its fields")]
 #[derive(Clone, Debug)]
 pub enum AttemptEnd {
     /// With an answer: recorded, or of an attempt that was not executed (a 4xx).
@@ -169,6 +171,7 @@ pub struct Listing {
 }
 
 /// How an operator settles an outcome in doubt.
+#[allow(missing_docs, reason = "the sentence over each variant names its fields")]
 #[derive(Clone, Debug)]
 pub enum Settle {
     /// It was executed; copies get this answer for so long.
