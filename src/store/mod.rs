@@ -66,6 +66,7 @@ pub struct About {
 }
 
 /// What a claim got.
+#[allow(missing_docs, reason = "the sentence over each variant names its fields")]
 #[derive(Debug)]
 pub enum Claimed {
     /// Execute it. Durable.
@@ -76,20 +77,21 @@ pub enum Claimed {
     Done(Answer),
     /// The same key with another meaning.
     OtherMeaning,
-    /// May have been executed, nobody knows.
+    /// May have been executed, nobody knows: since when, until when that is kept, and why.
     InDoubt { since: Millis, until: Millis, why: Doubt },
     /// The scope holds as many live records as it may.
     OverQuota,
 }
 
 /// How an attempt ended, as its waiting copies see it.
+#[allow(missing_docs, reason = "the sentence over each variant names its fields")]
 #[derive(Clone, Debug)]
 pub enum AttemptEnd {
     /// With an answer: recorded, or of an attempt that was not executed (a 4xx).
     Answered(Answer),
     /// Not executed, and there was no answer to show (a refused connection): a waiting copy claims anew.
     NotExecuted,
-    /// In doubt.
+    /// In doubt: since when, until when that is kept, and why.
     InDoubt { since: Millis, until: Millis, why: Doubt },
 }
 
@@ -169,6 +171,7 @@ pub struct Listing {
 }
 
 /// How an operator settles an outcome in doubt.
+#[allow(missing_docs, reason = "the sentence over each variant names its fields")]
 #[derive(Clone, Debug)]
 pub enum Settle {
     /// It was executed; copies get this answer for so long.
