@@ -77,7 +77,7 @@ pub enum Claimed {
     Done(Answer),
     /// The same key with another meaning.
     OtherMeaning,
-    /// May have been executed, nobody knows.
+    /// May have been executed, nobody knows: since when, until when that is kept, and why.
     InDoubt { since: Millis, until: Millis, why: Doubt },
     /// The scope holds as many live records as it may.
     OverQuota,
@@ -91,7 +91,7 @@ pub enum AttemptEnd {
     Answered(Answer),
     /// Not executed, and there was no answer to show (a refused connection): a waiting copy claims anew.
     NotExecuted,
-    /// In doubt.
+    /// In doubt: since when, until when that is kept, and why.
     InDoubt { since: Millis, until: Millis, why: Doubt },
 }
 

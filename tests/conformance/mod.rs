@@ -2,6 +2,7 @@
 //! and stamped over all backends.
 
 mod behaviours;
+mod killed;
 mod support;
 
 /// One test per behaviour and backend. A backend says how to open a store with given limits.
