@@ -259,6 +259,7 @@ impl Line {
         let server = &shared.policy.config().server;
         let mut response = response.map(|body| body.holding(busy));
         let headers = response.headers_mut();
+        headers.reserve(3);
         if server.via {
             add_via(headers);
         }
