@@ -355,11 +355,13 @@ impl State {
     }
 
     fn end_all(&mut self, ends: &EndIntents, now: Millis, after: &mut After) -> usize {
-        let ids: Vec<RecordId> =
-            ends.targets.iter().flat_map(|target| self.index.of_target(*target)).collect();
+        let ids: Vec<RecordId> = ends.targets().flat_map(|target| self.index.of_target(target)).collect();
         let mut changed = 0;
         for id in ids {
             let Some(entry) = self.index.get(&id) else { continue };
+            if !ends.concerns(&entry.record, entry.names) {
+                continue;
+            }
             let Step { change, .. } = apply(Some(&entry.record), Command::End { by: ends.by }, now);
             let newly = match &change {
                 Change::Keep => false,
