@@ -251,7 +251,7 @@ impl Embedded {
     pub(super) fn figures(&self) -> Figures {
         let state = self.shared.lock();
         let (counts, memory_bytes) = (state.index.counts(), state.index.recent.bytes());
-        let records_full = state.is_full();
+        let records_full = state.full();
         drop(state);
         let log = self.shared.log.as_ref();
         let failed = log.and_then(|log| log.queue.failed().map(str::to_owned));

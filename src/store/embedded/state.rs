@@ -91,11 +91,10 @@ impl State {
                 if live >= request.quota {
                     return Ok(ClaimStep::OverQuota);
                 }
-                if before.is_none() && self.index.len() >= self.records_max {
-                    return Err(StoreError::Full(format!(
-                        "it holds {} records, its limit",
-                        self.records_max
-                    )));
+                if before.is_none()
+                    && let Some(why) = self.full()
+                {
+                    return Err(StoreError::Full(why));
                 }
                 if self.journal.as_ref().is_some_and(|journal| journal.room_for_claim() == RoomFor::NotNow) {
                     return Ok(ClaimStep::NoRoom);
@@ -262,7 +261,7 @@ impl State {
     }
 
     /// Why no record can be added, if that is so.
-    pub(super) fn is_full(&self) -> Option<String> {
+    pub(super) fn full(&self) -> Option<String> {
         let full = self.index.len() >= self.records_max;
         full.then(|| format!("it holds {} records, its limit", self.records_max))
     }

@@ -31,6 +31,10 @@ fn record(steps: &[Do]) -> Recorded {
     let mut acknowledged = vec![(disk.world().history.len(), model.clone())];
     for step in steps {
         machine.both(&mut model, step);
+        let written =
+            disk.world().history.iter().rposition(|happened| matches!(happened, Happened::Wrote { .. }));
+        let synced = disk.world().history.iter().rposition(|happened| matches!(happened, Happened::Synced));
+        assert!(synced >= written, "{step:?} was acknowledged before it was synced");
         acknowledged.push((disk.world().history.len(), model.clone()));
         machine.seen();
         model.tick(machine.now());
@@ -150,4 +154,17 @@ fn opening_makes_durable_what_a_killed_process_had_only_written() {
     );
     assert!(shared.is_ok());
     assert!(matches!(disk.world().history.first(), Some(Happened::Synced)));
+}
+
+#[test]
+fn time_does_not_go_back_when_the_machine_starts_with_an_earlier_one() {
+    let (disk, hand) = (Faulty::default(), Arc::new(AtomicU64::new(START)));
+    let mut machine = Machine::open(Some(disk.clone()), &hand).expect("an empty disk opens");
+    let mut model = Model::default();
+    machine.both(&mut model, &Do::Pass { millis: 9_000 });
+    machine.both(&mut model, &Do::Claim { n: 2, meaning: 0, sent: true });
+    let before = machine.now();
+    let earlier = Arc::new(AtomicU64::new(START / 2));
+    let again = Machine::open(Some(disk), &earlier).expect("it opens");
+    assert!(again.now() >= before, "{:?} is before {before:?}", again.now());
 }
