@@ -73,12 +73,9 @@ fn options(dir: &Path) -> oncegate::store::Options {
     Limits { memory_max: 64 << 10, records_max: 10_000_000 }.options(Place::Directory(dir.to_owned()))
 }
 
-/// The process that is killed. Does nothing where no test started it.
-#[test]
-#[ignore = "the process that the test beside it starts and kills"]
-fn process_that_is_killed() {
-    let (Some(dir), Ok(first)) = (std::env::var_os(DIR), std::env::var(FIRST)) else { return };
-    let store = Store::open(options(Path::new(&dir))).expect("the store opens");
+/// What the process that is killed does until then.
+async fn serve_until_killed(dir: &Path, first: &str) {
+    let store = Store::open(options(dir)).expect("the store opens");
     let next = AtomicU64::new(first.parse().expect("a number"));
     // One write a line, so that a line is said as a whole or not at all.
     let say = |what: char, n: u64| std::io::stdout().lock().write_all(format!("\n{what} {n} .\n").as_bytes());
@@ -104,14 +101,17 @@ fn process_that_is_killed() {
         assert_eq!(store.complete(done).await, Ok(Held::Yes));
         say('D', n).expect("the parent listens");
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(futures_util::future::join_all((0..CALLERS).map(|_| caller())));
+    futures_util::future::join_all((0..CALLERS).map(|_| caller())).await;
 }
 
 /// Runs the process until it has said `lines` lines, kills it and gives back all that it said.
 fn run_and_kill(dir: &Path, first: u64, lines: u64) -> Vec<(char, u64)> {
     let mut child = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", "conformance::killed::process_that_is_killed", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "conformance::killed::what_a_killed_process_had_said_is_there_when_it_starts_again",
+        ])
+        .arg("--nocapture")
         .env(DIR, dir)
         .env(FIRST, first.to_string())
         .stdout(Stdio::piped())
@@ -139,6 +139,10 @@ fn run_and_kill(dir: &Path, first: u64, lines: u64) -> Vec<(char, u64)> {
 
 #[tokio::test]
 async fn what_a_killed_process_had_said_is_there_when_it_starts_again() {
+    // The process that is killed is this test once more, told where to work.
+    if let (Some(dir), Ok(first)) = (std::env::var_os(DIR), std::env::var(FIRST)) {
+        return serve_until_killed(Path::new(&dir), &first).await;
+    }
     let dir = tempfile::tempdir().expect("a directory");
     let mut known: BTreeMap<u64, Said> = BTreeMap::new();
     let mut slowest = Duration::ZERO;
