@@ -53,6 +53,7 @@ fn serve(loaded: config::Loaded) -> Result<(), String> {
         }
     }
     let config = &loaded.config;
+    raise_descriptor_limit(config.server.connections_max);
     let store = Arc::new(Store::open(store_options(config)).map_err(|error| error.to_string())?);
     let names = config.routes.iter().map(|route| route.name.clone()).collect();
     let upstreams = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
@@ -76,6 +77,23 @@ fn serve(loaded: config::Loaded) -> Result<(), String> {
     store.close();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Every connection is a descriptor, on both sides. The soft limit that shells set (often 1,024) is far below what the
+/// configuration allows, so it is raised as far as the system lets us; where that is not enough, the operator is told.
+fn raise_descriptor_limit(connections_max: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let allowed = if raised.is_ok() { maximum } else { current };
+    let needed = connections_max as u64 * 2;
+    if allowed.is_some_and(|allowed| allowed < needed) {
+        tracing::warn!(
+            allowed,
+            needed,
+            "the system allows fewer open files than server.connections_max may need; raise its limit (ulimit -n, LimitNOFILE=)"
+        );
+    }
 }
 
 fn store_options(config: &Config) -> Options {
