@@ -14,6 +14,7 @@ use oncegate::domain::ledger::{Claim, PolicyVersion, RecordId, TargetId, Token};
 use oncegate::store::{About, ClaimRequest, Claimed, Completion, Held, Options, Place, Store};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,9 +38,10 @@ enum Work {
 struct Backend {
     name: &'static str,
     store: Store,
-    dir: Option<tempfile::TempDir>,
+    _dir: Option<tempfile::TempDir>,
     next: AtomicU64,
     answer: Answer,
+    keep: Duration,
 }
 
 /// What was measured of one line of the table.
@@ -67,6 +69,15 @@ impl Work {
 // === impl Backend ===
 
 impl Backend {
+    fn with(store: Store) -> Backend {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        headers.insert("location", HeaderValue::from_static("/api/bookings/823"));
+        let answer = Answer::new(StatusCode::CREATED, &headers, Some(&[b'x'; BODY]));
+        let keep = Duration::from_secs(2);
+        Backend { name: "", store, _dir: None, next: AtomicU64::new(0), answer, keep }
+    }
+
     fn open(name: &'static str) -> Backend {
         // On the disk that the working directory is on: a temporary directory may be in memory.
         let dir = (name == "file").then(|| tempfile::tempdir_in(".").expect("a directory"));
@@ -75,12 +86,7 @@ impl Backend {
             None => Place::Memory,
         };
         let options = Options { place, secret: None, memory_max: 64 << 20, records_max: 100_000_000 };
-        let mut headers = HeaderMap::new();
-        headers.insert("content-type", HeaderValue::from_static("application/json"));
-        headers.insert("location", HeaderValue::from_static("/api/bookings/823"));
-        let answer = Answer::new(StatusCode::CREATED, &headers, Some(&[b'x'; BODY]));
-        let store = Store::open(options).expect("the store opens");
-        Backend { name, store, dir, next: AtomicU64::new(0), answer }
+        Backend { name, _dir: dir, ..Backend::with(Store::open(options).expect("the store opens")) }
     }
 
     fn request(&self, n: u64) -> ClaimRequest {
@@ -125,7 +131,7 @@ impl Backend {
             id: request.id,
             token: request.claim.token,
             answer: self.answer.clone(),
-            keep: Duration::from_secs(2),
+            keep: self.keep,
             ends: None,
             names: Some(TargetId([request.id.0[11]; 16])),
             alias: None,
@@ -150,12 +156,12 @@ impl Backend {
 
     /// Does `operations` in all with `callers` at once.
     async fn run(self: &Arc<Self>, work: Work, callers: u64, operations: u64, line: &mut Line) -> Duration {
-        let left = Arc::new(Cell::new(operations));
+        let left = Rc::new(Cell::new(operations));
         let start = Instant::now();
         let local = tokio::task::LocalSet::new();
         let callers: Vec<_> = (0..callers.min(operations))
             .map(|_| {
-                let (backend, left) = (Arc::clone(self), Arc::clone(&left));
+                let (backend, left) = (Arc::clone(self), Rc::clone(&left));
                 local.spawn_local(async move {
                     let mut waits = Vec::new();
                     while left.get() > 0 {
@@ -215,7 +221,6 @@ fn measure(criterion: &mut Criterion, name: &'static str, table: &mut Table) {
                 });
             });
             backend.store.close();
-            drop(backend.dir.as_ref());
         }
         group.finish();
     }
@@ -233,6 +238,9 @@ fn print(table: &mut Table) {
             line.waits.get(index).map_or(0.0, |wait| f64::from(*wait) / 1e3)
         };
         let rate = line.operations as f64 / line.time.as_secs_f64().max(1e-9);
+        if line.operations == 0 {
+            continue;
+        }
         println!(
             "{name:<8} {:<15} {callers:>7} {rate:>12.0} {:>10.1} {:>10.1}",
             work.name(),
@@ -242,7 +250,45 @@ fn print(table: &mut Table) {
     }
 }
 
+/// What a million records take: on disk, in memory, and to open again. Runs with `STORE_RECORDS=1000000`.
+fn measure_records(records: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let dir = tempfile::tempdir_in(".").expect("a directory");
+    let open = || {
+        let place = Place::Directory(dir.path().to_owned());
+        Store::open(Options { place, secret: None, memory_max: 64 << 20, records_max: 100_000_000 })
+    };
+    let before = resident_bytes();
+    let backend =
+        Arc::new(Backend { keep: Duration::from_secs(86_400), ..Backend::with(open().expect("it opens")) });
+    runtime.block_on(backend.run(Work::ClaimAndComplete, 256, records, &mut Line::default()));
+    let figures = backend.store.figures();
+    let resident = resident_bytes() - before;
+    backend.store.close();
+    drop(backend);
+    let start = Instant::now();
+    let store = open().expect("it opens again");
+    let opened = start.elapsed();
+    assert_eq!(store.figures().done, records);
+    println!("\n{records} records with answers of {BODY} B and their headers:");
+    println!("  {} B a record on disk", figures.disk_bytes / records);
+    println!(
+        "  {} B a record in memory, of them {} B answers",
+        resident / records,
+        figures.memory_bytes / records
+    );
+    println!("  {opened:.2?} to open again (files in the page cache)");
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    status.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
 fn main() {
+    if let Some(records) = std::env::var("STORE_RECORDS").ok().and_then(|records| records.parse().ok()) {
+        return measure_records(records);
+    }
     let mut criterion = Criterion::default().configure_from_args();
     let mut table = Table::new();
     for name in ["memory", "file"] {

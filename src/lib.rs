@@ -6,8 +6,8 @@
 //!              client                                            operator
 //!                |                                                  |
 //!   +------------v-------------------------------+        +---------v---------+
-//!   | gateway/   worker per core: accept, one     |        | admin/  API,      |
-//!   |            exchange top to bottom, upstream |        |         /metrics  |
+//!   | gateway/   worker per core: accept, one     |        | admin/  health,   |
+//!   |            exchange top to bottom, upstream |        |  API, /metrics    |
 //!   +----+------------------+--------------+------+        +----+---------+----+
 //!        | asks             | commands     | events             |         |
 //!   +----v-----+       +----v-----+   +----v-----+              |         |
@@ -17,8 +17,49 @@
 //!        |                  +---------------------------------------------+
 //!   +----+-----+
 //!   | config/  |  config.toml -> Config (validated, all problems at once) -> Policy (compiled, immutable snapshot)
-//!   +----------+                                              cli/: run check demo claims
+//!   +----------+                                                    cli/: run check demo claims
 //! ```
+//!
+//! Imports run one way: `domain` <- `config` <- `store`, `journal` <- `gateway` <- `admin` <- `cli`. A test holds that
+//! table, and that `domain` has no clock, no randomness, no async and no I/O.
+//!
+//! # The rule that makes the difference
+//!
+//! The end of a lease never grants a second attempt; it only yields *in doubt*. A legacy backend checks no fencing token,
+//! so no lease can be made safe by itself. What may have been executed is never sent again by this gateway.
+//!
+//! # Words
+//!
+//! One word, one meaning, in code, configuration, logs, metrics and documents.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | **fingerprint** | keyed digest of what a request *means* ([`domain::fingerprint`], [`domain::canon`]) |
+//! | **client** | whom limits count; need not be proven |
+//! | **scope** | what the caller has shown; bounds every fingerprint and replay |
+//! | **record** | what the store knows of one intent ([`domain::ledger`]) |
+//! | **claim** | the right to execute it, held under a **lease** with a fencing **token** |
+//! | **attempt** | one execution under a claim |
+//! | **replay** | answering a copy with the recorded answer |
+//! | **in doubt** | sent, and no answer known |
+//! | **refusal** | an answer that the gateway makes itself ([`domain::refusal`]) |
+//! | **event** | a fact for the journal |
+//! | **policy** | the compiled configuration that a request keeps from start to end |
+//!
+//! # Three walks
+//!
+//! **A write that nobody has sent before.** `gateway::exchange` brings the target into its one normal form, finds the
+//! route and hands over to `gateway::guard`. That reads the whole body, digests what it means, and sends the store a
+//! claim, which is durable when it is granted. `gateway::attempt` runs from there in a task of its own, whatever the
+//! client does: it sends, waits, classifies and completes the record, durably, and only then does the answer's first byte
+//! go to the client.
+//!
+//! **Its copy.** The same way up to the claim. If the attempt is in flight the copy waits for it and gets its answer; if
+//! it is done, the recorded one; if nobody knows, a refusal that says so. Nothing is sent.
+//!
+//! **A read.** `gateway::exchange` finds a route that does not guard it, and `gateway::forward` streams it both ways. A
+//! PUT, PATCH or DELETE that succeeds this way ends what was remembered of its target, so that booking again after a
+//! cancellation is a new intent.
 #![forbid(unsafe_code)]
 
 pub mod admin;

@@ -76,6 +76,7 @@ pub(super) const KEYS: &[Key] = &[
     with("server", "lame_duck", Duration("0s", "1h"), "5s"),
     with("server", "drain", Duration("0s", "24h"), "20s"),
     with("server", "body_limit", Size("1B", "4GiB"), "1MiB"),
+    with("server", "body_memory", Size("1MiB", "64GiB"), "256MiB"),
     with("server", "header_timeout", Duration("10ms", "1h"), "10s"),
     with("server", "idle", Duration("1s", "24h"), "75s"),
     with("server", "body_timeout", Duration("10ms", "24h"), "30s"),

@@ -52,6 +52,8 @@ pub struct Server {
     pub drain: Duration,
     /// `body_limit`: bytes of a body that has to be read whole.
     pub body_limit: u64,
+    /// `body_memory`: bytes that bodies which are read whole may take together.
+    pub body_memory: u64,
     /// `header_timeout`: for a request's head to arrive.
     pub header_timeout: Duration,
     /// `idle`: how long a client's connection may rest between requests.
@@ -64,7 +66,7 @@ pub struct Server {
     pub forwarded: ForwardedStyle,
     /// `via`: whether a `Via` header is added on both ways.
     pub via: bool,
-    /// `request_id_header`: kept when a trusted peer sent it, made otherwise.
+    /// `request_id_header`: kept where a request brings a usable one, made otherwise.
     pub request_id_header: http::HeaderName,
 }
 

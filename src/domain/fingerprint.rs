@@ -38,7 +38,7 @@ pub struct Parts<'a> {
 /// Headers that change what a method does to its target: two requests that differ in one of them are two intents. They
 /// are the conditions of RFC 9110, the method overrides of web frameworks, partial writes, and WebDAV's (RFC 4918), where
 /// a MOVE is nothing without its `Destination`.
-pub const MEANING_HEADERS: [&str; 14] = [
+pub const MEANING_HEADERS: [&str; 16] = [
     "content-range",
     "depth",
     "destination",
@@ -46,10 +46,12 @@ pub const MEANING_HEADERS: [&str; 14] = [
     "if-match",
     "if-modified-since",
     "if-none-match",
+    "if-range",
     "if-unmodified-since",
     "lock-token",
     "overwrite",
     "prefer",
+    "range",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",

@@ -12,14 +12,15 @@ use super::headers::{IDEMPOTENT_STORED, strip_hop_by_hop};
 use super::respond::{self, Copy};
 use super::upstream::{Failure, Flight, Permit, Reply, Reuse, UpstreamBody, send};
 use super::whole::Gathered;
+use super::worker::Running;
 use crate::config::Idempotency;
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::event::{Decision, Event};
-use crate::domain::ledger::{Doubt, TargetId, Token};
-use crate::domain::refusal::Refusal;
+use crate::domain::ledger::{Doubt, Token};
+use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::target::NormalTarget;
-use crate::store::{Completion, EndIntents, Held};
+use crate::store::{Completion, Held};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, Uri, response};
@@ -38,6 +39,8 @@ pub struct Attempt {
     intent: Intent,
     token: Token,
     lease_until: Cell<Instant>,
+    /// The client was told that nobody knows: from then on nothing may be sent any more, only waited for.
+    told: Cell<bool>,
 }
 
 /// The backend's answer, as far as it is kept.
@@ -66,8 +69,14 @@ struct Asked {
     uri: Uri,
 }
 
-/// How often an answer that could not be recorded is offered to the store again before the lease decides.
+/// The first pause before an answer that could not be recorded is offered to the store again.
 const RECORD_AGAIN: Duration = Duration::from_millis(200);
+/// The longest pause between two offers.
+const RECORD_AGAIN_MOST: Duration = Duration::from_secs(5);
+/// How many answers may wait for the store.
+const UNRECORDED_MOST: usize = 1024;
+/// A body up to this size is looked at for the `id` of what it made.
+const ID_LOOKED_FOR_MOST: usize = 64 << 10;
 
 // === impl Attempt ===
 
@@ -76,13 +85,13 @@ impl Attempt {
     /// earlier moment, because the store counted from some moment in between.
     pub fn new(exchange: Rc<Exchange>, intent: Intent, token: Token, claimed: Instant) -> Attempt {
         let lease_until = Cell::new(claimed + exchange.shared().policy.config().store.lease);
-        Attempt { exchange, intent, token, lease_until }
+        Attempt { exchange, intent, token, lease_until, told: Cell::new(false) }
     }
 
     /// Runs the attempt in its own task.
     pub fn start(self, permit: Permit, request: Request<RequestBody>) -> oneshot::Receiver<Outcome> {
         let (tell, told) = oneshot::channel();
-        let running = Running::new(&self.exchange);
+        let running = Running::new(&self.exchange.worker);
         tokio::task::spawn_local(async move {
             self.run(permit, request, tell).await;
             drop(running);
@@ -90,8 +99,7 @@ impl Attempt {
         told
     }
 
-    async fn run(self, permit: Permit, mut request: Request<RequestBody>, tell: oneshot::Sender<Outcome>) {
-        request.headers_mut().remove(header::TRANSFER_ENCODING);
+    async fn run(self, permit: Permit, request: Request<RequestBody>, tell: oneshot::Sender<Outcome>) {
         let asked = Asked { method: request.method().clone(), uri: request.uri().clone() };
         let flight = Flight::default();
         let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
@@ -101,6 +109,7 @@ impl Attempt {
             Some(ended) => self.settle(ended, &asked).await,
             None if flight.sent_at().is_none() => self.not_sent("no connection in time").await,
             None => {
+                self.told.set(true);
                 let told = self.unknown(Doubt::TimedOut, &format!("no answer within {timeout:?}")).await;
                 // The client is told now. A late answer under the same token still settles the record.
                 let _ = tell.send(told);
@@ -121,7 +130,7 @@ impl Attempt {
         request: Request<RequestBody>,
         flight: &Flight,
     ) -> Ended {
-        let may_send = || clock::now() < self.lease_until.get();
+        let may_send = || !self.told.get() && clock::now() < self.lease_until.get();
         let pool = self.exchange.pool();
         let Reply { mut head, mut body } =
             match send(pool, permit, request, Reuse::Recent, flight, may_send).await {
@@ -197,10 +206,12 @@ impl Attempt {
                 match self.complete(answer, &head, asked).await {
                     Ok(stored) => (Decision::Executed, stored),
                     // Settled meanwhile, by an operator: every copy gets that answer, and so does the first client.
-                    Err(settled) => {
+                    Err(Some(settled)) => {
                         let response = respond::replay(&settled, Copy::Waited);
                         return Outcome { response, decision: Decision::Executed, upstream, scope: None };
                     }
+                    // Settled as not executed: this answer may contradict the next attempt's, so nobody gets it.
+                    Err(None) => return self.overtaken(),
                 }
             };
         let body = match body {
@@ -216,35 +227,59 @@ impl Attempt {
 
     /// Records the answer. Where the store does not take it, the client gets it all the same, marked; it is offered
     /// again while the lease lasts, and until then the record stays *sent*, so nobody executes it a second time.
-    /// `Err`: the record was settled meanwhile, and this is its answer.
-    async fn complete(&self, answer: Answer, head: &response::Parts, asked: &Asked) -> Result<bool, Answer> {
+    /// `Err`: the record was settled meanwhile, with this answer or as not executed.
+    async fn complete(
+        &self,
+        answer: Answer,
+        head: &response::Parts,
+        asked: &Asked,
+    ) -> Result<bool, Option<Answer>> {
         let completion = self.completion(answer, head, asked);
         let store = &self.exchange.worker.shared.store;
         match store.complete(completion.clone()).await {
             Ok(Held::Yes) => Ok(true),
-            Ok(Held::No) => store.answer(self.intent.id).await.map_or(Ok(false), Err),
+            Ok(Held::No) => Err(store.answer(self.intent.id).await),
             Err(error) => {
                 tracing::error!(request_id = ?self.exchange.request_id, %error, "an answer could not be recorded");
-                let (store, until) = (store.clone(), self.lease_until.get());
-                tokio::task::spawn_local(async move {
-                    while clock::now() < until && store.complete(completion.clone()).await.is_err() {
-                        tokio::time::sleep(RECORD_AGAIN).await;
-                    }
-                });
+                self.record_later(completion);
                 Ok(false)
             }
         }
+    }
+
+    /// Offers a completion to the store until it takes it. A completion is legal from *in doubt* too, so the lease's end
+    /// is no reason to stop; that there are too many of them is.
+    fn record_later(&self, completion: Completion) {
+        let worker = &self.exchange.worker;
+        if worker.shared.unrecorded.fetch_add(1, Relaxed) >= UNRECORDED_MOST {
+            worker.shared.unrecorded.fetch_sub(1, Relaxed);
+            tracing::error!(
+                "too many answers wait for the store; this one is lost, and its record will be in doubt"
+            );
+            return;
+        }
+        let (running, shared) = (Running::new(worker), worker.shared.clone());
+        let until = clock::now() + self.idempotency().map_or(Duration::ZERO, |rules| rules.in_doubt_for);
+        tokio::task::spawn_local(async move {
+            let mut pause = RECORD_AGAIN;
+            while clock::now() < until && shared.store.complete(completion.clone()).await.is_err() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RECORD_AGAIN_MOST);
+            }
+            shared.unrecorded.fetch_sub(1, Relaxed);
+            drop(running);
+        });
     }
 
     fn completion(&self, answer: Answer, head: &response::Parts, asked: &Asked) -> Completion {
         let keep = self.idempotency().map_or(Duration::ZERO, |rules| {
             if self.intent.keyed { rules.remember } else { rules.remember_fingerprint }
         });
-        let names = location(&head.headers, asked).map(|path| self.exchange.target(&path));
+        let made = (!self.intent.keyed && asked.method == Method::POST && is_success(head.status))
+            .then(|| location(&head.headers, asked).or_else(|| made_below(asked.uri.path(), &answer)));
+        let names = made.flatten().map(|path| self.exchange.target(&path));
         let ends = (is_unsafe_change(&asked.method) && is_success(head.status)).then(|| {
-            let mut targets: Vec<TargetId> = self.exchange.targets(asked.uri.path());
-            targets.extend(names);
-            EndIntents { targets, by: Some(self.intent.fingerprint) }
+            self.exchange.ends(asked.uri.path(), self.intent.counted, Some(self.intent.fingerprint))
         });
         let alias = self.renewed_scope(&head.headers);
         Completion { id: self.intent.id, token: self.token, answer, keep, ends, names, alias }
@@ -255,7 +290,7 @@ impl Attempt {
         if !answer.contains_key(header::SET_COOKIE) {
             return None;
         }
-        let renewed = self.intent.shown.renewed(answer)?;
+        let renewed = self.intent.shown.renewed(answer, self.exchange.wall_clock())?;
         Some(renewed.scope(&self.exchange.shared().digest, None, self.exchange.address))
     }
 
@@ -297,6 +332,12 @@ impl Attempt {
         self.refused(&outcome_unknown(since, until, why).with_status(status), Decision::InDoubt)
     }
 
+    /// The record was settled without this answer.
+    fn overtaken(&self) -> Outcome {
+        let detail = "The backend answered after this request had been settled as not executed. Look whether its effect exists.";
+        self.refused(&Refusal::new(Reason::OutcomeUnknown, detail).with_status(502), Decision::InDoubt)
+    }
+
     fn refused(&self, refusal: &Refusal, decision: Decision) -> Outcome {
         let policy = Some(&*self.exchange.rules().name);
         let response = respond::refusal(refusal, policy, &self.exchange.request_id);
@@ -323,18 +364,23 @@ fn location(answer: &HeaderMap, asked: &Asked) -> Option<String> {
     NormalTarget::parse(&path).ok().map(|normal| normal.path().to_owned())
 }
 
-/// Counts an attempt among those that a drain waits for.
-struct Running(Rc<Exchange>);
-
-impl Running {
-    fn new(exchange: &Rc<Exchange>) -> Running {
-        exchange.shared().attempts.fetch_add(1, Relaxed);
-        Running(exchange.clone())
+/// The path of what a POST made, where the answer says its `id`: the member of that name below the collection. Only used
+/// to tell the members of a collection apart; where it is wrong, a later change of the member ends this record all the
+/// same when the same caller makes it.
+fn made_below(collection: &str, answer: &Answer) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Made {
+        id: serde_json::Value,
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.shared().attempts.fetch_sub(1, Relaxed);
+    let body = answer.body();
+    if body.first() != Some(&b'{') || body.len() > ID_LOOKED_FOR_MOST {
+        return None;
     }
+    let id = match serde_json::from_slice::<Made>(&body).ok()?.id {
+        serde_json::Value::Number(id) => id.to_string(),
+        serde_json::Value::String(id) if !id.is_empty() => id,
+        _ => return None,
+    };
+    let path = format!("{}/{id}", collection.trim_end_matches('/'));
+    NormalTarget::parse(&path).ok().map(|normal| normal.path().to_owned())
 }

@@ -1,5 +1,6 @@
 //! Bodies on their way: whole where they were read whole, streamed otherwise.
 
+use super::clock;
 use super::connection::Busy;
 use super::upstream::UpstreamBody;
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use tokio::time::Instant;
 
 /// What goes to the backend.
 pub enum RequestBody {
@@ -23,8 +25,7 @@ pub enum RequestBody {
 /// How far a streamed request body is, for whoever waits for the answer behind it.
 #[derive(Default)]
 pub struct Upload {
-    frames: Cell<u64>,
-    ended: Cell<bool>,
+    moved_at: Cell<Option<Instant>>,
 }
 
 /// What goes to the client. While it lives, its connection is busy.
@@ -82,7 +83,7 @@ impl Body for RequestBody {
             RequestBody::Stream(incoming, upload) | RequestBody::Prefixed(_, incoming, upload) => {
                 let polled = Pin::new(incoming).poll_frame(cx);
                 if polled.is_ready() {
-                    upload.note(matches!(polled, Poll::Ready(Some(Ok(_)))));
+                    upload.note();
                 }
                 polled
             }
@@ -109,14 +110,13 @@ impl Body for RequestBody {
 // === impl Upload ===
 
 impl Upload {
-    fn note(&self, more: bool) {
-        self.frames.set(self.frames.get() + 1);
-        self.ended.set(!more);
+    fn note(&self) {
+        self.moved_at.set(Some(clock::now()));
     }
 
-    /// How many frames have passed, while the body has not ended.
-    pub fn moving(&self) -> Option<u64> {
-        (!self.ended.get()).then(|| self.frames.get())
+    /// When the body last moved; its end is a movement, too.
+    pub fn moved_at(&self) -> Option<Instant> {
+        self.moved_at.get()
     }
 }
 

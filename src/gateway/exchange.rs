@@ -8,21 +8,24 @@ use super::guard;
 use super::headers::{Forwarding, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::respond;
-use super::upstream::{Permit, Pool};
-use super::worker::{Shared, Worker};
+use super::upstream::{Permit, Pool, Reuse};
+use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{self, Decision};
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ledger::TargetId;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::route::is_safe;
 use crate::domain::target::NormalTarget;
+use crate::store::EndIntents;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -39,6 +42,18 @@ pub struct Exchange {
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
     pub address: IpAddr,
+}
+
+/// Memory that a body takes while it is held whole.
+pub struct Room {
+    bytes: u64,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.body_bytes.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 /// How an exchange ended, up to the answer's head.
@@ -61,6 +76,7 @@ pub async fn exchange(
 ) -> Response<ResponseBody> {
     let busy = connection.busy();
     let (mut parts, body) = request.into_parts();
+    let upgrade = asks_for_upgrade(&parts.headers);
     let mut line = Line::begin(&worker, &connection, &parts);
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     strip_hop_by_hop_of_request(&mut parts, &body);
@@ -69,11 +85,16 @@ pub async fn exchange(
         Ok(exchange) => {
             line.route = Some(exchange.route);
             tell_the_backend(&exchange, &connection, &mut parts);
-            if exchange.guarded {
+            if exchange.guarded && upgrade {
+                Err(Refusal::new(
+                    Reason::UpgradeRefused,
+                    "This route guards its writes; an upgrade would bypass that.",
+                ))
+            } else if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await
             } else {
-                pass(&exchange, parts, body).await
+                pass(exchange, parts, body).await
             }
         }
     };
@@ -81,11 +102,30 @@ pub async fn exchange(
     line.end(&worker, busy, outcome)
 }
 
-/// An unguarded request: admitted, forwarded, streamed.
-async fn pass(exchange: &Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
+/// Whether the client wants another protocol. A client that offers h2c with every request, as some libraries do, wants
+/// nothing that it would miss.
+fn asks_for_upgrade(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
+}
+
+/// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
+/// task of its own: a cancellation counts although its client has left.
+async fn pass(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
     let permit = exchange.admit()?;
     let (body, upload) = RequestBody::stream(body);
-    forward::pass(exchange, permit, Request::from_parts(parts, body), upload, Decision::Passed).await
+    let request = Request::from_parts(parts, body);
+    if !forward::is_unsafe_change(request.method()) {
+        return forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
+    }
+    let running = Running::new(&exchange.worker);
+    let detached = tokio::task::spawn_local(async move {
+        let outcome = forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
+        drop(running);
+        outcome
+    });
+    let died =
+        |_| Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request.");
+    detached.await.map_err(died)?
 }
 
 /// Hop-by-hop headers go; that a body is chunked is said anew, because hyper would otherwise drop a GET's body.
@@ -108,6 +148,9 @@ fn route(
     parts: &mut Parts,
     line: &Line,
 ) -> Result<Exchange, Refusal> {
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::new(Reason::BadRequest, "This is no proxy that opens tunnels.").closing());
+    }
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let normal = NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()).closing())?;
@@ -199,6 +242,24 @@ impl Exchange {
         })
     }
 
+    /// Room for a body that is read whole: all of them together may take `server.body_memory`.
+    pub fn room_for(&self, body: &Incoming) -> Result<Room, Refusal> {
+        use http_body::Body;
+        let limit = self.rules().body_limit;
+        let bytes = body.size_hint().exact().unwrap_or(limit).min(limit);
+        let shared = self.worker.shared.clone();
+        let room = Room { bytes, shared };
+        let most = room.shared.policy.config().server.body_memory;
+        if room.shared.body_bytes.fetch_add(bytes, Relaxed) + bytes > most {
+            let detail =
+                "The gateway reads as many request bodies at a time as it has memory for; nothing was sent.";
+            return Err(Refusal::new(Reason::Overloaded, detail)
+                .retry_after(Duration::from_secs(1))
+                .closing());
+        }
+        Ok(room)
+    }
+
     /// The resource that the normal form of `path` addresses; a slash at its end means nothing here.
     pub fn target(&self, path: &str) -> TargetId {
         let resource = NormalTarget::parse(path);
@@ -206,12 +267,15 @@ impl Exchange {
         self.shared().digest.target_id(&self.pool().upstream.config.name, resource)
     }
 
-    /// The resource that `path` addresses and each of its parents.
-    pub fn targets(&self, path: &str) -> Vec<TargetId> {
-        NormalTarget::parse(path).map_or_else(
-            |_| Vec::new(),
-            |normal| normal.parents().map(|parent| self.target(parent)).collect(),
-        )
+    /// What ends when a request to `path` that means `by` succeeds.
+    pub fn ends(&self, path: &str, scope: ScopeId, by: Option<Fingerprint>) -> EndIntents {
+        let normal = NormalTarget::parse(path);
+        let mut above: Vec<TargetId> =
+            normal.iter().flat_map(NormalTarget::parents).map(|parent| self.target(parent)).collect();
+        if !above.is_empty() {
+            above.remove(0);
+        }
+        EndIntents { target: self.target(path), parents: above, scope, by }
     }
 }
 
@@ -259,6 +323,7 @@ impl Line {
         let server = &shared.policy.config().server;
         let mut response = response.map(|body| body.holding(busy));
         let headers = response.headers_mut();
+        headers.reserve(3);
         if server.via {
             add_via(headers);
         }
@@ -282,7 +347,8 @@ impl Line {
                 total,
             }),
         }
-        response.headers_mut().entry(&server.request_id_header).or_insert(self.request_id);
+        // Ours, also where the backend or a recorded answer has one: it is what the log says.
+        response.headers_mut().insert(&server.request_id_header, self.request_id);
         response
     }
 }

@@ -7,15 +7,17 @@ use super::headers::strip_hop_by_hop;
 use super::identity::{Shown, shown};
 use super::upstream::{Failure, Flight, Permit, Reply, Reuse, send};
 use crate::domain::event::Decision;
-use crate::domain::ledger::TargetId;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::store::EndIntents;
+use crate::store::StoreError;
 use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, timeout_at};
+
+/// How long a request waits for the store before it goes on without, or is refused.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Forwards a request without a claim.
 pub async fn pass(
@@ -23,21 +25,24 @@ pub async fn pass(
     permit: Permit,
     request: Request<RequestBody>,
     upload: Option<Rc<Upload>>,
+    reuse: Reuse,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
     // What the answer may have consequences for is looked at before the request is gone.
-    let ends = is_unsafe_change(request.method()).then(|| exchange.targets(request.uri().path()));
-    let caller = request.headers().contains_key(header::COOKIE).then(|| exchange.shown(request.headers()));
+    let changes = is_unsafe_change(request.method());
+    let renews = request.method().is_safe() && request.headers().contains_key(header::COOKIE);
+    let caller = (changes || renews).then(|| exchange.shown(request.headers()));
+    let path = changes.then(|| request.uri().path().to_owned());
     let flight = Flight::default();
-    let reply = head_in_time(exchange, permit, request, upload, &flight).await?;
+    let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     let Reply { mut head, body } = reply;
     strip_hop_by_hop(&mut head.headers);
-    if let Some(targets) = ends.filter(|_| is_success(head.status)) {
-        end_intents(exchange, targets).await;
+    if let (Some(path), Some(caller)) = (path.filter(|_| is_success(head.status)), &caller) {
+        end_intents(exchange, &path, caller).await;
     }
-    if let Some(caller) = caller {
-        keep_scope(exchange, &caller, &head.headers).await;
+    if let Some(caller) = caller.filter(|_| renews) {
+        keep_scope(exchange, &caller, &head.headers);
     }
     Ok(Outcome {
         response: Response::from_parts(head, ResponseBody::stream(body)),
@@ -54,17 +59,18 @@ async fn head_in_time(
     permit: Permit,
     request: Request<RequestBody>,
     upload: Option<Rc<Upload>>,
+    reuse: Reuse,
     flight: &Flight,
 ) -> Result<Reply, Refusal> {
     let timeout = exchange.rules().timeout;
-    let mut sending = pin!(send(exchange.pool(), permit, request, Reuse::Any, flight, || true));
-    let mut moved = 0;
+    let mut sending = pin!(send(exchange.pool(), permit, request, reuse, flight, || true));
+    let mut deadline = clock::now() + timeout;
     loop {
-        match timeout_at(clock::now() + timeout, &mut sending).await {
+        match timeout_at(deadline, &mut sending).await {
             Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(failure)) => return Err(refused(failure)),
-            Err(_) => match upload.as_ref().and_then(|upload| upload.moving()) {
-                Some(frames) if frames > moved => moved = frames,
+            Err(_) => match upload.as_ref().and_then(|upload| upload.moved_at()) {
+                Some(moved) if moved + timeout > deadline => deadline = moved + timeout,
                 _ => return Err(too_slow(flight.sent_at(), timeout)),
             },
         }
@@ -110,31 +116,44 @@ pub fn is_success(status: StatusCode) -> bool {
 }
 
 /// Durable before the answer goes out: after a cancellation, booking again must reach the backend.
-async fn end_intents(exchange: &Exchange, targets: Vec<TargetId>) {
-    if let Err(error) = exchange.shared().store.end_intents(EndIntents { targets, by: None }).await {
+async fn end_intents(exchange: &Exchange, path: &str, caller: &Shown) {
+    let shared = exchange.shared();
+    let ends =
+        exchange.ends(path, shared.store.scope_of(caller.counted(&shared.digest, exchange.address)), None);
+    let ended = timeout_at(clock::now() + STORE_PATIENCE, shared.store.end_intents(ends)).await;
+    if let Err(error) = ended.unwrap_or_else(|_| Err(StoreError::Unavailable("it does not answer".into()))) {
         tracing::warn!(request_id = ?exchange.request_id, %error, "remembered intents of a changed resource could not be ended");
     }
 }
 
-/// A cookie of the caller's own that the answer renews keeps its scope, as far as anything is remembered under it.
-async fn keep_scope(exchange: &Exchange, caller: &Shown, answer: &HeaderMap) {
+/// A cookie of the caller's own that the answer to a read renews keeps its scope, as far as anything is remembered under
+/// it. An unguarded write that changes cookies may be a login or a logout, and then it is somebody else who comes next.
+fn keep_scope(exchange: &Exchange, caller: &Shown, answer: &HeaderMap) {
     if !answer.contains_key(header::SET_COOKIE) {
         return;
     }
-    let Some(renewed) = caller.renewed(answer) else { return };
     let shared = exchange.shared();
+    let Some(renewed) = caller.renewed(answer, exchange.wall_clock()) else { return };
     let scope_of = |shown: &Shown| shown.scope(&shared.digest, None, exchange.address);
     let scope = shared.store.scope_of(scope_of(caller));
     if shared.store.has_live(scope) {
         let keep = shared.policy.longest_window();
-        if let Err(error) = shared.store.alias(scope_of(&renewed), scope, keep).await {
-            tracing::warn!(request_id = ?exchange.request_id, %error, "a renewed session could not be remembered");
-        }
+        let (shared, from) = (exchange.worker.shared.clone(), scope_of(&renewed));
+        // Nobody waits for it: a read must not wait for a disk.
+        tokio::task::spawn_local(async move {
+            if let Err(error) = shared.store.alias(from, scope, keep).await {
+                tracing::warn!(%error, "a renewed session could not be remembered");
+            }
+        });
     }
 }
 
-/// What the caller of `exchange` has shown.
 impl Exchange {
+    /// The store's clock as a calendar knows it, for cookies that expire.
+    pub fn wall_clock(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.shared().store.now().0)
+    }
+
     /// See [`shown`].
     pub fn shown(&self, headers: &HeaderMap) -> Shown {
         let shared = self.shared();

@@ -4,12 +4,13 @@ use super::attempt::Attempt;
 use super::body::RequestBody;
 use super::clock;
 use super::exchange::{Exchange, Outcome};
-use super::forward;
+use super::forward::{self, STORE_PATIENCE};
 use super::headers::IDEMPOTENT_STORED;
 use super::identity::Shown;
 use super::key::idempotency_key;
+use super::observe;
 use super::respond::{self, Copy};
-use super::upstream::Permit;
+use super::upstream::{Permit, Reuse};
 use super::whole::{Read, read_whole};
 use crate::config::{Guard, Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
 use crate::domain::canon;
@@ -29,7 +30,7 @@ use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// What a guarded request intends, and who intends it.
 pub struct Intent {
@@ -43,12 +44,24 @@ pub struct Intent {
     pub shown: Shown,
     /// Bounds who may ever see the answer.
     pub scope: ScopeId,
+    /// Whom the quota counts.
+    pub counted: ScopeId,
+}
+
+/// The right to execute a write: a claim, and a place at its backend.
+pub struct Granted {
+    /// The claim's token.
+    pub token: Token,
+    /// When the claim was asked for.
+    pub claimed: Instant,
+    /// The place.
+    pub permit: Permit,
 }
 
 /// What the gateway does with a request after it asked the store.
 enum Verdict {
-    /// Execute it, under a claim that was asked for at this moment.
-    Execute(Token, Instant),
+    /// Execute it.
+    Execute(Granted),
     /// Answer it without executing.
     Answer(Box<Outcome>),
     /// Refuse it.
@@ -57,76 +70,68 @@ enum Verdict {
     Forward,
 }
 
+/// A claim that nobody carries out yet. Where its client leaves now, nothing was sent: it is given up at once, and a
+/// waiting copy takes its place.
+struct Pending<'a> {
+    exchange: &'a Exchange,
+    id: RecordId,
+    token: Token,
+    armed: bool,
+}
+
 /// Guards one write, from its head to its answer's.
 pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
-    let rules = exchange.rules();
     let Some(guard) = exchange.guard() else {
         return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
     };
-    let idempotency = &guard.rules;
-    let observing = rules.mode == Mode::Observe;
-    if parts.headers.contains_key(header::UPGRADE) {
-        return Err(Refusal::new(
-            Reason::UpgradeRefused,
-            "This route guards its writes; an upgrade would bypass that.",
-        ));
+    if exchange.rules().mode == Mode::Observe {
+        return observe::write(exchange, parts, body).await;
     }
-    // Shed before the claim: a request that cannot be forwarded must not leave a record behind.
-    let permit = exchange.admit()?;
-    let key = named(idempotency, &parts, observing)?;
+    let key = named(&guard.rules, &parts)?;
     // The whole body before the claim: a client that leaves in the middle claims nothing.
-    let body = match read_whole(body, rules.body_limit, exchange.shared().policy.config().server.body_timeout)
-        .await?
-    {
+    let room = exchange.room_for(&body)?;
+    let body = match read_body(&exchange, body).await? {
         Read::Whole(body) => body,
-        Read::TooLarge(prefixed) if observing => {
-            let request = Request::from_parts(parts, prefixed);
-            return forward::pass(&exchange, permit, request, None, Decision::WouldRefuse).await;
-        }
-        Read::TooLarge(_) => return Err(too_large(rules.body_limit)),
+        Read::TooLarge(..) => return Err(too_large(exchange.rules().body_limit)),
     };
     let Some(intent) = intent(&exchange, guard, &parts, key, &body)? else {
         // A GraphQL query: it changes nothing, so there is nothing to guard.
-        return whole(&exchange, permit, parts, body, Decision::Passed).await;
+        return whole(&exchange, parts, body, Decision::Passed).await;
     };
     let scope = intent.scope;
-    let outcome = match verdict(&exchange, idempotency, &parts, &intent).await {
-        Verdict::Execute(token, claimed) => {
-            execute(exchange, permit, parts, body, intent, (token, claimed)).await
-        }
-        verdict if observing => {
-            let decision =
-                if let Verdict::Forward = verdict { Decision::Unguarded } else { Decision::WouldRefuse };
-            whole(&exchange, permit, parts, body, decision).await
-        }
+    let outcome = match verdict(&exchange, &guard.rules, &parts, &intent).await {
+        Verdict::Execute(granted) => execute(exchange, parts, body, intent, granted).await,
         Verdict::Answer(outcome) => Ok(*outcome),
         Verdict::Refuse(refusal) => Err(refusal),
-        Verdict::Forward => {
-            let outcome = whole(&exchange, permit, parts, body, Decision::Unguarded).await;
-            outcome.map(unstored)
-        }
+        Verdict::Forward => whole(&exchange, parts, body, Decision::Unguarded).await.map(unstored),
     };
+    drop(room);
     outcome.map(|outcome| Outcome { scope: Some(scope), ..outcome })
 }
 
+/// Reads the body within the route's limit and the server's deadline.
+pub async fn read_body(exchange: &Exchange, body: Incoming) -> Result<Read, Refusal> {
+    let within = exchange.shared().policy.config().server.body_timeout;
+    read_whole(body, exchange.rules().body_limit, within).await
+}
+
 /// The key that names the intent, as the route wants it.
-fn named(idempotency: &Idempotency, parts: &Parts, observing: bool) -> Result<Option<Vec<u8>>, Refusal> {
+pub fn named(idempotency: &Idempotency, parts: &Parts) -> Result<Option<Vec<u8>>, Refusal> {
     if idempotency.key == KeyRule::Fingerprint {
         return Ok(None);
     }
     match idempotency_key(&parts.headers) {
-        Ok(None) if idempotency.key == KeyRule::Header && !observing => Err(Refusal::new(
+        Ok(None) if idempotency.key == KeyRule::Header => Err(Refusal::new(
             Reason::KeyMissing,
             "This route wants an Idempotency-Key header: a new value for every new intent, the same value for every retry.",
         )),
         Ok(key) => Ok(key),
-        Err(_) if observing => Ok(None),
         Err(why) => Err(Refusal::new(Reason::KeyMalformed, format!("The Idempotency-Key header: {why}."))),
     }
 }
 
 /// What the request means and which record that is; `None` where it means to read.
-fn intent(
+pub fn intent(
     exchange: &Exchange,
     guard: &Guard,
     parts: &Parts,
@@ -153,6 +158,7 @@ fn intent(
     let shown = exchange.shown(&parts.headers);
     let scope = shown.scope(&shared.digest, key.as_deref(), exchange.address);
     let scope = shared.store.scope_of(scope);
+    let counted = shared.store.scope_of(shown.counted(&shared.digest, exchange.address));
     let headers: Vec<(&str, Cow<'_, [u8]>)> =
         MEANING_HEADERS.iter().filter_map(|name| Some((*name, joined(&parts.headers, name)?))).collect();
     let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -166,7 +172,7 @@ fn intent(
         headers: &headers,
     });
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
-    Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope }))
+    Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted }))
 }
 
 /// A header's value; several lines of it as one list, which is what they mean (RFC 9110, 5.3).
@@ -181,15 +187,21 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
     let patience = clock::now() + idempotency.wait;
     let token = exchange.worker.new_token();
     loop {
-        let request = claim(exchange, idempotency, parts, intent, token);
-        let asked = clock::now();
-        match exchange.shared().store.claim(request).await {
-            Ok(Claimed::Granted) => return Verdict::Execute(token, asked),
+        // Shed before the claim: a request that cannot be forwarded leaves no record behind. The place is not kept while
+        // a copy waits, because a copy needs none.
+        let permit = match exchange.admit() {
+            Ok(permit) => permit,
+            Err(refusal) => return Verdict::Refuse(refusal),
+        };
+        let claimed = clock::now();
+        match claim(exchange, idempotency, parts, intent, token).await {
+            Ok(Claimed::Granted) => return Verdict::Execute(Granted { token, claimed, permit }),
             Ok(Claimed::Done(answer)) => {
                 tell_duplicate(exchange, &parts.headers, intent);
                 return answered(Decision::Replayed, respond::replay(&answer, Copy::Late));
             }
             Ok(Claimed::InFlight(waiter)) => {
+                drop(permit);
                 if let Some(verdict) =
                     wait(exchange, idempotency, (&parts.headers, intent), waiter, patience).await
                 {
@@ -200,6 +212,37 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
             Ok(Claimed::InDoubt { since, until, why }) => return in_doubt(idempotency, since, until, why),
             Ok(Claimed::OverQuota) => return Verdict::Refuse(over_quota(exchange)),
             Err(error) => return outage(exchange, &error),
+        }
+    }
+}
+
+/// Claims. Where the client leaves meanwhile, or the store does not answer in time, the claim is given up: nothing was
+/// sent under it, so nobody has to wonder.
+pub async fn claim(
+    exchange: &Exchange,
+    idempotency: &Idempotency,
+    parts: &Parts,
+    intent: &Intent,
+    token: Token,
+) -> Result<Claimed, StoreError> {
+    let request = claim_request(exchange, idempotency, parts, intent, token);
+    let mut pending = Pending { exchange, id: intent.id, token, armed: true };
+    let claimed = timeout_at(clock::now() + STORE_PATIENCE, exchange.shared().store.claim(request)).await;
+    let Ok(claimed) = claimed else {
+        return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
+    };
+    pending.armed = false;
+    claimed
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            let (shared, id, token) = (self.exchange.worker.shared.clone(), self.id, self.token);
+            tokio::task::spawn_local(async move {
+                // Refused where the claim was not granted; then there is nothing to give up.
+                let _ = shared.store.abandon(id, token, None).await;
+            });
         }
     }
 }
@@ -223,7 +266,7 @@ async fn wait(
     }
 }
 
-fn claim(
+fn claim_request(
     exchange: &Exchange,
     idempotency: &Idempotency,
     parts: &Parts,
@@ -237,7 +280,7 @@ fn claim(
         fingerprint: intent.fingerprint,
         keyed: intent.keyed,
         policy: exchange.guard().map_or(PolicyVersion(0), |guard| guard.version),
-        scope: intent.scope,
+        scope: intent.counted,
         target: exchange.target(parts.uri.path()),
         token,
         owner: shared.store.owner(),
@@ -257,36 +300,42 @@ fn claim(
 /// Executes the claimed write in a task of its own: the client going away changes nothing once it was claimed.
 async fn execute(
     exchange: Exchange,
-    permit: Permit,
     parts: Parts,
     body: Bytes,
     intent: Intent,
-    (token, claimed): (Token, Instant),
+    granted: Granted,
 ) -> Result<Outcome, Refusal> {
+    let Granted { token, claimed, permit } = granted;
     let attempt = Attempt::new(Rc::new(exchange), intent, token, claimed);
-    let told = attempt.start(permit, Request::from_parts(parts, RequestBody::whole(body)));
-    match told.await {
-        Ok(outcome) => Ok(outcome),
-        // The task died. Whether it had sent anything is not known here, so nobody may send it again.
-        Err(_) => {
-            Err(Refusal::new(Reason::OutcomeUnknown, "The gateway failed while it executed this request.")
-                .with_status(502))
-        }
-    }
+    let told = attempt.start(permit, request_of(parts, body));
+    // Where the task died, whether it had sent anything is not known here, so nobody may send it again.
+    told.await.map_err(|_| {
+        Refusal::new(Reason::OutcomeUnknown, "The gateway failed while it executed this request.")
+            .with_status(502)
+    })
 }
 
-/// Forwards a request whose body was read whole, without a claim.
-async fn whole(
+/// The request with its body read whole: its length is known now, and said where a backend may insist on it.
+pub fn request_of(mut parts: Parts, body: Bytes) -> Request<RequestBody> {
+    if parts.headers.remove(header::TRANSFER_ENCODING).is_some() {
+        parts.headers.remove(header::TRAILER);
+        if body.is_empty() {
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    }
+    Request::from_parts(parts, RequestBody::whole(body))
+}
+
+/// Forwards a request whose body was read whole, without a claim. A route that guards a GET says that it may create
+/// something, so it is sent like a write.
+pub async fn whole(
     exchange: &Exchange,
-    permit: Permit,
     parts: Parts,
     body: Bytes,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
-    let mut parts = parts;
-    parts.headers.remove(header::TRANSFER_ENCODING);
-    forward::pass(exchange, permit, Request::from_parts(parts, RequestBody::whole(body)), None, decision)
-        .await
+    let permit = exchange.admit()?;
+    forward::pass(exchange, permit, request_of(parts, body), None, Reuse::Recent, decision).await
 }
 
 fn answered(decision: Decision, response: http::Response<super::body::ResponseBody>) -> Verdict {

@@ -22,12 +22,17 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Removes what belongs to this hop only: the fixed names and those that `Connection` lists. A head without any of them
-/// costs one scan; otherwise the map is rebuilt once, because removing by name would also disturb the order.
+/// costs one scan, and one that ends with them (as most do) one removal each; otherwise the map is rebuilt once, because
+/// removing from the middle would move the last header there.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(is_hop_by_hop) {
+    let Some(first) = headers.keys().position(is_hop_by_hop) else { return };
+    let named = named_by_connection(headers);
+    if named.iter().all(is_hop_by_hop) && headers.keys().skip(first).all(is_hop_by_hop) {
+        while let Some(last) = headers.keys().nth(first).cloned() {
+            headers.remove(last);
+        }
         return;
     }
-    let named = named_by_connection(headers);
     let mut kept = HeaderMap::with_capacity(headers.keys_len() + 6);
     let mut current: Option<HeaderName> = None;
     for (name, value) in headers.drain() {
@@ -59,11 +64,16 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let tokens =
         headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
     tokens
-        .filter(|token| !token.trim_ascii().eq_ignore_ascii_case(b"close"))
+        .filter(|token| !is_option(token.trim_ascii()))
         .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
         .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
         .take(64)
         .collect()
+}
+
+/// Whether a token of `Connection` is one of its two options rather than a header's name.
+fn is_option(token: &[u8]) -> bool {
+    token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive")
 }
 
 /// What the backend is told about the client.
@@ -82,6 +92,8 @@ pub struct Forwarding<'a> {
 /// families it is in, so that no client can put words into the gateway's mouth.
 pub fn set_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
     let Forwarding { trusted, style, .. } = *forwarding;
+    // Room for everything that the gateway adds, taken once.
+    headers.reserve(6);
     if !trusted && headers.contains_key(header::FORWARDED) {
         headers.remove(header::FORWARDED);
     }
@@ -189,6 +201,20 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut headers);
         assert_eq!(names(&headers), ["host", "x-one", "x-two", "x-two", "cookie"]);
+    }
+
+    #[test]
+    fn hop_by_hop_headers_at_the_end_go_without_disturbing_the_rest() {
+        let mut headers =
+            map(&[("host", "a"), ("x-one", "1"), ("te", "trailers"), ("connection", "keep-alive, TE")]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["host", "x-one"]);
+        let mut headers = map(&[("x-one", "1"), ("connection", "close"), ("x-two", "2")]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["x-one", "x-two"]);
+        let mut headers = map(&[("x-one", "1"), ("x-two", "2"), ("connection", "close, x-one")]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["x-two"]);
     }
 
     #[test]

@@ -12,11 +12,15 @@ use crate::domain::fingerprint::FingerprintKey;
 use http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A key of at least this many characters cannot be guessed and scopes a caller that has shown nothing else.
 const KEY_SCOPES_ALONE: usize = 22;
+
+/// Hops of a forwarding list that are looked at.
+const HOPS_MOST: usize = 64;
 
 /// What a caller has shown, in the order in which it is digested.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +52,15 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     address
 }
 
-/// The addresses that proxies noted, client first: `X-Forwarded-For`, or `Forwarded` where there is none.
+/// The addresses that proxies noted, client first: `X-Forwarded-For`, or `Forwarded` where there is none. Of a list that
+/// is absurdly long the end counts, which is what the nearest proxies wrote.
 fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let list = |name: &HeaderName| -> Vec<Vec<u8>> {
-        let values = headers.get_all(name).iter();
-        values.flat_map(|value| value.as_bytes().split(|&b| b == b',')).map(<[u8]>::to_vec).take(64).collect()
+        let lines: Vec<_> = headers.get_all(name).iter().collect();
+        let from_the_right = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|&b| b == b','));
+        let mut nearest: Vec<Vec<u8>> = from_the_right.take(HOPS_MOST).map(<[u8]>::to_vec).collect();
+        nearest.reverse();
+        nearest
     };
     let listed = list(&X_FORWARDED_FOR);
     if !listed.is_empty() {
@@ -100,28 +108,37 @@ pub fn client(
     found.unwrap_or_else(|| counted_address(address).to_string())
 }
 
-/// What the caller has shown; empty where it has shown nothing. A verified JWT counts before everything else.
+/// What the caller has shown; empty where it has shown nothing. The first of `scope_by` that is present counts alone; a
+/// token counts only with a verified signature. Where `scope_by` names nothing, a verified token that `identify_by` uses
+/// stands for its subject, and otherwise every credential counts.
 pub fn shown(clients: &Clients, jwt: Option<&Verifier>, headers: &HeaderMap) -> Shown {
-    if let Some(verifier) = jwt
-        && let Some(claims) = bearer(headers).and_then(|token| verifier.verify(token))
-    {
-        let claim = clients.scope_by.iter().chain(&clients.identify_by).find_map(|identity| match identity {
-            Identity::Jwt(claim) => claims.text(claim),
-            _ => None,
-        });
-        if let Some(subject) = claim.or_else(|| claims.text("sub")) {
-            let issuer = claims.text("iss").unwrap_or_default().into_bytes();
-            return Shown { parts: vec![("jwt-issuer", issuer), ("jwt-subject", subject.into_bytes())] };
-        }
-    }
     let named = clients.scope_by.iter().find_map(|identity| match identity {
+        Identity::Jwt(claim) => subject(jwt, headers, claim),
         Identity::Header(_) | Identity::Cookie(_) => {
             let value = identity_value(identity, None, headers, true)?;
             Some(vec![("named", identity.to_string().into_bytes()), ("value", value)])
         }
-        _ => None,
+        Identity::Ip => None,
     });
-    Shown { parts: named.unwrap_or_else(|| credentials(headers)) }
+    let identified = || {
+        let claims = clients.identify_by.iter().filter(|_| clients.scope_by.is_empty());
+        claims
+            .filter_map(|identity| if let Identity::Jwt(claim) = identity { Some(claim) } else { None })
+            .find_map(|claim| subject(jwt, headers, claim))
+    };
+    Shown { parts: named.or_else(identified).unwrap_or_else(|| credentials(headers)) }
+}
+
+/// A verified token's subject together with `claim`: a claim that many share (an organisation) must not become one caller.
+fn subject(jwt: Option<&Verifier>, headers: &HeaderMap, claim: &str) -> Option<Vec<(&'static str, Vec<u8>)>> {
+    let claims = jwt?.verify(bearer(headers)?)?;
+    let value = claims.text(claim)?;
+    let text = |claim| claims.text(claim).unwrap_or_default().into_bytes();
+    Some(vec![
+        ("jwt-issuer", text("iss")),
+        ("jwt-subject", text("sub")),
+        ("jwt-claim", format!("{claim}={value}").into_bytes()),
+    ])
 }
 
 /// Every credential that a request carries. More than is needed can only keep two requests apart.
@@ -190,50 +207,79 @@ impl Shown {
     /// The scope of a caller who has shown this; one who has shown nothing is scoped by a long key alone, or by its
     /// address.
     pub fn scope(&self, digest: &FingerprintKey, key: Option<&[u8]>, address: IpAddr) -> ScopeId {
-        if !self.parts.is_empty() {
-            let parts: Vec<(&str, &[u8])> =
-                self.parts.iter().map(|(name, value)| (*name, value.as_slice())).collect();
-            return digest.scope_id(&parts);
-        }
         match key {
-            Some(key) if key.len() >= KEY_SCOPES_ALONE => digest.scope_id(&[("anonymous-key", b"")]),
-            _ => digest.scope_id(&[("address", counted_address(address).to_string().as_bytes())]),
-        }
-    }
-
-    /// What the caller will show after an answer with these `Set-Cookie` lines, where one of them renews a cookie that
-    /// it has shown; its scope lives on under the new one.
-    pub fn renewed(&self, answer: &HeaderMap) -> Option<Shown> {
-        let mut renewed = self.clone();
-        let mut changed = false;
-        for line in answer.get_all(header::SET_COOKIE) {
-            let pair = line.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
-            let (name, value) = split_cookie(pair.trim_ascii());
-            changed |= renewed.replace_cookie(name, value);
-        }
-        if !changed {
-            return None;
-        }
-        renewed.parts.sort_by_key(|(label, value)| (*label == "cookie").then(|| value.clone()));
-        Some(renewed)
-    }
-
-    fn replace_cookie(&mut self, name: &[u8], value: &[u8]) -> bool {
-        let named = self
-            .parts
-            .first()
-            .is_some_and(|(label, what)| *label == "named" && what.strip_prefix(b"cookie:") == Some(name));
-        if named {
-            self.parts[1].1 = value.to_vec();
-            return true;
-        }
-        let mut changed = false;
-        for (label, cookie) in &mut self.parts {
-            if *label == "cookie" && split_cookie(cookie).0 == name {
-                *cookie = [name, b"=", value].concat();
-                changed = true;
+            Some(key) if self.parts.is_empty() && key.len() >= KEY_SCOPES_ALONE => {
+                digest.scope_id(&[("anonymous-key", key)])
             }
+            _ => self.counted(digest, address),
         }
-        changed
+    }
+
+    /// Whom the quota of records counts: the scope, or the address of a caller who has shown nothing.
+    pub fn counted(&self, digest: &FingerprintKey, address: IpAddr) -> ScopeId {
+        if self.parts.is_empty() {
+            return digest.scope_id(&[("address", counted_address(address).to_string().as_bytes())]);
+        }
+        let parts: Vec<(&str, &[u8])> =
+            self.parts.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+        digest.scope_id(&parts)
+    }
+
+    /// What the caller will show after an answer with these `Set-Cookie` lines, where they change the cookies that it
+    /// has shown: its scope lives on under the new ones. `now` decides what has expired. A caller without cookies of its
+    /// own has no scope that a cookie could renew.
+    pub fn renewed(&self, answer: &HeaderMap, now: SystemTime) -> Option<Shown> {
+        let mut renewed = self.clone();
+        for line in answer.get_all(header::SET_COOKIE) {
+            let (name, value, deleted) = set_cookie(line.as_bytes(), now);
+            renewed.set(name, (!deleted).then_some(value));
+        }
+        (renewed != *self).then_some(renewed)
+    }
+
+    /// Changes a cookie as a browser would; `None` deletes it.
+    fn set(&mut self, name: &[u8], value: Option<&[u8]>) {
+        if let Some(("named", what)) = self.parts.first().map(|(label, what)| (*label, what.as_slice())) {
+            // Deleted, the credential is gone, and with it the scope.
+            if let (Some(named), Some(value)) = (what.strip_prefix(b"cookie:"), value)
+                && named == name
+            {
+                self.parts[1].1 = value.to_vec();
+            }
+            return;
+        }
+        if !self.parts.iter().any(|(label, _)| *label == "cookie") {
+            return;
+        }
+        self.parts.retain(|(label, cookie)| *label != "cookie" || split_cookie(cookie).0 != name);
+        if let Some(value) = value {
+            let cookie = ("cookie", [name, b"=", value].concat());
+            let cookies =
+                self.parts.iter().position(|(label, _)| *label == "cookie").unwrap_or(self.parts.len());
+            let at = cookies + self.parts[cookies..].partition_point(|(_, other)| *other < cookie.1);
+            self.parts.insert(at, cookie);
+        }
     }
 }
+
+/// Name, value, and whether the line deletes the cookie (RFC 6265, 5.2).
+fn set_cookie(line: &[u8], now: SystemTime) -> (&[u8], &[u8], bool) {
+    let mut pieces = line.split(|&b| b == b';').map(<[u8]>::trim_ascii);
+    let (name, value) = split_cookie(pieces.next().unwrap_or_default());
+    let mut expires = false;
+    let mut max_age = None;
+    for piece in pieces {
+        let (attribute, text) = split_cookie(piece);
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        if attribute.eq_ignore_ascii_case(b"max-age") {
+            max_age = text.parse::<i64>().ok().map(|seconds| seconds <= 0);
+        } else if attribute.eq_ignore_ascii_case(b"expires") {
+            expires = httpdate::parse_http_date(text).is_ok_and(|at| at <= now);
+        }
+    }
+    // Max-Age wins over Expires; an empty value is how many frameworks log out.
+    (name, value, value.is_empty() || max_age.unwrap_or(expires))
+}
+
+#[cfg(test)]
+mod tests;

@@ -113,8 +113,13 @@ impl Route {
         place: tokio::sync::OwnedSemaphorePermit,
     ) -> io::Result<()> {
         let least = self.workers.iter().min_by_key(|(_, connections)| connections.load(Relaxed));
-        let (arrivals, _) = least.ok_or_else(|| io::Error::other("there are no workers"))?;
+        let (arrivals, connections) = least.ok_or_else(|| io::Error::other("there are no workers"))?;
         let arrival = Arrival { socket: socket.into_std()?, peer, place };
-        arrivals.send(arrival).await.map_err(|_| io::Error::other("the worker has ended"))
+        // Counted here and not by the worker, so that a burst is spread over all of them.
+        connections.fetch_add(1, Relaxed);
+        arrivals.send(arrival).await.map_err(|_| {
+            connections.fetch_sub(1, Relaxed);
+            io::Error::other("the worker has ended")
+        })
     }
 }

@@ -21,6 +21,7 @@ mod identity;
 mod jwt;
 mod key;
 mod listener;
+mod observe;
 mod respond;
 mod stream;
 mod upstream;
@@ -34,7 +35,7 @@ use crate::store::Store;
 use listener::Listener;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use upstream::Upstream;
 use worker::{Shared, WorkerHandle};
@@ -82,6 +83,8 @@ impl Gateway {
             digest,
             jwt,
             attempts: AtomicUsize::new(0),
+            body_bytes: AtomicU64::new(0),
+            unrecorded: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             policy: policy.clone(),
         });

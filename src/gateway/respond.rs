@@ -111,14 +111,14 @@ pub fn replay(answer: &Answer, copy: Copy) -> Response<ResponseBody> {
     response
 }
 
-/// The request was executed, but its answer was too large to keep: the status is the recorded one, the body says so.
+/// The answer was too large to keep: the status is the recorded one, the body says so.
 fn tombstone(headers: &mut HeaderMap) -> Bytes {
     for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG, header::CONTENT_RANGE] {
         headers.remove(name);
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     Bytes::from_static(
-        br#"{"type":"urn:oncegate:problem:answer-not-kept","title":"Executed; the answer was too large to keep","detail":"This request was executed once and is not executed again. Its answer was larger than the gateway keeps (store.answer_limit), so only the status and the headers can be repeated."}"#,
+        br#"{"type":"urn:oncegate:problem:answer-not-kept","title":"The answer was not kept","detail":"The same request was answered before, with this status, and is not sent again for this copy. The body of that answer was larger than the gateway keeps (store.answer_limit) or cannot be read any more."}"#,
     )
 }
 

@@ -16,7 +16,7 @@ pub enum Read {
     /// All of it.
     Whole(Bytes),
     /// More than the limit: what came, with the rest behind it.
-    TooLarge(RequestBody),
+    TooLarge(RequestBody, Rc<Upload>),
 }
 
 /// Reads `body` up to `limit` bytes within `within`.
@@ -25,7 +25,7 @@ pub async fn read_whole(mut body: Incoming, limit: u64, within: Duration) -> Res
         return Ok(Read::Whole(Bytes::new()));
     }
     if body.size_hint().lower() > limit {
-        return Ok(Read::TooLarge(RequestBody::Prefixed(None, body, Rc::new(Upload::default()))));
+        return Ok(too_large(None, body));
     }
     let deadline = clock::now() + within;
     let mut gathered = Gathered::default();
@@ -49,10 +49,14 @@ pub async fn read_whole(mut body: Incoming, limit: u64, within: Duration) -> Res
         let Ok(data) = frame.into_data() else { continue };
         gathered.push(data);
         if gathered.len() as u64 > limit {
-            let prefix = Some(gathered.into_bytes());
-            return Ok(Read::TooLarge(RequestBody::Prefixed(prefix, body, Rc::new(Upload::default()))));
+            return Ok(too_large(Some(gathered.into_bytes()), body));
         }
     }
+}
+
+fn too_large(prefix: Option<Bytes>, rest: Incoming) -> Read {
+    let upload = Rc::new(Upload::default());
+    Read::TooLarge(RequestBody::Prefixed(prefix, rest, upload.clone()), upload)
 }
 
 /// Pieces of a body; the first one alone is never copied.

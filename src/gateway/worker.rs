@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -40,6 +40,10 @@ pub struct Shared {
     pub jwt: Option<Verifier>,
     /// Attempts whose client may be gone; a drain waits for them.
     pub attempts: AtomicUsize,
+    /// Bytes of request bodies that are read whole and not yet sent.
+    pub body_bytes: AtomicU64,
+    /// Answers that the store has not taken yet, each kept by a task of its own.
+    pub unrecorded: AtomicUsize,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
 }
@@ -58,7 +62,7 @@ pub struct Arrival {
 pub struct WorkerHandle {
     /// Takes connections. Bounded: a worker that does not keep up slows the listener, not itself.
     pub arrivals: mpsc::Sender<Arrival>,
-    /// Open connections.
+    /// Open connections, counted from the moment that they are handed over.
     pub connections: Arc<AtomicUsize>,
     thread: std::thread::JoinHandle<()>,
 }
@@ -73,6 +77,9 @@ pub struct Worker {
     open: Arc<AtomicUsize>,
     ids: Cell<u64>,
 }
+
+/// Work whose client may be gone: a drain waits for it.
+pub struct Running(Arc<Shared>);
 
 /// A connection's place in its worker's list; given up when dropped.
 pub struct Place {
@@ -129,7 +136,10 @@ impl Worker {
                         drop(place);
                     });
                 }
-                Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+                Err(error) => {
+                    worker.open.fetch_sub(1, Relaxed);
+                    tracing::warn!(%error, "a connection could not be taken over");
+                }
             }
         }
         worker.drained().await;
@@ -174,7 +184,6 @@ impl Worker {
 
     /// Takes a connection into the sweep.
     pub fn register(self: &Rc<Worker>, connection: Rc<Connection>) -> Place {
-        self.open.fetch_add(1, Relaxed);
         self.shared.journal.metrics().connections.inc();
         let index = self.connections.borrow_mut().insert(connection);
         Place { worker: self.clone(), index }
@@ -226,6 +235,20 @@ fn is_usable_id(id: &[u8]) -> bool {
         && id
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'='))
+}
+
+impl Running {
+    /// Counted from now until it is dropped.
+    pub fn new(worker: &Worker) -> Running {
+        worker.shared.attempts.fetch_add(1, Relaxed);
+        Running(worker.shared.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.attempts.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Drop for Place {

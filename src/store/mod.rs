@@ -10,7 +10,7 @@ mod error;
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::Fingerprint;
-use crate::domain::ledger::{Claim, Doubt, Owner, RecordId, TargetId, Token};
+use crate::domain::ledger::{Claim, Doubt, Owner, Record, RecordId, TargetId, Token};
 use crate::domain::time::Millis;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub enum Claimed {
     Done(Answer),
     /// The same key with another meaning.
     OtherMeaning,
-    /// May have been executed, nobody knows.
+    /// May have been executed, nobody knows: since when, until when that is kept, and why.
     InDoubt { since: Millis, until: Millis, why: Doubt },
     /// The scope holds as many live records as it may.
     OverQuota,
@@ -91,7 +91,7 @@ pub enum AttemptEnd {
     Answered(Answer),
     /// Not executed, and there was no answer to show (a refused connection): a waiting copy claims anew.
     NotExecuted,
-    /// In doubt.
+    /// In doubt: since when, until when that is kept, and why.
     InDoubt { since: Millis, until: Millis, why: Doubt },
 }
 
@@ -118,10 +118,37 @@ pub struct Completion {
 /// request.
 #[derive(Clone, Debug)]
 pub struct EndIntents {
-    /// The request's own target and each of its parents, and what the answer names.
-    pub targets: Vec<TargetId>,
+    /// The resource that the request changed.
+    pub target: TargetId,
+    /// Each resource above it.
+    pub parents: Vec<TargetId>,
+    /// Who changed it.
+    pub scope: ScopeId,
     /// The meaning of the request that succeeded; records of the same meaning stay.
     pub by: Option<Fingerprint>,
+}
+
+impl EndIntents {
+    /// The resources whose records may be concerned.
+    pub fn targets(&self) -> impl Iterator<Item = TargetId> {
+        std::iter::once(self.target).chain(self.parents.iter().copied())
+    }
+
+    /// Whether the change concerns `record`, whose answer named the resource `names`.
+    ///
+    /// Whoever changes the resource that a record made or addressed ends it. Whoever changes something below a
+    /// collection ends what was made there only where nothing tells the two apart: another caller's change of another
+    /// member is no reason to make a double click two bookings. In flight, a record is only concerned by a change of its
+    /// very target: what it is about to make cannot have been changed by anybody.
+    pub fn concerns<A>(&self, record: &Record<A>, names: Option<TargetId>) -> bool {
+        let above = |target: TargetId| self.parents.contains(&target);
+        if record.target == self.target {
+            return true;
+        }
+        let named = names.is_some_and(|names| names == self.target || above(names));
+        let below = above(record.target) && (names.is_none() || record.scope == self.scope);
+        !record.in_flight() && (named || below)
+    }
 }
 
 /// Whether a token still held its record when its command arrived.

@@ -246,7 +246,7 @@ pub async fn an_unsafe_success_ends_keyless_intents_on_its_target_and_no_others(
         assert_eq!(complete(&store, done).await, Held::Yes);
     }
     // The request that succeeded means what record 4 means: that one is its own record.
-    let ends = EndIntents { targets: vec![here], by: Some(Fingerprint([4; 32])) };
+    let ends = EndIntents { by: Some(Fingerprint([4; 32])), ..change_of(here) };
     assert_eq!(store.end_intents(ends.clone()).await, Ok(1));
     assert_eq!(store.end_intents(ends).await, Ok(0));
     granted(&store, on(1, false, here)).await;
@@ -261,7 +261,41 @@ pub async fn an_unsafe_success_ends_the_intent_whose_answer_names_its_target(bac
     granted(&store, claim(&store, 1, 1)).await;
     let done = Completion { names: Some(booking), ..completion(1, 1, answer(201, "")) };
     assert_eq!(complete(&store, done).await, Held::Yes);
-    assert_eq!(store.end_intents(EndIntents { targets: vec![booking], by: None }).await, Ok(1));
+    assert_eq!(store.end_intents(change_of(booking)).await, Ok(1));
+    granted(&store, claim(&store, 1, 2)).await;
+}
+
+pub async fn a_change_of_another_member_ends_only_what_cannot_be_told_from_it(backend: &impl Backend) {
+    let store = backend.open(Limits::default());
+    let (collection, made, other) = (TargetId([1; 16]), TargetId([7; 16]), TargetId([8; 16]));
+    let change = |target, scope| EndIntents {
+        parents: vec![collection],
+        scope: ScopeId([scope; 16]),
+        ..change_of(target)
+    };
+    // Record 1 says what it made, record 2 does not, record 3 is still being made.
+    granted(&store, claim(&store, 1, 1)).await;
+    let done = Completion { names: Some(made), ..completion(1, 1, answer(201, "made")) };
+    assert_eq!(complete(&store, done).await, Held::Yes);
+    granted(&store, claim(&store, 2, 2)).await;
+    assert_eq!(complete(&store, completion(2, 2, answer(201, "unnamed"))).await, Held::Yes);
+    granted(&store, claim(&store, 3, 3)).await;
+    assert_eq!(store.end_intents(change(other, 9)).await, Ok(1), "the one that cannot be told from it");
+    replayed(store.claim(claim(&store, 1, 4)).await.expect("the store works"));
+    granted(&store, claim(&store, 2, 5)).await;
+    assert_eq!(store.end_intents(change(made, 9)).await, Ok(1), "whoever changes it");
+    granted(&store, claim(&store, 1, 6)).await;
+    assert_eq!(complete(&store, completion(3, 3, answer(201, "late"))).await, Held::Yes);
+    replayed(store.claim(claim(&store, 3, 7)).await.expect("the store works"));
+}
+
+pub async fn a_members_maker_ends_it_by_changing_anything_below(backend: &impl Backend) {
+    let store = backend.open(Limits::default());
+    granted(&store, claim(&store, 1, 1)).await;
+    let done = Completion { names: Some(TargetId([7; 16])), ..completion(1, 1, answer(201, "made")) };
+    assert_eq!(complete(&store, done).await, Held::Yes);
+    let change = EndIntents { parents: vec![TargetId([1; 16])], ..change_of(TargetId([8; 16])) };
+    assert_eq!(store.end_intents(change).await, Ok(1));
     granted(&store, claim(&store, 1, 2)).await;
 }
 
@@ -271,7 +305,7 @@ pub async fn an_intent_that_ends_in_flight_answers_its_copies_and_is_new_for_lat
     let store = backend.open(Limits::default());
     granted(&store, claim(&store, 1, 1)).await;
     let earlier = in_flight(&store, claim(&store, 1, 2)).await;
-    let ends = EndIntents { targets: vec![TargetId([1; 16])], by: None };
+    let ends = change_of(TargetId([1; 16]));
     assert_eq!(store.end_intents(ends).await, Ok(1));
     let later = in_flight(&store, claim(&store, 1, 3)).await;
     assert_eq!(complete(&store, completion(1, 1, answer(201, "made"))).await, Held::Yes);
@@ -284,7 +318,7 @@ pub async fn a_completion_ends_other_intents_in_the_same_step(backend: &impl Bac
     let store = backend.open(Limits::default());
     // PUT A, PUT B, PUT A: the third is a new intent.
     granted(&store, claim(&store, 1, 1)).await;
-    let ends = |n| Some(EndIntents { targets: vec![TargetId([1; 16])], by: Some(Fingerprint([n; 32])) });
+    let ends = |n| Some(EndIntents { by: Some(Fingerprint([n; 32])), ..change_of(TargetId([1; 16])) });
     let done = Completion { ends: ends(1), ..completion(1, 1, answer(200, "A")) };
     assert_eq!(complete(&store, done).await, Held::Yes);
     replayed(store.claim(claim(&store, 1, 2)).await.expect("the store works"));

@@ -2,6 +2,7 @@
 //! and stamped over all backends.
 
 mod behaviours;
+mod killed;
 mod support;
 
 /// One test per behaviour and backend. A backend says how to open a store with given limits.
@@ -38,6 +39,8 @@ stamp! {
     a_full_store_refuses_new_records_and_nothing_else,
     an_unsafe_success_ends_keyless_intents_on_its_target_and_no_others,
     an_unsafe_success_ends_the_intent_whose_answer_names_its_target,
+    a_change_of_another_member_ends_only_what_cannot_be_told_from_it,
+    a_members_maker_ends_it_by_changing_anything_below,
     an_intent_that_ends_in_flight_answers_its_copies_and_is_new_for_later_ones,
     a_completion_ends_other_intents_in_the_same_step,
     an_alias_stands_for_its_scope_while_it_lasts,

@@ -6,7 +6,7 @@ use oncegate::domain::answer::Answer;
 use oncegate::domain::client::ScopeId;
 use oncegate::domain::fingerprint::Fingerprint;
 use oncegate::domain::ledger::{Claim, PolicyVersion, RecordId, TargetId, Token};
-use oncegate::store::{About, ClaimRequest, Claimed, Completion, Options, Place, Store};
+use oncegate::store::{About, ClaimRequest, Claimed, Completion, EndIntents, Options, Place, Store};
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -97,6 +97,11 @@ pub fn claim(store: &Store, n: u8, token: u128) -> ClaimRequest {
             request_id: format!("r-{token}"),
         },
     }
+}
+
+/// A change of `target` by the caller whose records [`claim`] makes.
+pub fn change_of(target: TargetId) -> EndIntents {
+    EndIntents { target, parents: Vec::new(), scope: ScopeId([1; 16]), by: None }
 }
 
 pub fn id(n: u8) -> RecordId {

@@ -45,6 +45,7 @@ pub(super) fn read(table: &Table<'_>) -> Server {
         lame_duck: table.duration("lame_duck"),
         drain: table.duration("drain"),
         body_limit: table.size("body_limit"),
+        body_memory: table.size("body_memory"),
         header_timeout: table.duration("header_timeout"),
         idle: table.duration("idle"),
         body_timeout: table.duration("body_timeout"),

@@ -18,6 +18,8 @@ pub struct Upstream {
     /// One for each base URL, in the same order.
     servers: Vec<Server>,
     in_flight: AtomicUsize,
+    /// Whether any base URL has a path, so that targets have to be put together.
+    pub(super) has_prefixes: bool,
     started: Instant,
     journal: Arc<Journal>,
     /// Its place in the configuration.
@@ -69,7 +71,16 @@ impl Upstream {
             config.urls.iter().for_each(|base| figures.declare_server(&base.authority));
         }
         let servers = config.urls.iter().map(server).collect();
-        Arc::new(Upstream { config, servers, in_flight: AtomicUsize::new(0), started, journal, index })
+        let has_prefixes = config.urls.iter().any(|base| !base.prefix.is_empty());
+        Arc::new(Upstream {
+            config,
+            has_prefixes,
+            servers,
+            in_flight: AtomicUsize::new(0),
+            started,
+            journal,
+            index,
+        })
     }
 
     /// Takes one of the `max_in_flight` places; `None` when all are taken.

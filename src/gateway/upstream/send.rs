@@ -80,7 +80,7 @@ pub async fn send(
     let mut unsent = 0;
     loop {
         let (server, mut sender, rested) = connection(pool, reuse, unsent, &mut permit).await?;
-        prepare(&mut request, pool, server, target.as_ref(), client_host.as_ref());
+        prepare(&mut request, pool, server, target.as_ref(), client_host.as_ref())?;
         if !may_send() {
             pool.give_back(server, sender);
             return Err(Failure::NotSent("the claim ended before anything was sent".into()));
@@ -89,7 +89,9 @@ pub async fn send(
         flight.sent_at.set(Some(clock::now()));
         match sender.try_send_request(request).await {
             Ok(answer) => {
-                let (head, incoming) = answer.into_parts();
+                let (mut head, incoming) = answer.into_parts();
+                // What the backend speaks ends here; to the client it is this gateway that answers.
+                head.version = Version::HTTP_11;
                 let total = pool.upstream.config.total.map(|total| clock::now() + total);
                 let connection = Connection { sender, pool: pool.clone(), server, permit };
                 return Ok(Reply { head, body: UpstreamBody::new(incoming, connection, total) });
@@ -159,21 +161,22 @@ fn prepare(
     server: usize,
     target: Option<&PathAndQuery>,
     client_host: Option<&HeaderValue>,
-) {
+) -> Result<(), Failure> {
     let config = &pool.upstream.config;
     let base = &config.urls[server];
     *request.version_mut() = Version::HTTP_11;
-    if !base.prefix.is_empty() {
+    if pool.upstream.has_prefixes {
         let target = target.map_or("/", PathAndQuery::as_str);
-        if let Ok(joined) = Uri::try_from(format!("{}{target}", base.prefix)) {
-            *request.uri_mut() = joined;
-        }
+        let joined = Uri::try_from(format!("{}{target}", base.prefix));
+        *request.uri_mut() =
+            joined.map_err(|error| Failure::NotSent(format!("{}{target}: {error}", base.prefix)))?;
     }
     if (config.host == HostPolicy::Rewrite || client_host.is_none())
         && let Ok(host) = HeaderValue::from_str(&base.authority)
     {
         request.headers_mut().insert(header::HOST, host);
     }
+    Ok(())
 }
 
 /// A GET or HEAD without a body may be sent once more where a pooled connection was dead; never anything else.

@@ -26,6 +26,9 @@ const OPEN_RESERVE: u32 = 1280;
 /// What may still be said of a record that is done: gone.
 const DONE_RESERVE: u32 = 96;
 
+/// Records are carried forward in steps of about so many bytes.
+const STEP: usize = 1024;
+
 /// A block of its own costs so much.
 const BLOCK_COST: u64 = 40;
 
@@ -86,7 +89,7 @@ impl Journal {
 
     // --- room ---
 
-    /// Whether a claim may be granted: one segment more than what is set aside stays free, for compaction.
+    /// Whether a claim may be granted.
     pub(super) fn room_for_claim(&self) -> RoomFor {
         self.room_for(WHOLE_MAX + u64::from(OPEN_RESERVE) + BLOCK_COST)
     }
@@ -110,9 +113,10 @@ impl Journal {
         self.queue.available() >= self.reserved + pending + WHOLE_MAX + BLOCK_COST + answer
     }
 
-    /// Bytes that are set aside, one segment for compaction included.
+    /// Bytes that are set aside, for compaction too: a whole segment may have to be carried forward before one can go,
+    /// and crosses two ends of segments on its way, each of which may waste as much as the largest answer takes.
     pub(super) fn set_aside(&self) -> u64 {
-        self.reserved + self.segment_bytes
+        self.reserved + self.segment_bytes + 2 * self.segment_bytes / ANSWER_PART
     }
 
     fn room_for(&self, bytes: u64) -> RoomFor {
@@ -202,6 +206,11 @@ impl Journal {
     /// Copies to wake when this command is durable.
     pub(super) fn tell(&mut self, attempt: Arc<Attempt>, end: AttemptEnd) {
         self.tells.push((attempt, end));
+    }
+
+    /// Whether the notes so far are worth a step of their own. Small steps waste little at the end of a segment.
+    pub(super) fn is_worth_a_step(&self) -> bool {
+        self.notes.len() >= STEP
     }
 
     /// Hands this command's notes to the log, as one step. Gives back what to wait for.

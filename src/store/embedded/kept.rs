@@ -5,7 +5,7 @@
 
 use crate::domain::answer::Answer;
 use crate::domain::ledger::RecordId;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use std::collections::BTreeMap;
 
 /// The answer of a record that is done.
@@ -58,7 +58,7 @@ pub(super) fn tombstone(answer: &Answer, bytes_max: usize) -> Answer {
     if stone.as_bytes().len() <= bytes_max {
         return stone;
     }
-    Answer::new(StatusCode::from(answer.status()), &HeaderMap::new(), None)
+    Answer::new(answer.status(), &HeaderMap::new(), None)
 }
 
 // === impl Recent ===

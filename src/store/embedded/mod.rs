@@ -148,7 +148,7 @@ impl Embedded {
         Ok(match step {
             ClaimStep::Granted => Claimed::Granted,
             ClaimStep::InFlight(waiter) => Claimed::InFlight(waiter),
-            ClaimStep::Done(kept) => Claimed::Done(self.read(id, kept).await?),
+            ClaimStep::Done(kept) => Claimed::Done(self.read_or_tombstone(id, kept).await),
             ClaimStep::OtherMeaning => Claimed::OtherMeaning,
             ClaimStep::InDoubt { since, until, why } => Claimed::InDoubt { since, until, why },
             ClaimStep::OverQuota => Claimed::OverQuota,
@@ -251,7 +251,7 @@ impl Embedded {
     pub(super) fn figures(&self) -> Figures {
         let state = self.shared.lock();
         let (counts, memory_bytes) = (state.index.counts(), state.index.recent.bytes());
-        let records_full = state.is_full();
+        let records_full = state.full();
         drop(state);
         let log = self.shared.log.as_ref();
         let failed = log.and_then(|log| log.queue.failed().map(str::to_owned));
@@ -337,6 +337,16 @@ impl Embedded {
     }
 
     /// The answer that `kept` stands for; from disk where it is not in memory.
+    /// The answer, or what is certain of it: that the request was executed, and with which status. That its bytes cannot
+    /// be read is no reason to call it unknown, still less to execute it again.
+    async fn read_or_tombstone(&self, id: RecordId, kept: Kept) -> Answer {
+        let status = http::StatusCode::from_u16(kept.status).unwrap_or(http::StatusCode::OK);
+        self.read(id, kept).await.unwrap_or_else(|error| {
+            tracing::error!(%id, %error, "a recorded answer cannot be read; its copies get the status alone");
+            Answer::new(status, &http::HeaderMap::new(), None)
+        })
+    }
+
     async fn read(&self, id: RecordId, mut kept: Kept) -> Result<Answer, StoreError> {
         let mut why = String::from("it is nowhere");
         for _ in 0..READ_ATTEMPTS {

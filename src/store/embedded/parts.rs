@@ -125,8 +125,8 @@ impl Hasher for Fold {
     fn write(&mut self, bytes: &[u8]) {
         // The first byte is the same all over a part, so the last eight are taken.
         let tail = bytes.last_chunk::<8>().map_or(0, |tail| u64::from_le_bytes(*tail));
-        let product = u128::from(self.hash ^ tail ^ self.seed) * u128::from(self.seed.rotate_left(32) | 1);
-        self.hash = (product as u64) ^ ((product >> 64) as u64);
+        let other = self.seed.rotate_left(32) | 1;
+        self.hash = folded(folded(self.hash ^ tail ^ self.seed, other) ^ other, self.seed);
     }
 
     fn write_usize(&mut self, _length: usize) {}
@@ -134,6 +134,12 @@ impl Hasher for Fold {
     fn finish(&self) -> u64 {
         self.hash
     }
+}
+
+/// Both halves of the product.
+fn folded(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ ((product >> 64) as u64)
 }
 
 #[cfg(test)]

@@ -39,10 +39,13 @@ pub(super) fn reopen(
     let recovered = recover(&segments, |found, note| state.replay(found, note))?;
     let clock = clock(recovered.time);
     let log = Log { queue, segments };
-    let make = |number| log.make_segment(number).map_err(OpenError::io("making a segment of the log"));
-    // Never behind a torn end: a new life begins in a new segment. The second one is room for what is found in doubt.
-    log.queue.start(recovered.next_block, make(recovered.next_segment)?);
-    log.queue.add_spare(make(recovered.next_segment + 1)?);
+    let mut room = recovered.room;
+    // One to write to, and one for all that is found in doubt.
+    for number in recovered.next_segment..recovered.next_segment + 2_u32.saturating_sub(room.len() as u32) {
+        room.push(log.make_segment(number).map_err(OpenError::io("making a segment of the log"))?);
+    }
+    log.queue.start(recovered.next_block, room[0]);
+    room[1..].iter().for_each(|spare| log.queue.add_spare(*spare));
     let reopened = state.reopened(owner, clock.now());
     if recovered.torn_bytes > 0 {
         tracing::warn!(

@@ -91,11 +91,10 @@ impl State {
                 if live >= request.quota {
                     return Ok(ClaimStep::OverQuota);
                 }
-                if before.is_none() && self.index.len() >= self.records_max {
-                    return Err(StoreError::Full(format!(
-                        "it holds {} records, its limit",
-                        self.records_max
-                    )));
+                if before.is_none()
+                    && let Some(why) = self.full()
+                {
+                    return Err(StoreError::Full(why));
                 }
                 if self.journal.as_ref().is_some_and(|journal| journal.room_for_claim() == RoomFor::NotNow) {
                     return Ok(ClaimStep::NoRoom);
@@ -262,7 +261,7 @@ impl State {
     }
 
     /// Why no record can be added, if that is so.
-    pub(super) fn is_full(&self) -> Option<String> {
+    pub(super) fn full(&self) -> Option<String> {
         let full = self.index.len() >= self.records_max;
         full.then(|| format!("it holds {} records, its limit", self.records_max))
     }
@@ -355,11 +354,13 @@ impl State {
     }
 
     fn end_all(&mut self, ends: &EndIntents, now: Millis, after: &mut After) -> usize {
-        let ids: Vec<RecordId> =
-            ends.targets.iter().flat_map(|target| self.index.of_target(*target)).collect();
+        let ids: Vec<RecordId> = ends.targets().flat_map(|target| self.index.of_target(target)).collect();
         let mut changed = 0;
         for id in ids {
             let Some(entry) = self.index.get(&id) else { continue };
+            if !ends.concerns(&entry.record, entry.names) {
+                continue;
+            }
             let Step { change, .. } = apply(Some(&entry.record), Command::End { by: ends.by }, now);
             let newly = match &change {
                 Change::Keep => false,

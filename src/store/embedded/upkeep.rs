@@ -79,6 +79,9 @@ impl State {
                 return false;
             }
             journal.carried(*id, entry, answer.as_ref());
+            if journal.is_worth_a_step() {
+                journal.commit(&mut self.index, true);
+            }
         }
         self.commit(false);
         true

@@ -48,13 +48,8 @@ impl<T: Clone> Signal<T> {
     /// Waits until it is given.
     pub(super) async fn wait(&self) -> T {
         loop {
-            if let Some(value) = self.value.get() {
-                return value.clone();
-            }
+            // Made before the look: a signal that is given after the look is one that this has heard.
             let notified = self.wake.notified();
-            tokio::pin!(notified);
-            // Registered before the second look, so that a signal given in between is not missed.
-            notified.as_mut().enable();
             if let Some(value) = self.value.get() {
                 return value.clone();
             }

@@ -93,6 +93,8 @@ impl Disk for Directory {
             while left > 0 {
                 let piece = left.min(FILL as u64);
                 file.write_all(&zeros[..piece as usize])?;
+                // In small steps: a commit that comes in between waits for one of them, not for the whole segment.
+                file.sync_data()?;
                 left -= piece;
             }
             file.sync_all()?;

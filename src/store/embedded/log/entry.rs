@@ -104,7 +104,7 @@ pub(in super::super) fn whole(
         out.extend_from_slice(&names.0);
     }
     for text in [about.route.as_ref(), about.request.as_str(), about.request_id.as_str()] {
-        let text = text[..text.floor_char_boundary(TEXT_MAX)].as_bytes();
+        let text = &text.as_bytes()[..text.floor_char_boundary(TEXT_MAX)];
         out.extend_from_slice(&(text.len() as u16).to_le_bytes());
         out.extend_from_slice(text);
     }

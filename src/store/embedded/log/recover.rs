@@ -8,17 +8,20 @@
 use super::block::{self, SEGMENT_HEADER, SegmentHead};
 use super::disk::Disk;
 use super::entry::{self, Note};
+use super::queue::Room;
 use super::segments::{Opened, Segments};
 use crate::domain::time::Millis;
 use crate::store::OpenError;
 
 /// What was found.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(in super::super) struct Recovered {
     /// The number of the next block.
     pub(in super::super) next_block: u64,
     /// The number of the next segment.
     pub(in super::super) next_segment: u32,
+    /// Segments to write on in: behind the last block, where nothing torn lies there, and unused ones.
+    pub(in super::super) room: Vec<Room>,
     /// The latest instant that was written down.
     pub(in super::super) time: Millis,
     /// Bytes of the torn end.
@@ -38,7 +41,7 @@ pub(in super::super) struct Found {
     pub(in super::super) bytes: usize,
 }
 
-/// Reads all segments of the disk and gives every note to `sink`, in order. Segments that hold nothing are removed.
+/// Reads all segments of the disk and gives every note to `sink`, in order.
 pub(in super::super) fn recover(
     segments: &Segments,
     mut sink: impl FnMut(Found, Note),
@@ -48,15 +51,13 @@ pub(in super::super) fn recover(
     numbers.sort_unstable();
     let mut recovered = Recovered { next_block: 1, next_segment: 1, ..Recovered::default() };
     let mut expected = None;
-    // The place behind the last block that was read.
-    let mut end: Option<(u32, usize)> = None;
-    let mut empty = Vec::new();
+    // The segment with the last block that was read, and the place behind it.
+    let mut end: Option<(Opened, usize)> = None;
     let mut bytes = Vec::new();
     for number in numbers {
         recovered.next_segment = number + 1;
         let opened = load(disk, number, &mut bytes)?;
         let mut at = SEGMENT_HEADER;
-        let mut last_note = at;
         while let Some(block) = block::read(&bytes, opened.head.salt, at)
             && expected.is_none_or(|expected| expected == block.number)
         {
@@ -66,10 +67,15 @@ pub(in super::super) fn recover(
             recovered.blocks += 1;
             expected = Some(block.number + 1);
             at = block.next;
-            last_note = block.next;
         }
-        if let Some(later) = block::find(&bytes, opened.head.salt, at) {
-            let (segment, at) = end.filter(|_| at == SEGMENT_HEADER).unwrap_or((number, at));
+        let torn_bytes = used(&bytes[at.min(bytes.len())..]);
+        let rest = &bytes[..at.min(bytes.len()) + torn_bytes];
+        if let Some(later) = block::find(rest, opened.head.salt, at) {
+            let here = (number, at);
+            let (segment, at) = match &end {
+                Some((last, at)) if here.1 == SEGMENT_HEADER => (last.head.number, *at),
+                _ => here,
+            };
             return Err(OpenError::Damaged {
                 place: format!("{}, byte {at}", disk.name(segment)),
                 what: format!(
@@ -79,21 +85,30 @@ pub(in super::super) fn recover(
                 ),
             });
         }
-        let torn = bytes.get(last_note..).map_or(0, used);
         if at > SEGMENT_HEADER {
-            end = Some((number, at));
-            recovered.torn_bytes = torn;
-            segments.add(opened);
-        } else {
-            // Nothing durable in it: a spare, perhaps with the torn end in it.
-            recovered.torn_bytes += torn;
-            empty.push(number);
+            // Older segments are not written any more, whatever lies behind their last block.
+            recovered.room.clear();
+            recovered.torn_bytes = 0;
+        }
+        recovered.torn_bytes += torn_bytes as u64;
+        if torn_bytes == 0 {
+            recovered.room.push(Room { segment: number, at: at as u64, end: opened.head.len });
+        } else if at == SEGMENT_HEADER {
+            // The torn end is all that is in it.
+            disk.remove(number).map_err(OpenError::io(format!("removing {}", disk.name(number))))?;
+            continue;
+        }
+        segments.add(opened.clone());
+        if at > SEGMENT_HEADER {
+            end = Some((opened, at));
         }
     }
-    recovered.next_block = expected.unwrap_or(1);
-    for number in empty {
-        disk.remove(number).map_err(OpenError::io(format!("removing {}", disk.name(number))))?;
+    if let Some((last, _)) = end {
+        // A killed process may have written its last block without syncing it. From here on it counts as durable.
+        let name = disk.name(last.head.number);
+        last.file.sync().map_err(OpenError::io(format!("syncing {name}")))?;
     }
+    recovered.next_block = expected.unwrap_or(1);
     Ok(recovered)
 }
 
@@ -144,7 +159,12 @@ fn read_notes(
     }
 }
 
-/// Bytes up to the last one that is not zero.
-fn used(bytes: &[u8]) -> u64 {
-    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+/// Bytes up to the last one that is not zero. Whole pages are compared first: nearly all of them are zeros.
+fn used(bytes: &[u8]) -> usize {
+    const PAGE: usize = 4096;
+    let mut end = bytes.len();
+    while end >= PAGE && bytes[end - PAGE..end] == [0; PAGE] {
+        end -= PAGE;
+    }
+    bytes[..end].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }

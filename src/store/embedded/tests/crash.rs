@@ -31,6 +31,10 @@ fn record(steps: &[Do]) -> Recorded {
     let mut acknowledged = vec![(disk.world().history.len(), model.clone())];
     for step in steps {
         machine.both(&mut model, step);
+        let written =
+            disk.world().history.iter().rposition(|happened| matches!(happened, Happened::Wrote { .. }));
+        let synced = disk.world().history.iter().rposition(|happened| matches!(happened, Happened::Synced));
+        assert!(synced >= written, "{step:?} was acknowledged before it was synced");
         acknowledged.push((disk.world().history.len(), model.clone()));
         machine.seen();
         model.tick(machine.now());
@@ -97,9 +101,11 @@ fn nothing_acknowledged_is_lost_when_the_last_write_reaches_the_disk_in_pieces()
         let Happened::Wrote { number, at, bytes } = happened else { continue };
         // The head without its tail, the tail without its head, every other piece.
         for piece in [8, 64, 512] {
-            for keep in
-                [|piece: usize| piece > 0, |piece: usize| piece % 2 == 0, |piece: usize| piece % 2 == 1]
-            {
+            for keep in [
+                |piece: usize| piece > 0,
+                |piece: usize| piece.is_multiple_of(2),
+                |piece: usize| piece % 2 == 1,
+            ] {
                 let mut torn = files_after(&recorded.history[..operations]);
                 for (index, chunk) in bytes.chunks(piece).enumerate().filter(|(index, _)| keep(*index)) {
                     let at = at + (index * piece) as u64;
@@ -124,7 +130,7 @@ fn a_torn_end_survives_the_next_life_and_is_cut_again() {
     happen(&mut files, &Happened::Wrote { number: *number, at: *at, bytes: half });
     let hand = Arc::new(AtomicU64::new(recorded.end));
     let disk = Faulty::with(files);
-    // Three lives on the same disk: each one begins in a new segment behind the torn one.
+    // Three lives on the same disk: the first one begins in a new segment behind the torn one.
     let mut model =
         recorded.acknowledged.iter().rev().find(|(at, _)| *at <= last).expect("the start").1.clone();
     for life in 0..3_u8 {
@@ -134,4 +140,31 @@ fn a_torn_end_survives_the_next_life_and_is_cut_again() {
         machine.both(&mut model, &Do::Claim { n: 100 + life, meaning: 0, sent: true });
         assert_eq!(machine.seen(), model.seen(machine.now()), "life {life}");
     }
+}
+
+#[test]
+fn opening_makes_durable_what_a_killed_process_had_only_written() {
+    let recorded = record(&steps(20));
+    let disk = Faulty::with(files_after(&recorded.history));
+    let hand = Arc::new(AtomicU64::new(recorded.end));
+    // No thread runs yet, so this sync is the reading's own, before anything is answered from what was read.
+    let shared = crate::store::embedded::Shared::build(
+        &super::machine::options(0),
+        super::machine::setup(Some(disk.clone()), &hand, super::machine::SEGMENT_BYTES),
+    );
+    assert!(shared.is_ok());
+    assert!(matches!(disk.world().history.first(), Some(Happened::Synced)));
+}
+
+#[test]
+fn time_does_not_go_back_when_the_machine_starts_with_an_earlier_one() {
+    let (disk, hand) = (Faulty::default(), Arc::new(AtomicU64::new(START)));
+    let mut machine = Machine::open(Some(disk.clone()), &hand).expect("an empty disk opens");
+    let mut model = Model::default();
+    machine.both(&mut model, &Do::Pass { millis: 9_000 });
+    machine.both(&mut model, &Do::Claim { n: 2, meaning: 0, sent: true });
+    let before = machine.now();
+    let earlier = Arc::new(AtomicU64::new(START / 2));
+    let again = Machine::open(Some(disk), &earlier).expect("it opens");
+    assert!(again.now() >= before, "{:?} is before {before:?}", again.now());
 }

@@ -67,11 +67,13 @@ fn a_bad_block_before_a_good_one_refuses_to_open() {
 #[test]
 fn a_missing_segment_refuses_to_open() {
     let (disk, hand) = (Faulty::default(), Arc::new(AtomicU64::new(1_000_000)));
-    let mut model = Model::default();
-    // Every life begins in a new segment.
-    for n in [2, 4, 6] {
-        let mut machine = Machine::open(Some(disk.clone()), &hand).expect("it opens");
+    let (mut machine, mut model) =
+        (Machine::open(Some(disk.clone()), &hand).expect("it opens"), Model::default());
+    for n in 0..60 {
         machine.both(&mut model, &Do::Claim { n, meaning: 0, sent: true });
+        let (ends, names, alias) = (None, None, None);
+        machine
+            .both(&mut model, &Do::Complete { n, right: true, body: 300, keep: 9_000, ends, names, alias });
     }
     let mut files = disk.files();
     let written: Vec<u32> =

@@ -52,6 +52,15 @@ impl Faulty {
         self.0.lock().expect("no test panics while it holds the disk")
     }
 
+    /// Flips a bit of the place where these bytes are.
+    pub(super) fn flip_in(&self, bytes: &[u8]) {
+        for file in self.world().files.values_mut() {
+            if let Some(at) = memchr::memmem::find(file, bytes) {
+                file[at] ^= 1;
+            }
+        }
+    }
+
     /// The files as they are.
     pub(super) fn files(&self) -> BTreeMap<u32, Vec<u8>> {
         self.world().files.clone()

@@ -211,7 +211,12 @@ impl Machine {
 }
 
 fn end_intents(target: u8, by: Option<u8>) -> EndIntents {
-    EndIntents { targets: vec![TargetId([target; 16])], by: by.map(|n| Fingerprint([n; 32])) }
+    EndIntents {
+        target: TargetId([target; 16]),
+        parents: vec![TargetId([target / 2; 16])],
+        scope: ScopeId([1; 16]),
+        by: by.map(|n| Fingerprint([n; 32])),
+    }
 }
 
 /// Whether a record in memory and on disk tell the same.

@@ -159,9 +159,8 @@ impl Model {
 
     pub(super) fn end(&mut self, ends: &EndIntents, now: Millis) {
         let hit = |model: &Model, id: &RecordId| {
-            let own = model.records.get(id).map(|record| record.target);
-            let named = model.names.get(id).copied();
-            ends.targets.iter().any(|target| own == Some(*target) || named == Some(*target))
+            let record = model.records.get(id);
+            record.is_some_and(|record| ends.concerns(record, model.names.get(id).copied()))
         };
         let ids: Vec<RecordId> = self.records.keys().filter(|id| hit(self, id)).copied().collect();
         for id in ids {

@@ -1,0 +1,102 @@
+//! `mode = "observe"`: everything is forwarded as it comes, and what enforcing would have done is noted beside it. Nobody
+//! waits, nobody is refused, and no answer is held back.
+
+use super::body::RequestBody;
+use super::exchange::{Exchange, Outcome};
+use super::forward;
+use super::guard::{self, Intent};
+use super::respond;
+use super::upstream::{Permit, Reuse};
+use super::whole::Read;
+use super::worker::Running;
+use crate::config::Idempotency;
+use crate::domain::event::Decision;
+use crate::domain::ledger::Token;
+use crate::domain::refusal::{Reason, Refusal};
+use crate::store::{Claimed, Completion};
+use http::Request;
+use http::request::Parts;
+use hyper::body::Incoming;
+use std::time::Duration;
+
+/// Forwards one write of a guarded route.
+pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
+    let Some(guard) = exchange.guard() else {
+        return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
+    };
+    let Ok(key) = guard::named(&guard.rules, &parts) else {
+        let (body, upload) = RequestBody::stream(body);
+        let (permit, request) = (exchange.admit()?, Request::from_parts(parts, body));
+        return forward::pass(&exchange, permit, request, upload, Reuse::Recent, Decision::WouldRefuse).await;
+    };
+    let body = match guard::read_body(&exchange, body).await? {
+        Read::Whole(body) => body,
+        Read::TooLarge(body, upload) => {
+            let (permit, request) = (exchange.admit()?, Request::from_parts(parts, body));
+            let would = Decision::WouldRefuse;
+            return forward::pass(&exchange, permit, request, Some(upload), Reuse::Recent, would).await;
+        }
+    };
+    let Some(intent) = guard::intent(&exchange, guard, &parts, key, &body)? else {
+        return guard::whole(&exchange, parts, body, Decision::Passed).await;
+    };
+    let permit = exchange.admit()?;
+    let token = exchange.worker.new_token();
+    let claimed = guard::claim(&exchange, &guard.rules, &parts, &intent, token).await;
+    let request = guard::request_of(parts, body);
+    let decision = match claimed {
+        Ok(Claimed::Granted) => return follow(exchange, permit, request, intent, token).await,
+        Ok(_) => Decision::WouldRefuse,
+        Err(_) => Decision::Unguarded,
+    };
+    forward::pass(&exchange, permit, request, None, Reuse::Recent, decision).await
+}
+
+/// Forwards the first of an intent, and notes how it ended, in a task that outlives its client.
+async fn follow(
+    exchange: Exchange,
+    permit: Permit,
+    request: Request<RequestBody>,
+    intent: Intent,
+    token: Token,
+) -> Result<Outcome, Refusal> {
+    let running = Running::new(&exchange.worker);
+    let followed = tokio::task::spawn_local(async move {
+        let outcome =
+            forward::pass(&exchange, permit, request, None, Reuse::Recent, Decision::Executed).await;
+        if let Some(guard) = exchange.guard() {
+            note(&exchange, &guard.rules, &intent, token, outcome.as_ref().ok()).await;
+        }
+        drop(running);
+        outcome
+    });
+    followed.await.map_err(|_| {
+        Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request.")
+    })?
+}
+
+/// Notes the outcome without its body: nobody will be shown it.
+async fn note(
+    exchange: &Exchange,
+    rules: &Idempotency,
+    intent: &Intent,
+    token: Token,
+    outcome: Option<&Outcome>,
+) {
+    let store = &exchange.shared().store;
+    let executed = outcome
+        .map(|outcome| &outcome.response)
+        .filter(|answer| !rules.not_executed.contains(answer.status()));
+    let noted = match executed {
+        None => store.abandon(intent.id, token, None).await,
+        Some(answer) => {
+            let keep: Duration = if intent.keyed { rules.remember } else { rules.remember_fingerprint };
+            let answer = respond::record(answer.status(), answer.headers(), None);
+            let (ends, names, alias) = (None, None, None);
+            store.complete(Completion { id: intent.id, token, answer, keep, ends, names, alias }).await
+        }
+    };
+    if let Err(error) = noted {
+        tracing::warn!(request_id = ?exchange.request_id, %error, "what was observed could not be noted");
+    }
+}
