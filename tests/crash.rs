@@ -175,6 +175,13 @@ impl Campaign {
             let started = Instant::now();
             stand.start();
             starts.push(started.elapsed());
+            if starts.len().is_multiple_of(20) {
+                println!(
+                    "crash campaign: {} kills, the last start took {:?}",
+                    starts.len(),
+                    started.elapsed()
+                );
+            }
         }
         starts.sort();
         starts

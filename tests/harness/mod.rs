@@ -14,17 +14,21 @@ pub use raw::{RawBackend, ok, reset};
 pub use stand::Stand;
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Barrier;
+use std::path::{Path, PathBuf};
+use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true. Generous: it is only ever used up by a failure.
 const EVENTUALLY: Duration = Duration::from_secs(20);
 
-/// The program under test.
+/// The program under test: the one that was built with the tests, or what `ONCEGATE_PROGRAM` names.
 pub fn program() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_oncegate"))
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        std::env::var_os("ONCEGATE_PROGRAM")
+            .map_or_else(|| env!("CARGO_BIN_EXE_oncegate").into(), PathBuf::from)
+    })
 }
 
 /// Asks until there is an answer.
