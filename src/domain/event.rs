@@ -55,6 +55,8 @@ pub enum Decision {
     Unguarded,
     /// `mode = "observe"`: forwarded, and enforced it would have been answered otherwise.
     WouldRefuse,
+    /// The client left before there was an answer. A guarded write that was claimed runs on without it.
+    ClientLeft,
 }
 
 /// A fact beyond the single exchange: for the log now, for alerts and the audit later.
@@ -127,7 +129,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 8] = [
+const PLAIN: [Decision; 9] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -136,6 +138,7 @@ const PLAIN: [Decision; 8] = [
     Decision::InDoubt,
     Decision::Unguarded,
     Decision::WouldRefuse,
+    Decision::ClientLeft,
 ];
 
 impl Decision {
@@ -153,6 +156,7 @@ impl Decision {
             Decision::InDoubt => 5,
             Decision::Unguarded => 6,
             Decision::WouldRefuse => 7,
+            Decision::ClientLeft => 8,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -174,6 +178,7 @@ impl Decision {
             Decision::Refused(reason) => reason.slug(),
             Decision::Unguarded => "unguarded",
             Decision::WouldRefuse => "would-refuse",
+            Decision::ClientLeft => "client-left",
         }
     }
 }

@@ -119,8 +119,11 @@ impl Attempt {
                 return;
             }
         };
-        // Nobody listens any more where the client has left; the record has the answer.
-        let _ = tell.send(told);
+        if let Err(told) = tell.send(told) {
+            // Nobody listens any more: the client has left, and the record has the answer.
+            let (status, decision) = (told.response.status().as_u16(), told.decision.word());
+            tracing::info!(request_id = ?self.exchange.request_id, status, decision, "a write ended after its client had left");
+        }
     }
 
     /// Sends the request and reads the answer, as far as it is kept.

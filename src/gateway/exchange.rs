@@ -1,18 +1,17 @@
 //! One exchange, from the request's head to the answer's, on one screen.
 
 use super::body::{RequestBody, ResponseBody};
-use super::clock;
 use super::connection::Connection;
 use super::forward;
 use super::guard;
 use super::headers::{Forwarding, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
-use super::respond;
+use super::line::Line;
 use super::upstream::{Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
-use crate::domain::event::{self, Decision};
+use crate::domain::event::Decision;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ledger::TargetId;
 use crate::domain::refusal::{Reason, Refusal};
@@ -28,7 +27,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// What every step of one exchange needs to know.
 pub struct Exchange {
@@ -98,8 +96,8 @@ pub async fn exchange(
             }
         }
     };
-    let outcome = outcome.unwrap_or_else(|refusal| line.refused(&worker, &refusal));
-    line.end(&worker, busy, outcome)
+    let outcome = outcome.unwrap_or_else(|refusal| line.refused(&refusal));
+    line.end(busy, outcome)
 }
 
 /// Whether the client wants another protocol. A client that offers h2c with every request, as some libraries do, wants
@@ -174,7 +172,7 @@ fn route(
         worker: worker.clone(),
         route,
         guarded,
-        request_id: line.request_id.clone(),
+        request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
     })
 }
@@ -276,79 +274,5 @@ impl Exchange {
             above.remove(0);
         }
         EndIntents { target: self.target(path), parents: above, scope, by }
-    }
-}
-
-/// What is noted of an exchange for whoever is told of it.
-struct Line {
-    started: Instant,
-    request_id: HeaderValue,
-    route: Option<usize>,
-    /// Only where access lines are written: method, path and client.
-    access: Option<(Method, String, String)>,
-}
-
-/// Whom limits count, for the log.
-fn client_of(shared: &Shared, peer: IpAddr, headers: &HeaderMap) -> String {
-    let clients = &shared.policy.config().clients;
-    let address = client_address(peer, headers, &clients.trusted_proxies);
-    identity::client(clients, shared.jwt.as_ref(), &shared.digest, headers, address)
-}
-
-// === impl Line ===
-
-impl Line {
-    fn begin(worker: &Worker, connection: &Connection, parts: &Parts) -> Line {
-        let access = worker.shared.journal.access().then(|| {
-            let client = client_of(&worker.shared, connection.peer, &parts.headers);
-            (parts.method.clone(), parts.uri.path().to_owned(), client)
-        });
-        Line { started: clock::now(), request_id: worker.request_id(&parts.headers), route: None, access }
-    }
-
-    fn refused(&self, worker: &Worker, refusal: &Refusal) -> Outcome {
-        let policy = self.route.map(|route| &*worker.shared.policy.routes()[route].name);
-        Outcome {
-            response: respond::refusal(refusal, policy, &self.request_id),
-            decision: Decision::Refused(refusal.reason),
-            upstream: None,
-            scope: None,
-        }
-    }
-
-    /// The last steps of every exchange: the answer's own headers, and the journal.
-    fn end(self, worker: &Worker, busy: super::connection::Busy, outcome: Outcome) -> Response<ResponseBody> {
-        let Outcome { response, decision, upstream, scope } = outcome;
-        let shared = &worker.shared;
-        let server = &shared.policy.config().server;
-        let mut response = response.map(|body| body.holding(busy));
-        let headers = response.headers_mut();
-        headers.reserve(3);
-        if server.via {
-            add_via(headers);
-        }
-        if shared.draining.load(Relaxed) {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        let total = clock::now().saturating_duration_since(self.started);
-        match self.access {
-            None => shared.journal.count(self.route, decision, upstream, total),
-            Some((method, path, client)) => shared.journal.exchange(event::Exchange {
-                request_id: self.request_id.to_str().unwrap_or_default().into(),
-                route: self.route,
-                route_name: self.route.map(|route| shared.policy.routes()[route].name.clone()),
-                method,
-                path,
-                client,
-                scope,
-                status: response.status().as_u16(),
-                decision,
-                upstream,
-                total,
-            }),
-        }
-        // Ours, also where the backend or a recorded answer has one: it is what the log says.
-        response.headers_mut().insert(&server.request_id_header, self.request_id);
-        response
     }
 }

@@ -20,6 +20,7 @@ mod headers;
 mod identity;
 mod jwt;
 mod key;
+mod line;
 mod listener;
 mod observe;
 mod respond;

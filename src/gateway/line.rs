@@ -1,0 +1,132 @@
+//! What is noted of an exchange, and told to the journal once: when its answer goes out, or when its client has left.
+
+use super::body::ResponseBody;
+use super::clock;
+use super::connection::{Busy, Connection};
+use super::exchange::Outcome;
+use super::headers::add_via;
+use super::identity::{self, client_address};
+use super::respond;
+use super::worker::{Shared, Worker};
+use crate::domain::client::ScopeId;
+use crate::domain::event::{self, Decision};
+use crate::domain::refusal::Refusal;
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One exchange, for whoever is told of it.
+pub struct Line {
+    worker: Rc<Worker>,
+    started: Instant,
+    request_id: HeaderValue,
+    /// Index of the route, once one matched.
+    pub route: Option<usize>,
+    access: Option<Access>,
+    told: bool,
+}
+
+/// Only where access lines are written.
+struct Access {
+    method: Method,
+    path: String,
+    client: String,
+}
+
+/// What the log says where no answer went out, because nobody was there to get it.
+const CLIENT_LEFT: u16 = 499;
+
+// === impl Line ===
+
+impl Line {
+    /// A request's head has come.
+    pub fn begin(worker: &Rc<Worker>, connection: &Connection, parts: &Parts) -> Line {
+        let access = worker.shared.journal.access().then(|| Access {
+            method: parts.method.clone(),
+            path: parts.uri.path().to_owned(),
+            client: client_of(&worker.shared, connection.peer, &parts.headers),
+        });
+        let request_id = worker.request_id(&parts.headers);
+        Line { worker: worker.clone(), started: clock::now(), request_id, route: None, access, told: false }
+    }
+
+    /// The same in the answer, the log, and the backend's request.
+    pub fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    /// A refusal as this exchange's outcome.
+    pub fn refused(&self, refusal: &Refusal) -> Outcome {
+        let policy = self.route.map(|route| &*self.worker.shared.policy.routes()[route].name);
+        Outcome {
+            response: respond::refusal(refusal, policy, &self.request_id),
+            decision: Decision::Refused(refusal.reason),
+            upstream: None,
+            scope: None,
+        }
+    }
+
+    /// The last steps of every exchange: the answer's own headers, and the journal.
+    pub fn end(mut self, busy: Busy, outcome: Outcome) -> Response<ResponseBody> {
+        let Outcome { response, decision, upstream, scope } = outcome;
+        self.tell(response.status().as_u16(), decision, upstream, scope);
+        let shared = &self.worker.shared;
+        let server = &shared.policy.config().server;
+        let mut response = response.map(|body| body.holding(busy));
+        let headers = response.headers_mut();
+        headers.reserve(3);
+        if server.via {
+            add_via(headers);
+        }
+        if shared.draining.load(Relaxed) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        // Ours, also where the backend or a recorded answer has one: it is what the log says.
+        headers.insert(&server.request_id_header, self.request_id.clone());
+        response
+    }
+
+    fn tell(&mut self, status: u16, decision: Decision, upstream: Option<Duration>, scope: Option<ScopeId>) {
+        self.told = true;
+        let shared = &self.worker.shared;
+        let total = clock::now().saturating_duration_since(self.started);
+        let Some(Access { method, path, client }) = self.access.take() else {
+            return shared.journal.count(self.route, decision, upstream, total);
+        };
+        shared.journal.exchange(event::Exchange {
+            request_id: self.request_id.to_str().unwrap_or_default().into(),
+            route: self.route,
+            route_name: self.route.map(|route| shared.policy.routes()[route].name.clone()),
+            method,
+            path,
+            client,
+            scope,
+            status,
+            decision,
+            upstream,
+            total,
+        });
+    }
+}
+
+impl Drop for Line {
+    /// The connection ended before its answer: the exchange is told all the same. A guarded write that was claimed runs
+    /// on without its client; the attempt tells of itself.
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell(CLIENT_LEFT, Decision::ClientLeft, None, None);
+        }
+    }
+}
+
+/// Whom limits count, for the log.
+fn client_of(shared: &Shared, peer: IpAddr, headers: &HeaderMap) -> String {
+    let clients = &shared.policy.config().clients;
+    let address = client_address(peer, headers, &clients.trusted_proxies);
+    identity::client(clients, shared.jwt.as_ref(), &shared.digest, headers, address)
+}
