@@ -25,9 +25,16 @@ impl Stand {
 
     /// With another one.
     pub fn with(config: Config) -> Stand {
-        let mut stand = Stand::stopped(config);
-        stand.start();
-        stand
+        // A port that was free a moment ago may be another test's by now.
+        for _ in 0..5 {
+            let mut stand = Stand::stopped(config.clone());
+            match stand.gate.start() {
+                Ok(()) => return stand,
+                Err(error) if error.to_string().contains("Address already in use") => {}
+                Err(error) => panic!("the gate starts: {error}"),
+            }
+        }
+        panic!("five times a port was taken that had been free");
     }
 
     /// The same, with the gate not yet started.

@@ -73,6 +73,9 @@ fn prefix_unescaped(spelled: &[u8]) -> u64 {
     u64::from_be_bytes(prefix)
 }
 
+/// Odd, and its bits are spread: 2^64 divided by the golden ratio.
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The digest behind [`Brief::fold`], eight bytes at a time.
 struct Fold {
     digest: u64,
@@ -81,12 +84,12 @@ struct Fold {
 
 impl Fold {
     fn new(length: usize) -> Fold {
-        Fold { digest: length as u64, seen: 0 }
+        // Spread over all bits: xored as it is, it would make "l" and "o " one.
+        Fold { digest: (length as u64).wrapping_mul(MULTIPLIER), seen: 0 }
     }
 
     #[inline]
     fn add(&mut self, word: [u8; 8]) {
-        const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
         let word = u64::from_le_bytes(word);
         self.seen |= word;
         // Sets the bit that tells small letters from capitals.

@@ -31,6 +31,11 @@ fn members_are_sorted_and_white_space_is_gone() {
 }
 
 #[test]
+fn names_of_different_length_are_told_apart() {
+    assert_eq!(plain(r#"{"o ":1,"l":2}"#), r#"{"l":2,"o ":1}"#);
+}
+
+#[test]
 fn names_sort_by_what_they_spell_and_not_by_how() {
     // The quote, 0x22, sorts before `#`, and its spelling's backslash, 0x5c, would sort behind.
     assert_eq!(plain(r##"{"#":1,"\"":2,"A":3}"##), r##"{"\"":2,"#":1,"A":3}"##);
