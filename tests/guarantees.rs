@@ -273,3 +273,57 @@ fn a_fault_of_the_backend_is_not_the_next_requests_fault() {
     let replies = ["a", "b", "c"].map(|name| stand.send(&book(&format!(r#"{{"name":"{name}"}}"#))).status);
     assert_eq!(replies, [500, 500, 201]);
 }
+
+#[test]
+fn what_a_colleague_cancels_ends_nothing_but_what_it_made() {
+    let stand = Stand::new();
+    let by = |who: &str, slot: u32| {
+        let call = Call::post("/api/bookings", format!(r#"{{"slot":{slot}}}"#));
+        stand.send(&call.header("Authorization", &format!("Bearer {who}")))
+    };
+    let cancel = |who: &str, place: &str| {
+        let call = Call::new("DELETE", place).header("Authorization", &format!("Bearer {who}"));
+        assert_eq!(stand.send(&call).status, 200);
+    };
+    let (mine, hers) = (by("ann", 1), by("bea", 2));
+    cancel("bea", hers.header("location").expect("a Location"));
+    assert!(by("ann", 1).is_replay(), "a double click is one booking, whatever colleagues do meanwhile");
+    cancel("bea", mine.header("location").expect("a Location"));
+    assert!(!by("ann", 1).is_replay(), "her booking was cancelled, by whomever: this is a new one");
+    assert_eq!(stand.backend.effects().len(), 5);
+}
+
+#[test]
+fn copies_that_wait_take_no_place_at_the_backend() {
+    let stand = Stand::with(Config { upstream: "max_in_flight = 2", ..Config::default() });
+    let before = stand.backend.requests();
+    let slow = book("{}");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| stand.send(&slow.clone().header("X-Demo-Fault", "delay=800")));
+        stand.wait_for_requests(before + 1);
+        let copies: Vec<_> = (0..10).map(|_| scope.spawn(|| stand.send(&slow))).collect();
+        // While they wait, the second place serves everybody else.
+        for _ in 0..5 {
+            assert_eq!(stand.send(&Call::new("GET", "/_effects")).status, 200);
+        }
+        let first = first.join().unwrap();
+        for copy in copies {
+            assert_eq!(copy.join().unwrap().body, first.body);
+        }
+    });
+    assert_eq!(stand.backend.effects().len(), 1);
+}
+
+#[test]
+fn observe_mode_keeps_nobody_waiting() {
+    let stand = Stand::with(Config { top: "mode = \"observe\"", ..Config::default() });
+    let slow = book("{}").header("X-Demo-Fault", "delay=3000");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| stand.send(&slow));
+        stand.wait_for_requests(1);
+        let copy = stand.send(&book("{}").within(std::time::Duration::from_millis(1500)));
+        assert_eq!((copy.status, copy.is_replay()), (201, false));
+        assert_eq!(first.join().unwrap().status, 201);
+    });
+    assert_eq!(stand.backend.effects().len(), 2);
+}
