@@ -1,8 +1,8 @@
 //! The log stays small, and carrying records forward changes none of them.
 
-use super::faulty::Faulty;
+use super::faulty::{Faulty, Happened, files_after};
 use super::machine::{Machine, SEGMENT_BYTES};
-use super::model::{Do, Model};
+use super::model::{Do, Model, id};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -56,7 +56,14 @@ fn records_that_stay_are_carried_forward_unchanged() {
     };
     let scope = crate::domain::client::ScopeId([101 % 3; 16]);
     assert_eq!(alias(&machine), scope);
-    let again = Machine::open(Some(disk), &hand).expect("it opens");
+    let again = Machine::open(Some(disk.clone()), &hand).expect("it opens");
     assert_eq!(again.seen(), model.restarted(again.now()).seen(again.now()));
+    // Nor was there a moment, after any segment went, at which a power loss would have taken them along.
+    let history = disk.world().history.clone();
+    let removals = (0..history.len()).filter(|at| matches!(history[*at], Happened::Removed(_)));
+    for at in removals {
+        let left = Machine::open(Some(Faulty::with(files_after(&history[..=at]))), &hand).expect("it opens");
+        assert!(left.seen().contains_key(&id(101)) && left.seen().contains_key(&id(102)), "operation {at}");
+    }
     assert_eq!(alias(&again), scope, "so are aliases");
 }
