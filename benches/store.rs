@@ -1,7 +1,8 @@
 //! What a store costs: the same table for every backend. `cargo bench --bench store`.
 //!
 //! One thread, as one worker of the gateway has, with 1, 64 or 256 callers at once. Criterion watches the mean; the table
-//! at the end gives operations a second and how long a caller waits.
+//! at the end gives operations a second, how long a caller waits, and the CPU time of all threads for one operation.
+//! `STORE_RECORDS=1000000 cargo bench --bench store` measures what a million records take instead.
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 
@@ -49,6 +50,8 @@ struct Backend {
 struct Line {
     operations: u64,
     time: Duration,
+    /// Of all threads of this process.
+    cpu: Duration,
     waits: Vec<u32>,
 }
 
@@ -157,7 +160,7 @@ impl Backend {
     /// Does `operations` in all with `callers` at once.
     async fn run(self: &Arc<Self>, work: Work, callers: u64, operations: u64, line: &mut Line) -> Duration {
         let left = Rc::new(Cell::new(operations));
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_time());
         let local = tokio::task::LocalSet::new();
         let callers: Vec<_> = (0..callers.min(operations))
             .map(|_| {
@@ -182,6 +185,7 @@ impl Backend {
         let time = start.elapsed();
         line.operations += operations;
         line.time += time;
+        line.cpu += cpu_time().saturating_sub(cpu);
         for waits in waits {
             let room = WAITS_MAX.saturating_sub(line.waits.len());
             line.waits.extend(waits.expect("no caller panics").into_iter().take(room));
@@ -241,8 +245,9 @@ fn print(table: &mut Table) {
         if line.operations == 0 {
             continue;
         }
+        let cpu = line.cpu.as_secs_f64() * 1e6 / line.operations as f64;
         println!(
-            "{name:<8} {:<15} {callers:>7} {rate:>12.0} {:>10.1} {:>10.1}",
+            "{name:<8} {:<15} {callers:>7} {rate:>12.0} {:>10.1} {:>10.1} {cpu:>9.1}",
             work.name(),
             at(0.5),
             at(0.99)
@@ -278,6 +283,14 @@ fn measure_records(records: u64) {
         figures.memory_bytes / records
     );
     println!("  {opened:.2?} to open again (files in the page cache)");
+}
+
+/// User and system time of this process, to a hundredth of a second.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or("").split(' ');
+    let ticks: u64 = fields.skip(12).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
 }
 
 fn resident_bytes() -> u64 {

@@ -213,6 +213,11 @@ impl Journal {
         self.notes.len() >= STEP
     }
 
+    /// Whether the notes so far are all that should go into one step: more would not fit into a segment in the end.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.notes.len() as u64 >= self.segment_bytes / ANSWER_PART
+    }
+
     /// Hands this command's notes to the log, as one step. Gives back what to wait for.
     pub(super) fn commit(&mut self, index: &mut Index, lazily: bool) -> Option<u64> {
         if self.notes.is_empty() {
@@ -230,7 +235,9 @@ impl Journal {
             // Closed or failed: nothing is durable from here on, and waiting for the number that never comes says so.
             self.noted.clear();
             self.tells.drain(..).for_each(|(attempt, _)| attempt.end(None));
-            self.queue.fail("the log takes no more notes: it is closed, or its room was miscounted");
+            if !self.queue.is_closing() {
+                self.queue.fail("its room was miscounted; restart the gateway, and please report this");
+            }
             return Some(u64::MAX);
         };
         for noted in self.noted.drain(..) {

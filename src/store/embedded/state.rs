@@ -369,6 +369,10 @@ impl State {
             };
             changed += usize::from(newly);
             self.carry_out(id, change, None, after);
+            // Beyond what fits into one step a crash may leave a part of it; what it follows from is in the first one.
+            if self.journal.as_ref().is_some_and(Journal::is_too_large) {
+                self.commit(true);
+            }
         }
         changed
     }

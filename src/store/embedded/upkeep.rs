@@ -47,6 +47,9 @@ impl State {
         journal.begin(now);
         for (from, to, until) in self.aliases.carry(segment, journal.tail()) {
             journal.aliased(from, to, until);
+            if journal.is_too_large() {
+                journal.commit(&mut self.index, true);
+            }
         }
         self.commit(true);
     }

@@ -299,6 +299,11 @@ impl Queue {
         self.failed.get().map(String::as_str)
     }
 
+    /// Whether no more commands come.
+    pub(in super::super) fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
     /// Nothing is written from now on; whoever waits is told.
     pub(in super::super) fn fail(&self, why: &str) {
         drop(self.failed.set(why.to_owned()));

@@ -1,8 +1,9 @@
 //! The log stays small, and carrying records forward changes none of them.
 
-use super::faulty::Faulty;
+use super::faulty::{Faulty, Happened, files_after};
 use super::machine::{Machine, SEGMENT_BYTES};
-use super::model::{Do, Model};
+use super::model::{Do, Model, id};
+use crate::store::{Completion, EndIntents, Held};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -56,7 +57,43 @@ fn records_that_stay_are_carried_forward_unchanged() {
     };
     let scope = crate::domain::client::ScopeId([101 % 3; 16]);
     assert_eq!(alias(&machine), scope);
+    let again = Machine::open(Some(disk.clone()), &hand).expect("it opens");
+    assert_eq!(again.seen(), model.restarted(again.now()).seen(again.now()));
+    // Nor was there a moment, after any segment went, at which a power loss would have taken them along.
+    let history = disk.world().history.clone();
+    let removals = (0..history.len()).filter(|at| matches!(history[*at], Happened::Removed(_)));
+    for at in removals {
+        let left = Machine::open(Some(Faulty::with(files_after(&history[..=at]))), &hand).expect("it opens");
+        assert!(left.seen().contains_key(&id(101)) && left.seen().contains_key(&id(102)), "operation {at}");
+    }
+    assert_eq!(alias(&again), scope, "so are aliases");
+}
+
+#[test]
+fn a_success_that_ends_more_records_than_a_step_holds_is_written_in_several() {
+    let (disk, hand, mut machine, mut model) = open();
+    // All of them on one target; the notes that they are gone fill more than a quarter of a segment.
+    let request = |n: u8| {
+        let mut request = super::model::claim(2, 0, true, crate::domain::ledger::Token(u128::from(n) + 1));
+        request.id.0[1] = n;
+        request.claim.fingerprint.0[1] = n;
+        request
+    };
+    for n in 0..100 {
+        let request = request(n);
+        let (record, token) = (request.id, request.claim.token);
+        assert!(machine.run(|state, now, after| state.claim(&mut request.clone(), now, after)).is_ok());
+        let keep = std::time::Duration::from_secs(60);
+        let answer = super::model::answer(1);
+        let done = Completion { id: record, token, answer, keep, ends: None, names: None, alias: None };
+        assert_eq!(machine.run(|state, now, after| state.complete(done, now, after)), Ok(Held::Yes));
+        machine.make_room();
+    }
+    machine.both(&mut model, &Do::Claim { n: 101, meaning: 0, sent: true });
+    let ends = EndIntents { targets: vec![request(0).claim.target], by: None };
+    assert_eq!(machine.run(|state, now, after| state.end_intents(&ends, now, after)), 100);
+    machine.make_room();
+    assert_eq!(machine.seen(), model.seen(machine.now()));
     let again = Machine::open(Some(disk), &hand).expect("it opens");
     assert_eq!(again.seen(), model.restarted(again.now()).seen(again.now()));
-    assert_eq!(alias(&again), scope, "so are aliases");
 }

@@ -80,6 +80,16 @@ async fn a_full_disk_refuses_claims_and_nothing_else() {
 
 #[tokio::test]
 async fn claims_are_granted_again_when_records_leave_a_full_disk() {
+    granted_again_when_records_leave(30).await;
+}
+
+#[tokio::test]
+async fn claims_are_granted_again_when_records_with_large_answers_leave_a_full_disk() {
+    granted_again_when_records_leave(15_000).await;
+}
+
+/// Fills the disk with records whose answers have `body` bytes, takes away the younger ones, and claims as many again.
+async fn granted_again_when_records_leave(body: u16) {
     let disk = Faulty::default();
     let store = open(&disk, 6);
     let mut granted = 0_u16;
@@ -89,7 +99,7 @@ async fn claims_are_granted_again_when_records_leave_a_full_disk() {
             Err(StoreError::Full(_)) => break,
             other => panic!("a grant or a full disk was due, not {other:?}"),
         }
-        assert_eq!(store.complete(completion(granted - 1, 1, 30)).await, Ok(Held::Yes));
+        assert_eq!(store.complete(completion(granted - 1, 1, body)).await, Ok(Held::Yes));
     }
     // The oldest ones stay, so nothing can be dropped before a whole segment was carried forward.
     for n in granted / 3..granted {
@@ -103,7 +113,7 @@ async fn claims_are_granted_again_when_records_leave_a_full_disk() {
     while again < granted / 2 {
         match store.claim(request(granted + again, 1)).await {
             Ok(Claimed::Granted) => {
-                let held = store.complete(completion(granted + again, 1, 30)).await;
+                let held = store.complete(completion(granted + again, 1, body)).await;
                 assert_eq!(held, Ok(Held::Yes));
                 again += 1;
             }

@@ -78,8 +78,9 @@ impl Machine {
         assert!(shared.ensure_spare(log), "{:?}", log.queue.full());
         shared.compact_oldest(log);
         for _ in 0..3 {
-            self.write();
+            // Before the writing: what is not durable yet must not let a segment go.
             shared.drop_dead(log, &mut self.leaving);
+            self.write();
         }
     }
 

@@ -11,3 +11,10 @@ mod failing;
 mod faulty;
 mod machine;
 mod model;
+
+#[test]
+fn a_store_is_shared_by_all_workers() {
+    fn shared<T: Send + Sync>() {}
+    shared::<crate::store::Store>();
+    shared::<crate::store::Waiter>();
+}
