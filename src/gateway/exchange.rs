@@ -77,7 +77,7 @@ pub async fn exchange(
             }
         }
     };
-    let outcome = outcome.unwrap_or_else(|refusal| line.refused(&worker, &refusal));
+    let outcome = outcome.unwrap_or_else(|refusal| line.refused(&worker, &connection.explain(refusal)));
     line.end(&worker, busy, outcome)
 }
 
@@ -108,6 +108,9 @@ fn route(
     parts: &mut Parts,
     line: &Line,
 ) -> Result<Exchange, Refusal> {
+    if let Some(refusal) = connection.refused_head(parts) {
+        return Err(refusal);
+    }
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let normal = NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()).closing())?;
