@@ -1,5 +1,7 @@
 //! Hosts: of the `Host` header and of targets that name one.
 
+use super::block::hosts;
+use super::bytes::HOST;
 use super::problem::Problem;
 
 /// Digits of the largest port.
@@ -7,26 +9,20 @@ const PORT_DIGITS_MAX: usize = 5;
 
 /// Accepts a name or an address with an optional port; `otherwise` is what anything else is.
 pub(super) fn check(authority: &[u8], otherwise: Problem) -> Result<(), Problem> {
+    let front = authority.first_chunk().map_or(0, |front| hosts(front).trailing_ones() as usize);
+    let behind = authority[front..].iter().position(|&byte| !HOST[usize::from(byte)]);
+    let name = behind.map_or(authority.len(), |behind| front + behind);
+    if name > 0 && is_port(&authority[name..]) { Ok(()) } else { literal(authority, otherwise) }
+}
+
+#[cold]
+fn literal(authority: &[u8], otherwise: Problem) -> Result<(), Problem> {
     if authority.contains(&b'@') {
         return Err(Problem::Userinfo);
     }
-    let (is_host, port) = match authority {
-        [b'[', rest @ ..] => match rest.iter().position(|&byte| byte == b']') {
-            Some(end) => (is_literal(&rest[..end]), &rest[end + 1..]),
-            None => (false, rest),
-        },
-        name => {
-            let end = name.iter().position(|&byte| byte == b':').unwrap_or(name.len());
-            (is_name(&name[..end]), &name[end..])
-        }
-    };
-    if is_host && is_port(port) { Ok(()) } else { Err(otherwise) }
-}
-
-/// Letters, digits and what host names really have; escapes and sub-delimiters are what parsers disagree about.
-fn is_name(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
+    let [b'[', rest @ ..] = authority else { return Err(otherwise) };
+    let end = rest.iter().position(|&byte| byte == b']').ok_or(otherwise)?;
+    if is_literal(&rest[..end]) && is_port(&rest[end + 1..]) { Ok(()) } else { Err(otherwise) }
 }
 
 fn is_literal(address: &[u8]) -> bool {

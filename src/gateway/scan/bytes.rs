@@ -1,7 +1,6 @@
 //! Which byte may stand where.
 
-use super::problem::Problem;
-use super::problem::Problem::{BareCr, Control, Nul};
+use super::block;
 
 /// What a byte is in a header's name.
 pub(super) const NOT_TOKEN: u8 = 0;
@@ -29,12 +28,12 @@ pub(super) const NAME: [u8; 256] = {
     table
 };
 
-/// Bytes that may stand bare in a path and in a query alike.
-pub(super) const TARGET: [bool; 256] = {
+/// What names of hosts are made of. Escapes and sub-delimiters are what parsers disagree about.
+pub(super) const HOST: [bool; 256] = {
     let mut table = [false; 256];
-    let mut byte = 0x21;
-    while byte < 0x7f {
-        table[byte] = !matches!(byte as u8, b'"' | b'#' | b'<' | b'>' | b'`');
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
         byte += 1;
     }
     table
@@ -56,20 +55,24 @@ pub(super) fn trimmed(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Refuses control characters but for tabs. Branchless in the good case, so that it is compiled to vector instructions.
-pub(super) fn without_controls(text: &[u8]) -> Result<(), Problem> {
-    let bad = text.iter().fold(0u8, |bad, &byte| {
-        // One comparison each: below the space (and no tab), or DEL.
-        bad | u8::from((byte < 0x20) & (byte != b'\t')) | u8::from(byte == 0x7f)
-    });
-    if bad == 0 { Ok(()) } else { Err(control(text)) }
+/// Whether every byte of `text` may stand bare in a path and in a query. Sixteen at a time, the last of them overlapping
+/// those before.
+pub(super) fn is_plain_target(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk() else {
+        return !text.is_empty() && text.iter().all(|&byte| !is_rare_in_target(byte));
+    };
+    let (blocks, _) = text.as_chunks();
+    blocks.iter().chain([last]).all(|block| block::rare_in_target(block) == 0)
 }
 
-#[cold]
-fn control(text: &[u8]) -> Problem {
-    match text.iter().find(|&&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
-        Some(0) => Nul,
-        Some(b'\r') => BareCr,
-        _ => Control,
-    }
+/// Not printable, or not both in paths and in queries.
+#[inline]
+pub(super) fn is_rare_in_target(byte: u8) -> bool {
+    (byte < 0x21)
+        | (byte > 0x7e)
+        | (byte == b'"')
+        | (byte == b'#')
+        | (byte == b'<')
+        | (byte == b'>')
+        | (byte == b'`')
 }

@@ -1,6 +1,7 @@
 //! One request head, line by line, and what it says about framing.
 
-use super::bytes::{LIKE_DASH, NAME, NOT_TOKEN, TARGET, trimmed};
+use super::block::names;
+use super::bytes::{LIKE_DASH, NAME, NOT_TOKEN, is_plain_target, is_rare_in_target, trimmed};
 use super::problem::Problem;
 use super::{Limits, authority};
 use std::ops::Range;
@@ -68,7 +69,20 @@ pub(super) struct Field<'a> {
 
 impl Field<'_> {
     /// Cuts `line`; `first` where no header came before it.
+    #[inline]
     pub fn cut(line: &[u8], first: bool) -> Result<Field<'_>, Problem> {
+        // Most names are letters and dashes throughout; the others are read byte by byte.
+        let letters = line.first_chunk().map_or(0, |front| names(front).trailing_ones() as usize);
+        match line.get(letters) {
+            Some(b':') if letters > 0 => {
+                Ok(Field { name: &line[..letters], value: &line[letters + 1..], like_dash: false })
+            }
+            _ => Field::cut_by_bytes(line, first),
+        }
+    }
+
+    #[inline(never)]
+    fn cut_by_bytes(line: &[u8], first: bool) -> Result<Field<'_>, Problem> {
         let mut class = 0;
         for (at, &byte) in line.iter().enumerate() {
             let this = NAME[usize::from(byte)];
@@ -242,6 +256,9 @@ impl Head {
 
 /// Capital letters only: to a backend that compares without case, `post` would be a POST that no route guards.
 fn check_method(method: &[u8]) -> Result<(), Problem> {
+    if matches!(method, b"GET" | b"POST") {
+        return Ok(());
+    }
     let is_known =
         |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     match method.first() {
@@ -266,10 +283,7 @@ fn version_problem(behind: &[u8]) -> Problem {
 }
 
 fn check_target_bytes(target: &[u8]) -> Result<(), Problem> {
-    if !target.is_empty() && target.iter().all(|&byte| TARGET[usize::from(byte)]) {
-        return Ok(());
-    }
-    rare_target_bytes(target)
+    if is_plain_target(target) { Ok(()) } else { rare_target_bytes(target) }
 }
 
 /// `"` is at home in paths and the grave accent in queries, as some clients write them.
@@ -283,7 +297,7 @@ fn rare_target_bytes(target: &[u8]) -> Result<(), Problem> {
             b'#' => return Err(Problem::Fragment),
             b'"' if !in_query => {}
             b'`' if in_query => {}
-            _ if TARGET[usize::from(byte)] => {}
+            _ if !is_rare_in_target(byte) => {}
             _ => return Err(Problem::TargetByte),
         }
     }

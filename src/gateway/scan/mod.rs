@@ -7,6 +7,7 @@
 //! file draws its states.
 
 mod authority;
+mod block;
 mod bytes;
 mod chunk;
 mod head;
@@ -15,9 +16,8 @@ mod problem;
 pub use head::Framing;
 pub use problem::Problem;
 
-use bytes::without_controls;
+use block::Marks;
 use head::{Field, Head, LINE_BESIDES_TARGET};
-use memchr::memchr;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +190,8 @@ impl Scanner {
     }
 
     fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
-        while let Some((line, place)) = self.cursor.next(bytes)? {
+        let mut marks = Marks::new(bytes, self.cursor.searched);
+        while let Some((line, place)) = self.cursor.next(&mut marks, bytes)? {
             if self.cursor.line > self.limits.head_bytes {
                 return Err(self.too_large(line.len()));
             }
@@ -252,7 +253,7 @@ impl Scanner {
     }
 
     fn chunk_line(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
-        let found = self.cursor.next(bytes)?;
+        let found = self.cursor.next(&mut Marks::new(bytes, self.cursor.searched), bytes)?;
         let length = found.map_or(bytes.len(), |(line, _)| line.len());
         if length > CHUNK_LINE_BYTES_MAX {
             return Err(Problem::ChunkExtension);
@@ -277,7 +278,8 @@ impl Scanner {
     }
 
     fn trailers(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
-        while let Some((line, _)) = self.cursor.next(bytes)? {
+        let mut marks = Marks::new(bytes, self.cursor.searched);
+        while let Some((line, _)) = self.cursor.next(&mut marks, bytes)? {
             if self.cursor.line > TRAILERS_BYTES_MAX || self.head.headers > TRAILERS_MAX {
                 return Err(Problem::TrailersTooLarge);
             }
@@ -299,38 +301,51 @@ impl Scanner {
 // === impl Cursor ===
 
 impl Cursor {
-    /// The next line without its end, and where it begins; `None` where its end has not come.
-    fn next<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<(&'b [u8], usize)>, Problem> {
-        let Some(found) = memchr(b'\n', &bytes[self.searched..]) else {
-            return self.unfinished(bytes).map(|()| None);
-        };
-        let end = self.searched + found;
-        let line = &bytes[self.line..end];
-        let [line @ .., b'\r'] = line else { return Err(line_end(line)) };
-        without_controls(line)?;
-        let place = std::mem::replace(&mut self.line, end + 1);
-        self.searched = self.line;
-        Ok(Some((line, place)))
+    /// The next line without its end, and where it begins; `None` where its end has not come. `marks` are those of
+    /// `bytes`, from where the search begins.
+    #[inline(always)]
+    fn next<'b>(
+        &mut self,
+        marks: &mut Marks<'b>,
+        bytes: &'b [u8],
+    ) -> Result<Option<(&'b [u8], usize)>, Problem> {
+        loop {
+            let Some(at) = marks.next() else {
+                self.searched = bytes.len();
+                return Ok(None);
+            };
+            if bytes[at..].starts_with(b"\r\n") {
+                marks.pass();
+                let place = std::mem::replace(&mut self.line, at + 2);
+                self.searched = self.line;
+                return Ok(Some((&bytes[place..at], place)));
+            }
+            match (bytes[at], bytes.len() - at) {
+                (b'\t', _) => {}
+                // What comes next decides.
+                (b'\r', 1) => {
+                    self.searched = at;
+                    return Ok(None);
+                }
+                (byte, _) => return Err(Cursor::problem(byte)),
+            }
+        }
     }
 
-    fn unfinished(&mut self, bytes: &[u8]) -> Result<(), Problem> {
-        let new = &bytes[self.searched..];
-        let new = new.strip_suffix(b"\r").unwrap_or(new);
-        without_controls(new)?;
-        self.searched += new.len();
-        Ok(())
+    #[cold]
+    fn problem(byte: u8) -> Problem {
+        match byte {
+            0 => Problem::Nul,
+            b'\r' => Problem::BareCr,
+            b'\n' => Problem::BareLf,
+            _ => Problem::Control,
+        }
     }
 
     /// The part ended with the last line: its length. What follows begins at the front again.
     fn take(&mut self) -> usize {
         std::mem::take(self).line
     }
-}
-
-/// What is wrong with a line that does not end in CR LF. A control character in it is the older mistake.
-#[cold]
-fn line_end(line: &[u8]) -> Problem {
-    without_controls(line).err().unwrap_or(Problem::BareLf)
 }
 
 #[cfg(test)]
