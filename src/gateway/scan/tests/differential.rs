@@ -153,7 +153,6 @@ fn by_hyper(bytes: &[u8]) -> Vec<Seen> {
         client.write_all(bytes).await.expect("room");
         client.shutdown().await.expect("open");
         let http = hyper::server::conn::http1::Builder::new()
-            .max_headers(Limits::DEFAULT.headers)
             .half_close(true)
             .serve_connection(TokioIo::new(server), service);
         let mut answers = Vec::new();
@@ -250,6 +249,21 @@ proptest! {
             prop_assert_eq!(passed, passed_in_pieces);
         }
     }
+}
+
+#[test]
+fn what_is_as_large_as_the_limits_allow_is_not_too_large_for_hyper() {
+    let limits = Limits::DEFAULT;
+    let target = "a".repeat(limits.target_bytes - 1);
+    let many = "A: b\r\n".repeat(limits.headers - 1);
+    let text = format!("GET /{target} HTTP/1.1\r\nHost: a\r\n{many}\r\n");
+    assert_eq!(agree(text.as_bytes()), 1);
+    let front = "GET / HTTP/1.1\r\nHost: a\r\nA: ";
+    let text = format!("{front}{}\r\n\r\n", "a".repeat(limits.head_bytes - front.len() - 4));
+    assert_eq!((text.len(), agree(text.as_bytes())), (limits.head_bytes, 1));
+    let trailers = "A: b\r\n".repeat(crate::gateway::scan::TRAILERS_MAX);
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(agree(format!("{chunked}0\r\n{trailers}\r\n").as_bytes()), 1);
 }
 
 #[test]
