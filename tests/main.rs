@@ -9,6 +9,7 @@ mod command_line;
 mod conformance;
 mod crash;
 mod doubt;
+mod framing;
 mod guarantees;
 mod harness;
 mod incident_1;

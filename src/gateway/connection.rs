@@ -6,9 +6,13 @@
 use super::body::ResponseBody;
 use super::clock;
 use super::exchange::exchange;
+use super::intake;
+use super::scan::Problem;
 use super::stream::ClientStream;
 use super::worker::Worker;
+use crate::domain::refusal::{Reason, Refusal};
 use crate::journal::Journal;
+use http::request::Parts;
 use http::{HeaderValue, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -36,6 +40,8 @@ pub struct Connection {
     phase: Cell<Phase>,
     since: Cell<Instant>,
     order: Cell<Order>,
+    /// What the scanner found wrong; nothing behind it reached hyper.
+    problem: Cell<Option<Problem>>,
     waker: RefCell<Option<Waker>>,
     journal: Arc<Journal>,
 }
@@ -74,6 +80,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         phase: Cell::new(Phase::Head),
         since: Cell::new(clock::now()),
         order: Cell::new(Order::None),
+        problem: Cell::new(None),
         waker: RefCell::new(None),
         journal: worker.shared.journal.clone(),
     });
@@ -149,6 +156,25 @@ impl Connection {
         if self.phase.get() == Phase::Idle {
             self.phase.set(Phase::Head);
             self.since.set(clock::now());
+        }
+    }
+
+    /// The scanner reads no further.
+    pub(super) fn malformed(&self, problem: Problem) {
+        self.problem.set(Some(problem));
+    }
+
+    /// The refusal that `parts` stand for, where they are the stand-in of a head that hyper never saw.
+    pub fn refused_head(&self, parts: &Parts) -> Option<Refusal> {
+        self.problem.get().filter(|_| intake::is_stand_in(parts)).map(Problem::refusal)
+    }
+
+    /// What an exchange tells that failed: where its own client broke the body off, that, and not whatever followed
+    /// from it.
+    pub fn explain(&self, refusal: Refusal) -> Refusal {
+        match (self.problem.get(), refusal.reason) {
+            (Some(problem), Reason::BadRequest | Reason::UpstreamFailed) => problem.refusal_of_body(),
+            _ => refusal,
         }
     }
 

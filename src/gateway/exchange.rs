@@ -96,7 +96,7 @@ pub async fn exchange(
             }
         }
     };
-    let outcome = outcome.unwrap_or_else(|refusal| line.refused(&refusal));
+    let outcome = outcome.unwrap_or_else(|refusal| line.refused(&connection.explain(refusal)));
     line.end(busy, outcome)
 }
 
@@ -146,6 +146,9 @@ fn route(
     parts: &mut Parts,
     line: &Line,
 ) -> Result<Exchange, Refusal> {
+    if let Some(refusal) = connection.refused_head(parts) {
+        return Err(refusal);
+    }
     if parts.method == Method::CONNECT {
         return Err(Refusal::new(Reason::BadRequest, "This is no proxy that opens tunnels.").closing());
     }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! listener -> worker -> connection -> exchange -+-> forward ----------> upstream
-//!                                               +-> guard -> attempt -> upstream
+//!                           |                   +-> guard -> attempt -> upstream
+//!                       stream -> intake -> scan
 //! ```
 //!
 //! A worker is one thread with a single-threaded runtime, so nothing on the path of a request is locked or sent between
@@ -18,12 +19,15 @@ mod forward;
 mod guard;
 mod headers;
 mod identity;
+mod intake;
 mod jwt;
 mod key;
 mod line;
+mod linger;
 mod listener;
 mod observe;
 mod respond;
+pub mod scan;
 mod stream;
 mod upstream;
 mod whole;

@@ -1,34 +1,62 @@
 //! The bytes of a client connection, below hyper.
 
 use super::connection::Connection;
-use std::io::{IoSlice, Result};
+use super::intake::Intake;
+use super::linger::Linger;
+use super::scan::Stop;
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A client's socket that tells its connection when bytes come in.
+/// A client's socket that tells its connection when bytes come in, and lets only those through that have one meaning.
 pub struct ClientStream {
     socket: TcpStream,
     connection: Rc<Connection>,
+    intake: Intake,
+    /// The end of a connection that was refused.
+    linger: Option<Box<Linger>>,
 }
 
 impl ClientStream {
     /// Wraps `socket` for `connection`.
     pub fn new(socket: TcpStream, connection: Rc<Connection>) -> ClientStream {
-        ClientStream { socket, connection }
+        ClientStream { socket, connection, intake: Intake::new(), linger: None }
     }
 }
 
 impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.connection.bytes_came();
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let ClientStream { socket, connection, intake, .. } = self.get_mut();
+        // Goes round only while parts of one head trickle in, which is bounded by the head's limit.
+        loop {
+            if intake.hand_over(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            match intake.stop() {
+                None => {}
+                // The end of the bytes would make hyper give up the exchanges before it. Its stand-in's answer ends
+                // the connection, so nobody has to be woken here.
+                Some(Stop::Message(_)) => return Poll::Pending,
+                Some(Stop::Body(problem)) => {
+                    return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, problem)));
+                }
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut *socket).poll_read(cx, buf))?;
+            if buf.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            connection.bytes_came();
+            if let Some(problem) = intake.came(buf, before) {
+                connection.malformed(problem);
+            }
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -53,7 +81,18 @@ impl AsyncWrite for ClientStream {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let ClientStream { socket, intake, linger, .. } = self.get_mut();
+        if intake.stop().is_none() {
+            return Pin::new(socket).poll_shutdown(cx);
+        }
+        let linger = match linger {
+            Some(linger) => linger,
+            None => {
+                ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
+                linger.insert(Box::new(Linger::new()))
+            }
+        };
+        linger.poll(socket, cx).map(Ok)
     }
 }

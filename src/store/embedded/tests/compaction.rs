@@ -90,7 +90,12 @@ fn a_success_that_ends_more_records_than_a_step_holds_is_written_in_several() {
         machine.make_room();
     }
     machine.both(&mut model, &Do::Claim { n: 101, meaning: 0, sent: true });
-    let ends = EndIntents { targets: vec![request(0).claim.target], by: None };
+    let ends = EndIntents {
+        target: request(0).claim.target,
+        parents: Vec::new(),
+        scope: request(0).claim.scope,
+        by: None,
+    };
     assert_eq!(machine.run(|state, now, after| state.end_intents(&ends, now, after)), 100);
     machine.make_room();
     assert_eq!(machine.seen(), model.seen(machine.now()));

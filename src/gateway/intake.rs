@@ -1,0 +1,185 @@
+//! Between a client's socket and hyper: hands over what the scanner accepted, holds what has not ended yet, and puts a
+//! stand-in in the place of a head that is refused.
+//!
+//! The stand-in is the simplest way to answer in order: to hyper it is one more pipelined request, so its answer goes
+//! out behind those of the requests before it, is counted and logged as every refusal is, and ends the connection. Its
+//! method is one that the scanner lets through from nobody.
+
+use super::scan::{Limits, Problem, Scanner, Stop};
+use http::request::Parts;
+use tokio::io::ReadBuf;
+
+/// What hyper reads instead of a refused head.
+const STAND_IN: &[u8] = b"- / HTTP/1.1\r\nConnection: close\r\n\r\n";
+/// The method of [`STAND_IN`].
+const STAND_IN_METHOD: &str = "-";
+
+/// The bytes of one connection on their way to hyper.
+pub struct Intake {
+    scanner: Scanner,
+    /// What cannot be handed over at once: parts that have not ended, and what did not fit hyper's buffer.
+    held: Vec<u8>,
+    /// So many bytes of `held` were handed over.
+    handed: usize,
+    /// So many bytes of `held` may be handed over.
+    cleared: usize,
+    stop: Option<Stop>,
+}
+
+/// Whether `parts` are a stand-in's.
+pub fn is_stand_in(parts: &Parts) -> bool {
+    parts.method.as_str() == STAND_IN_METHOD
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// For a new connection.
+    pub fn new() -> Intake {
+        Intake { scanner: Scanner::new(Limits::DEFAULT), held: Vec::new(), handed: 0, cleared: 0, stop: None }
+    }
+
+    /// Why nothing more is read, once that is so.
+    pub fn stop(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    /// Hands over what was cleared and did not fit before; whether that was anything.
+    pub fn hand_over(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let ready = &self.held[self.handed..self.cleared];
+        let count = ready.len().min(buf.remaining());
+        if count == 0 {
+            return false;
+        }
+        buf.put_slice(&ready[..count]);
+        self.handed += count;
+        if self.handed == self.cleared {
+            self.release();
+        }
+        true
+    }
+
+    /// Everything in `buf` behind `before` just came from the socket: what may go to hyper stays there. Only called
+    /// when nothing is left to hand over.
+    pub fn came(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Option<Problem> {
+        if self.held.is_empty() {
+            self.came_alone(buf, before);
+        } else {
+            self.held.extend_from_slice(&buf.filled()[before..]);
+            buf.set_filled(before);
+            let progress = self.scanner.scan(&self.held);
+            self.cleared = progress.passed;
+            if progress.stop.is_some() {
+                self.held.truncate(progress.passed);
+                self.stopped(progress.stop);
+            }
+            self.hand_over(buf);
+        }
+        self.stop.map(Stop::problem)
+    }
+
+    /// The usual case: whole requests and parts of bodies stay where they are.
+    fn came_alone(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let progress = self.scanner.scan(&buf.filled()[before..]);
+        let passed = before + progress.passed;
+        if progress.stop.is_some() {
+            buf.set_filled(passed);
+            self.stopped(progress.stop);
+        } else if passed < buf.filled().len() {
+            self.held.extend_from_slice(&buf.filled()[passed..]);
+            buf.set_filled(passed);
+        }
+    }
+
+    /// A refused head is answered by its stand-in; a body that breaks off just ends.
+    fn stopped(&mut self, stop: Option<Stop>) {
+        self.stop = stop;
+        if let Some(Stop::Message(_)) = stop {
+            self.held.extend_from_slice(STAND_IN);
+        }
+        self.cleared = self.held.len();
+    }
+
+    /// What was handed over goes; a connection at rest keeps no buffer.
+    fn release(&mut self) {
+        if self.handed == self.held.len() {
+            self.held = Vec::new();
+        } else {
+            self.held.drain(..self.handed);
+        }
+        (self.handed, self.cleared) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `pieces` as reads of a socket, with room for so many bytes a read; what hyper gets.
+    fn through(pieces: &[&[u8]], room: usize) -> (String, Option<Stop>) {
+        let (mut intake, mut out) = (Intake::new(), Vec::new());
+        for piece in pieces.iter().flat_map(|piece| piece.chunks(room)) {
+            let mut bytes = vec![0; room];
+            let mut buf = ReadBuf::new(&mut bytes);
+            if intake.stop().is_none() {
+                buf.put_slice(piece);
+                intake.came(&mut buf, 0);
+            }
+            out.extend_from_slice(buf.filled());
+            loop {
+                buf.clear();
+                if !intake.hand_over(&mut buf) {
+                    break;
+                }
+                out.extend_from_slice(buf.filled());
+            }
+        }
+        (String::from_utf8_lossy(&out).into_owned(), intake.stop())
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    #[test]
+    fn what_is_accepted_passes_unchanged_however_it_comes() {
+        let text = format!("{GET}{CHUNKED}3\r\nabc\r\n0\r\n\r\n{GET}");
+        for room in 1..text.len() {
+            assert_eq!(through(&[text.as_bytes()], room), (text.clone(), None), "in pieces of {room}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_held_until_it_is_whole() {
+        assert_eq!(through(&[GET.as_bytes(), b"GET / HTTP/1.1\r\nHost: a\r\n"], 1024).0, GET);
+    }
+
+    #[test]
+    fn a_refused_head_is_replaced_and_nothing_follows_it() {
+        let stand_in = String::from_utf8_lossy(STAND_IN);
+        for room in 1..64 {
+            let (out, stop) = through(&[GET.as_bytes(), b"GET /x\0 HTTP/1.1\r\n", GET.as_bytes()], room);
+            assert_eq!(out, format!("{GET}{stand_in}"), "in pieces of {room}");
+            assert_eq!(stop, Some(Stop::Message(Problem::Nul)));
+        }
+    }
+
+    #[test]
+    fn a_bad_chunk_that_comes_with_its_head_takes_the_head_with_it() {
+        let text = format!("{GET}{CHUNKED}3\r\nabcd\r\n0\r\n\r\n");
+        let stand_in = String::from_utf8_lossy(STAND_IN);
+        assert_eq!(through(&[text.as_bytes()], 1024).0, format!("{GET}{stand_in}"));
+    }
+
+    #[test]
+    fn a_bad_chunk_behind_a_head_that_passed_ends_the_bytes_there() {
+        let (out, stop) = through(&[CHUNKED.as_bytes(), b"3\r\nabcd\r\n0\r\n\r\n"], 1024);
+        assert_eq!(out, format!("{CHUNKED}3\r\nabc"));
+        assert_eq!(stop, Some(Stop::Body(Problem::ChunkEnd)));
+    }
+
+    #[test]
+    fn the_stand_ins_method_is_let_through_from_nobody() {
+        let (out, stop) = through(&[STAND_IN], 1024);
+        assert_eq!((out.as_bytes(), stop), (STAND_IN, Some(Stop::Message(Problem::Method))));
+    }
+}

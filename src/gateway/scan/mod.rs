@@ -1,0 +1,353 @@
+//! The scanner of client connections: it follows the framing of HTTP/1.1 in the bytes as they arrive, before hyper sees
+//! them, and refuses every head and every chunk line that two readers could read in two ways.
+//!
+//! hyper drops `Content-Length` where `Transfer-Encoding` is present, a target's `#fragment`, and equal duplicates,
+//! before any service could object; so the objection has to come from below it. The scanner owns that decision and
+//! nothing else: it does no I/O, copies nothing, and what its bytes mean is hyper's to say. `LIFECYCLE.md` beside this
+//! file draws its states.
+
+mod authority;
+mod block;
+mod bytes;
+mod chunk;
+mod head;
+mod problem;
+
+pub use head::Framing;
+pub use problem::Problem;
+
+use block::Marks;
+use head::{Field, Head, LINE_BESIDES_TARGET};
+
+/// How large a head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the target.
+    pub target_bytes: usize,
+    /// Bytes of the whole head.
+    pub head_bytes: usize,
+    /// Header lines.
+    pub headers: usize,
+}
+
+/// Bytes of a chunk's first line: the size and its extensions.
+pub const CHUNK_LINE_BYTES_MAX: usize = 4 << 10;
+/// Bytes of all trailers.
+pub const TRAILERS_BYTES_MAX: usize = 8 << 10;
+/// How many trailers.
+pub const TRAILERS_MAX: usize = 64;
+
+const _: () = assert!(Limits::DEFAULT.target_bytes + LINE_BESIDES_TARGET < Limits::DEFAULT.head_bytes);
+
+/// Follows one client connection.
+#[derive(Clone, Debug)]
+pub struct Scanner {
+    limits: Limits,
+    state: State,
+    cursor: Cursor,
+    head: Head,
+    framing: Framing,
+    heads: u64,
+}
+
+/// What comes next on the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A request line, or the rest of its head.
+    Head,
+    /// So many bytes of a sized body.
+    Sized(u64),
+    /// The line before a chunk.
+    ChunkLine,
+    /// So many bytes of a chunk.
+    Chunk(u64),
+    /// The line end behind a chunk.
+    ChunkEnd,
+    /// The trailers and the empty line behind them.
+    Trailers,
+    /// Whatever comes is not HTTP/1.1 any more.
+    Stopped,
+    /// Nothing more is read.
+    Refused(Stop),
+}
+
+/// How far a call of [`Scanner::scan`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// So many bytes from the front may be passed on. The rest is the beginning of something that has not ended yet:
+    /// it is given again, with what follows it.
+    pub passed: usize,
+    /// Nothing behind `passed` may ever be passed on.
+    pub stop: Option<Stop>,
+}
+
+/// Why, and where, a connection is not read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Between two messages: nothing of the refused one was passed on.
+    Message(Problem),
+    /// In the middle of a body whose head was passed on by an earlier call.
+    Body(Problem),
+}
+
+/// The line that is being read, in the bytes that were not passed on yet.
+#[derive(Clone, Debug, Default)]
+struct Cursor {
+    /// Where it begins.
+    line: usize,
+    /// Up to where its end was looked for, so that a line which trickles in is searched only once.
+    searched: usize,
+}
+
+// === impl Stop ===
+
+impl Stop {
+    /// What is wrong.
+    pub fn problem(self) -> Problem {
+        match self {
+            Stop::Message(problem) | Stop::Body(problem) => problem,
+        }
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// 16 KiB of target, 64 KiB of head, and as many headers as hyper reads without an allocation: more would cost every
+    /// request some 700 instructions.
+    pub const DEFAULT: Limits = Limits { target_bytes: 16 << 10, head_bytes: 64 << 10, headers: 100 };
+}
+
+// === impl Scanner ===
+
+impl Scanner {
+    /// For a connection of which nothing was read yet.
+    pub fn new(limits: Limits) -> Scanner {
+        let (state, cursor, head) = (State::Head, Cursor::default(), Head::default());
+        Scanner { limits, state, cursor, head, framing: Framing::None, heads: 0 }
+    }
+
+    /// Reads on. `bytes` begins with what the last call left unpassed, and ends with what came since.
+    pub fn scan(&mut self, bytes: &[u8]) -> Progress {
+        if let State::Refused(stop) = self.state {
+            return Progress { passed: 0, stop: Some(stop) };
+        }
+        let mut passed = 0;
+        // Where the message begins to which the byte at `passed` belongs, as far as it begins in `bytes`.
+        let mut message = None;
+        loop {
+            let rest = &bytes[passed..];
+            if self.state == State::Head {
+                message = Some(passed);
+            }
+            match self.part(rest) {
+                Ok(Some(length)) => passed += length,
+                Ok(None) => return Progress { passed, stop: None },
+                Err(problem) => {
+                    // A bad chunk right behind its head takes the head with it, as long as nobody has seen that.
+                    let stop = message.map_or(Stop::Body(problem), |_| Stop::Message(problem));
+                    self.state = State::Refused(stop);
+                    return Progress { passed: message.unwrap_or(passed), stop: Some(stop) };
+                }
+            }
+            if passed == bytes.len() {
+                return Progress { passed, stop: None };
+            }
+        }
+    }
+
+    /// Leaves whatever comes alone: behind a `101` or a preface it is not HTTP/1.1 any more.
+    pub fn stop(&mut self) {
+        self.state = State::Stopped;
+    }
+
+    /// How many heads were accepted.
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// How the body of the last accepted head ends.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Whether the next byte begins a request, or goes on in the head of one.
+    pub fn is_between_messages(&self) -> bool {
+        self.state == State::Head
+    }
+
+    /// Reads one part at the front of `rest`: its length, or `None` where it has not ended yet.
+    fn part(&mut self, rest: &[u8]) -> Result<Option<usize>, Problem> {
+        match self.state {
+            State::Head => self.head(rest),
+            State::Sized(left) => Ok(Some(self.skip(rest, left, State::Sized, State::Head))),
+            State::Chunk(left) => Ok(Some(self.skip(rest, left, State::Chunk, State::ChunkEnd))),
+            State::ChunkLine => self.chunk_line(rest),
+            State::ChunkEnd => self.chunk_end(rest),
+            State::Trailers => self.trailers(rest),
+            State::Stopped => Ok(Some(rest.len())),
+            State::Refused(stop) => Err(stop.problem()),
+        }
+    }
+
+    fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
+        let mut marks = Marks::new(bytes, self.cursor.searched);
+        while let Some((line, place)) = self.cursor.next(&mut marks, bytes)? {
+            if self.cursor.line > self.limits.head_bytes {
+                return Err(self.too_large(line.len()));
+            }
+            if self.head.begun {
+                if line.is_empty() {
+                    return self.head_end(bytes).map(Some);
+                }
+                self.head.header(line, place, &self.limits)?;
+            } else if !line.is_empty() {
+                self.head.request_line(line, place, &self.limits)?;
+            } else if std::mem::replace(&mut self.head.blank, true) {
+                return Err(Problem::LeadingBytes);
+            }
+        }
+        self.unfinished_head(&bytes[self.cursor.line..], bytes.len()).map(|()| None)
+    }
+
+    fn head_end(&mut self, bytes: &[u8]) -> Result<usize, Problem> {
+        self.framing = self.head.end(bytes)?;
+        self.state = match self.framing {
+            Framing::None => State::Head,
+            Framing::Length(length) => State::Sized(length),
+            Framing::Chunked => State::ChunkLine,
+        };
+        self.head = Head::default();
+        self.heads += 1;
+        Ok(self.cursor.take())
+    }
+
+    /// What can be said before the end of a line came: most garbage has no lines, and nobody should wait for its end.
+    fn unfinished_head(&self, line: &[u8], length: usize) -> Result<(), Problem> {
+        if !self.head.begun {
+            if !matches!(line, [] | [b'A'..=b'Z' | b'\r', ..]) {
+                return Err(Problem::Method);
+            }
+            if line.len() > self.limits.target_bytes + LINE_BESIDES_TARGET {
+                return Err(Problem::TargetTooLong);
+            }
+        }
+        if length > self.limits.head_bytes { Err(self.too_large(line.len())) } else { Ok(()) }
+    }
+
+    fn too_large(&self, line_length: usize) -> Problem {
+        let is_target = !self.head.begun && line_length > self.limits.target_bytes + LINE_BESIDES_TARGET;
+        if is_target { Problem::TargetTooLong } else { Problem::HeadTooLarge }
+    }
+
+    fn skip(&mut self, rest: &[u8], left: u64, more: fn(u64) -> State, done: State) -> usize {
+        match usize::try_from(left) {
+            Ok(left) if left <= rest.len() => {
+                self.state = done;
+                left
+            }
+            _ => {
+                self.state = more(left - rest.len() as u64);
+                rest.len()
+            }
+        }
+    }
+
+    fn chunk_line(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
+        let found = self.cursor.next(&mut Marks::new(bytes, self.cursor.searched), bytes)?;
+        let length = found.map_or(bytes.len(), |(line, _)| line.len());
+        if length > CHUNK_LINE_BYTES_MAX {
+            return Err(Problem::ChunkExtension);
+        }
+        let Some((line, _)) = found else { return Ok(None) };
+        self.state = match chunk::size(line)? {
+            0 => State::Trailers,
+            size => State::Chunk(size),
+        };
+        Ok(Some(self.cursor.take()))
+    }
+
+    fn chunk_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
+        match bytes {
+            [b'\r', b'\n', ..] => {
+                self.state = State::ChunkLine;
+                Ok(Some(2))
+            }
+            [] | [b'\r'] => Ok(None),
+            _ => Err(Problem::ChunkEnd),
+        }
+    }
+
+    fn trailers(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
+        let mut marks = Marks::new(bytes, self.cursor.searched);
+        while let Some((line, _)) = self.cursor.next(&mut marks, bytes)? {
+            if self.cursor.line > TRAILERS_BYTES_MAX || self.head.headers > TRAILERS_MAX {
+                return Err(Problem::TrailersTooLarge);
+            }
+            if line.is_empty() {
+                self.head = Head::default();
+                self.state = State::Head;
+                return Ok(Some(self.cursor.take()));
+            }
+            let field = Field::cut(line, self.head.headers == 0)?;
+            self.head.headers += 1;
+            if field.is_framing() {
+                return Err(Problem::TrailerName);
+            }
+        }
+        if bytes.len() > TRAILERS_BYTES_MAX { Err(Problem::TrailersTooLarge) } else { Ok(None) }
+    }
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    /// The next line without its end, and where it begins; `None` where its end has not come. `marks` are those of
+    /// `bytes`, from where the search begins.
+    #[inline(always)]
+    fn next<'b>(
+        &mut self,
+        marks: &mut Marks<'b>,
+        bytes: &'b [u8],
+    ) -> Result<Option<(&'b [u8], usize)>, Problem> {
+        loop {
+            let Some(at) = marks.next() else {
+                self.searched = bytes.len();
+                return Ok(None);
+            };
+            if bytes[at..].starts_with(b"\r\n") {
+                marks.pass();
+                let place = std::mem::replace(&mut self.line, at + 2);
+                self.searched = self.line;
+                return Ok(Some((&bytes[place..at], place)));
+            }
+            match (bytes[at], bytes.len() - at) {
+                (b'\t', _) => {}
+                // What comes next decides.
+                (b'\r', 1) => {
+                    self.searched = at;
+                    return Ok(None);
+                }
+                (byte, _) => return Err(Cursor::problem(byte)),
+            }
+        }
+    }
+
+    #[cold]
+    fn problem(byte: u8) -> Problem {
+        match byte {
+            0 => Problem::Nul,
+            b'\r' => Problem::BareCr,
+            b'\n' => Problem::BareLf,
+            _ => Problem::Control,
+        }
+    }
+
+    /// The part ended with the last line: its length. What follows begins at the front again.
+    fn take(&mut self) -> usize {
+        std::mem::take(self).line
+    }
+}
+
+#[cfg(test)]
+mod tests;

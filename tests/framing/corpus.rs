@@ -1,0 +1,233 @@
+//! Requests that two parsers may read in two ways, each with another request behind it that must never arrive.
+
+/// What follows each of them.
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+
+const CODINGS: [&str; 6] = [
+    "Transfer-Encoding: chunked",
+    "transfer-encoding: chunked",
+    "TRANSFER-ENCODING: CHUNKED",
+    "Transfer-Encoding:chunked",
+    "Transfer-Encoding:\tchunked",
+    "Transfer-Encoding: chunked ",
+];
+const LENGTHS: [&str; 4] =
+    ["Content-Length: 5", "content-length:5", "Content-Length: 0", "CONTENT-LENGTH: 44"];
+const BAD_CODINGS: [&str; 24] = [
+    "Transfer-Encoding: xchunked",
+    "Transfer-Encoding: chunked, identity",
+    "Transfer-Encoding: identity, chunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: chunked, chunked",
+    "Transfer-Encoding: chunked;q=1",
+    "Transfer-Encoding: 'chunked'",
+    "Transfer-Encoding: \"chunked\"",
+    "Transfer-Encoding: chunk",
+    "Transfer-Encoding: identity",
+    "Transfer-Encoding: cow",
+    "Transfer-Encoding:",
+    "Transfer-Encoding: ,chunked",
+    "Transfer-Encoding: chunked,",
+    "Transfer-Encoding: \x0bchunked",
+    "Transfer-Encoding: \x0cchunked",
+    "Transfer-Encoding: chunked\x0b",
+    "Transfer-Encoding: chunked\0",
+    "Transfer-Encoding : chunked",
+    "Transfer-Encoding\t: chunked",
+    "Transfer-Encoding:\r\n chunked",
+    " Transfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: cow",
+    "Transfer-Encoding: cow\r\nTransfer-Encoding: chunked",
+];
+const BAD_LENGTHS: [&str; 24] = [
+    "Content-Length: +5",
+    "Content-Length: -5",
+    "Content-Length: 05",
+    "Content-Length: 0x5",
+    "Content-Length: 5,5",
+    "Content-Length: 5, 6",
+    "Content-Length: 5 5",
+    "Content-Length: 5;",
+    "Content-Length: 5.0",
+    "Content-Length: 1e1",
+    "Content-Length: '5'",
+    "Content-Length: \"5\"",
+    "Content-Length: a",
+    "Content-Length:",
+    "Content-Length: 9223372036854775808",
+    "Content-Length: 18446744073709551621",
+    "Content-Length: 99999999999999999999999",
+    "Content-Length: \x0b5",
+    "Content-Length: 5\0",
+    "Content-Length : 5",
+    "Content-Length:\r\n 5",
+    "Content-Length: 5\r\nContent-Length: 5",
+    "Content-Length: 5\r\nContent-Length: 6",
+    "Content-Length: 0\r\ncontent-length: 5",
+];
+const BAD_LINES: [&str; 31] = [
+    "A: b\nContent-Length: 5",
+    "A: b\rContent-Length: 5",
+    "A: b\r",
+    "A: b\n",
+    "A: b\n\r\nGET /smuggled HTTP/1.1",
+    "A: b\0",
+    "A\0: b",
+    "A: \x01b",
+    "A: b\x7f",
+    "A b: c",
+    "A : b",
+    "A\t: b",
+    ": b",
+    "A",
+    "A\r\n : b",
+    "A: b\r\n c: d",
+    "A: b\r\n\tc: d",
+    " A: b",
+    "A(b): c",
+    "A/b: c",
+    "\u{e9}: b",
+    "A\"b\": c",
+    "Content_Length: 5",
+    "content_length: 5",
+    "Transfer_Encoding: chunked",
+    "TRANSFER_ENCODING: chunked",
+    "Transfer.Encoding: chunked",
+    "Host_: b",
+    "_Host: b",
+    "Host: b",
+    "host: a",
+];
+const BAD_CHUNKS: [&str; 33] = [
+    "5\nhello\r\n0\r\n\r\n",
+    "5\rhello\r\n0\r\n\r\n",
+    "5\r\nhello\n0\r\n\r\n",
+    "5\r\nhello\r0\r\n\r\n",
+    "5\r\nhello0\r\n\r\n",
+    "5\r\nhelloxx0\r\n\r\n",
+    "4\r\nhello\r\n0\r\n\r\n",
+    "6\r\nhello\r\n0\r\n\r\n",
+    "5 \r\nhello\r\n0\r\n\r\n",
+    " 5\r\nhello\r\n0\r\n\r\n",
+    "+5\r\nhello\r\n0\r\n\r\n",
+    "-5\r\nhello\r\n0\r\n\r\n",
+    "0x5\r\nhello\r\n0\r\n\r\n",
+    "5_0\r\nhello\r\n0\r\n\r\n",
+    "g\r\nhello\r\n0\r\n\r\n",
+    "\r\nhello\r\n0\r\n\r\n",
+    "5,5\r\nhello\r\n0\r\n\r\n",
+    "10000000000000005\r\nhello\r\n0\r\n\r\n",
+    "8000000000000005\r\nhello\r\n0\r\n\r\n",
+    "00000000000000005\r\nhello\r\n0\r\n\r\n",
+    "5;\r\nhello\r\n0\r\n\r\n",
+    "5;a\nb\r\nhello\r\n0\r\n\r\n",
+    "5;a\rb\r\nhello\r\n0\r\n\r\n",
+    "5;a\0\r\nhello\r\n0\r\n\r\n",
+    "5;a=\"\r\nhello\r\n0\r\n\r\n",
+    "5;a=\"b\n\"\r\nhello\r\n0\r\n\r\n",
+    "5;a=\"b\"c\r\nhello\r\n0\r\n\r\n",
+    "5\0\r\nhello\r\n0\r\n\r\n",
+    "0\n\n",
+    "0\r\n\n",
+    "0\r\nA: b\n\r\n",
+    "0\r\nContent-Length: 5\r\n\r\n",
+    "0\r\nHost: b\r\n\r\n",
+];
+const BAD_TARGETS: [&str; 22] = [
+    "/#a",
+    "/a?b#c",
+    "/a#/../b",
+    "http://b/",
+    "http://b:80/",
+    "https://b/",
+    "http://a:80/",
+    "http://a@b/",
+    "http://b@a/",
+    "http://b:c@a/",
+    "http:///",
+    "http:/a",
+    "http:a",
+    "ftp://a/",
+    "a",
+    "*",
+    "//a/ /b",
+    "/a\tb",
+    "/a\0b",
+    "/<a>",
+    "/\u{e9}",
+    "",
+];
+const BAD_FIRST_LINES: [&str; 24] = [
+    "GET  / HTTP/1.1",
+    "GET /  HTTP/1.1",
+    "GET / HTTP/1.1 ",
+    " GET / HTTP/1.1",
+    "GET\t/ HTTP/1.1",
+    "GET /\tHTTP/1.1",
+    "GET / HTTP/1.2",
+    "GET / HTTP/2.0",
+    "GET / HTTP/0.9",
+    "GET / HTTP/1.10",
+    "GET / HTTP/01.1",
+    "GET / http/1.1",
+    "GET / HTTP/1.1 HTTP/1.1",
+    "GET / X",
+    "GET /",
+    "GET",
+    "get / HTTP/1.1",
+    "G=T / HTTP/1.1",
+    "\"GET\" / HTTP/1.1",
+    "GET\0 / HTTP/1.1",
+    "GET / HTTP/1.1\rA: b",
+    "\x16\x03\x01\x02",
+    "PRI * HTTP/2.0",
+    "CONNECT b:80 HTTP/1.1",
+];
+const BAD_HOSTS: [&str; 14] = [
+    "Host:",
+    "Host: b c",
+    "Host: b,c",
+    "Host: b@c",
+    "Host: b/c",
+    "Host: b:",
+    "Host: b:c",
+    "Host: b:99999",
+    "Host: [::1",
+    "Host: b%00",
+    "Host: b\\c",
+    "Host: \u{e9}",
+    "A: b",
+    "Host: a\r\nHost: a",
+];
+
+/// All of them.
+pub fn all() -> Vec<Vec<u8>> {
+    let post = |lines: &str, body: &str| format!("POST /x HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n{body}");
+    let line = |line: &str| format!("{line}\r\nHost: a\r\n\r\n");
+    let mut all = vec![
+        "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+        "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+        "GET / HTTP/1.1\nHost: a\n\n".into(),
+        "GET / HTTP/1.1\r\nHost: a\r\n\n".into(),
+        "GET / HTTP/1.1\r\nHost: a\n\r\n".into(),
+        "GET / HTTP/1.1\r\n Host: a\r\n\r\n".into(),
+        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
+        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(17 << 10)),
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(100)),
+        format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "b".repeat(65 << 10)),
+    ];
+    for (coding, length) in CODINGS.iter().flat_map(|coding| LENGTHS.map(|length| (coding, length))) {
+        all.push(post(&format!("{coding}\r\n{length}"), "0\r\n\r\n"));
+        all.push(post(&format!("{length}\r\n{coding}"), "0\r\n\r\n"));
+    }
+    all.extend(BAD_CODINGS.map(|coding| post(coding, "0\r\n\r\n")));
+    all.extend(BAD_CODINGS.map(|coding| post(&format!("Content-Length: 5\r\n{coding}"), "0\r\n\r\n")));
+    all.extend(BAD_LENGTHS.map(|length| post(length, "hello")));
+    all.extend(BAD_LINES.map(|bad| post(bad, "")));
+    all.extend(BAD_LINES.map(|bad| post(&format!("Content-Length: 0\r\n{bad}"), "")));
+    all.extend(BAD_CHUNKS.map(|body| post("Transfer-Encoding: chunked", body)));
+    all.extend(BAD_TARGETS.map(|target| line(&format!("GET {target} HTTP/1.1"))));
+    all.extend(BAD_FIRST_LINES.map(line));
+    all.extend(BAD_HOSTS.map(|host| format!("GET / HTTP/1.1\r\n{host}\r\n\r\n")));
+    all.into_iter().map(|text| (text + SMUGGLED).into_bytes()).collect()
+}
