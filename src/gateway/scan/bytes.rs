@@ -68,11 +68,5 @@ pub(super) fn is_plain_target(text: &[u8]) -> bool {
 /// Not printable, or not both in paths and in queries.
 #[inline]
 pub(super) fn is_rare_in_target(byte: u8) -> bool {
-    (byte < 0x21)
-        | (byte > 0x7e)
-        | (byte == b'"')
-        | (byte == b'#')
-        | (byte == b'<')
-        | (byte == b'>')
-        | (byte == b'`')
+    !byte.is_ascii_graphic() || matches!(byte, b'"' | b'#' | b'<' | b'>' | b'`')
 }
