@@ -187,15 +187,23 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
     let patience = clock::now() + idempotency.wait;
     let token = exchange.worker.new_token();
     loop {
-        // Shed before the claim: a request that cannot be forwarded leaves no record behind. The place is not kept while
-        // a copy waits, because a copy needs none.
+        // Shed before the claim: a request that cannot be forwarded leaves no record behind. Only a copy goes on without
+        // a place, because it needs none; and none is kept while it waits.
         let permit = match exchange.admit() {
-            Ok(permit) => permit,
+            Ok(permit) => Ok(permit),
+            Err(_) if exchange.shared().store.show(intent.id).await.is_some() => exchange.admit(),
             Err(refusal) => return Verdict::Refuse(refusal),
         };
         let claimed = clock::now();
         match claim(exchange, idempotency, parts, intent, token).await {
-            Ok(Claimed::Granted) => return Verdict::Execute(Granted { token, claimed, permit }),
+            Ok(Claimed::Granted) => match permit {
+                Ok(permit) => return Verdict::Execute(Granted { token, claimed, permit }),
+                Err(refusal) => {
+                    // What it would have been a copy of ended meanwhile. Nothing was sent.
+                    let _ = exchange.shared().store.abandon(intent.id, token, None).await;
+                    return Verdict::Refuse(refusal);
+                }
+            },
             Ok(Claimed::Done(answer)) => {
                 tell_duplicate(exchange, &parts.headers, intent);
                 return answered(Decision::Replayed, respond::replay(&answer, Copy::Late));
