@@ -129,6 +129,19 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
     assert_only_the_next_arrives(&stand, &raw);
 }
 
+#[test]
+fn a_client_that_goes_on_sending_is_not_reset() {
+    let raw = RawBackend::start(ok);
+    let stand = before(raw.address);
+    let mut stream = connect(&stand);
+    stream.write_all(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: +9\r\n\r\n").unwrap();
+    assert_one_refusal(&rest(&mut stream, b""), b"");
+    // The answer's end is here. A socket that were closed would answer the first of these with a reset.
+    for _ in 0..64 {
+        stream.write_all(&[b'x'; 1024]).unwrap();
+    }
+}
+
 /// A chunked request whose second chunk is bad, sent in two pieces: the first is waited for by `seen`.
 fn break_off(stand: &Stand, path: &str, seen: impl FnOnce()) -> String {
     let mut stream = connect(stand);
