@@ -102,7 +102,7 @@ async fn granted_again_when_records_leave(body: u16) {
         assert_eq!(store.complete(completion(granted - 1, 1, body)).await, Ok(Held::Yes));
     }
     // Half of the oldest ones stay, so no segment can be dropped before much of the oldest was carried forward.
-    let stays = |n: u16| n < granted / 3 && n % 2 == 0;
+    let stays = |n: u16| n < granted / 3 && n.is_multiple_of(2);
     for n in (0..granted).filter(|n| !stays(*n)) {
         let mut record = id(2);
         record.0[..2].copy_from_slice(&n.to_be_bytes());
