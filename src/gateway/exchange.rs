@@ -5,7 +5,7 @@ use super::clock;
 use super::connection::Connection;
 use super::forward;
 use super::guard;
-use super::headers::{Forwarding, add_via, set_forwarded, strip_hop_by_hop};
+use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::respond;
 use super::upstream::{Permit, Pool};
@@ -61,19 +61,30 @@ pub async fn exchange(
 ) -> Response<ResponseBody> {
     let busy = connection.busy();
     let (mut parts, body) = request.into_parts();
-    let mut line = Line::begin(&worker, &connection, &parts);
+    if let Some(spelling) = connection.spelling() {
+        parts.extensions.extend((*spelling).clone());
+    }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
-    strip_hop_by_hop_of_request(&mut parts, &body);
+    let found = strip_hop_by_hop_of_request(&mut parts, &body);
+    let mut line = Line::begin(&worker, &connection, &mut parts);
     let outcome = match route(&worker, &connection, &mut parts, &line) {
         Err(refusal) => Err(refusal),
         Ok(exchange) => {
             line.route = Some(exchange.route);
-            tell_the_backend(&exchange, &connection, &mut parts);
+            tell_the_backend(&exchange, &connection, &mut parts, found);
             if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await
             } else {
-                pass(&exchange, parts, body).await
+                // Admitted, forwarded, streamed.
+                match exchange.admit() {
+                    Err(refusal) => Err(refusal),
+                    Ok(permit) => {
+                        let (body, upload) = RequestBody::stream(body);
+                        let request = Request::from_parts(parts, body);
+                        forward::pass(&exchange, permit, request, upload, Decision::Passed).await
+                    }
+                }
             }
         }
     };
@@ -81,24 +92,18 @@ pub async fn exchange(
     line.end(&worker, busy, outcome)
 }
 
-/// An unguarded request: admitted, forwarded, streamed.
-async fn pass(exchange: &Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
-    let permit = exchange.admit()?;
-    let (body, upload) = RequestBody::stream(body);
-    forward::pass(exchange, permit, Request::from_parts(parts, body), upload, Decision::Passed).await
-}
-
 /// Hop-by-hop headers go; that a body is chunked is said anew, because hyper would otherwise drop a GET's body.
-fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) {
+fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
     use http_body::Body;
-    strip_hop_by_hop(&mut parts.headers);
+    let found = strip_hop_by_hop(&mut parts.headers);
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     // hyper has answered it, or will when the body is read.
-    if parts.headers.contains_key(header::EXPECT) {
+    if found.expect {
         parts.headers.remove(header::EXPECT);
     }
+    found
 }
 
 /// Brings the target into its one normal form, for matching, fingerprint and forwarding alike, and finds the route.
@@ -136,20 +141,20 @@ fn route(
     })
 }
 
-/// Adds what the backend is told: the client, the way, the request id.
-fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Parts) {
+/// Adds what the backend is told beside the request's id: the client, and the way.
+fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Parts, found: Found) {
     let server = &exchange.shared().policy.config().server;
     let forwarding = Forwarding {
         peer: connection.peer,
         peer_text: &connection.peer_text,
         trusted: connection.trusted,
         style: server.forwarded,
+        forwarded: found.forwarded,
     };
     set_forwarded(&mut parts.headers, &forwarding);
     if server.via {
         add_via(&mut parts.headers);
     }
-    parts.headers.insert(server.request_id_header.clone(), exchange.request_id.clone());
 }
 
 // === impl Exchange ===
@@ -234,12 +239,14 @@ fn client_of(shared: &Shared, peer: IpAddr, headers: &HeaderMap) -> String {
 // === impl Line ===
 
 impl Line {
-    fn begin(worker: &Worker, connection: &Connection, parts: &Parts) -> Line {
+    fn begin(worker: &Worker, connection: &Connection, parts: &mut Parts) -> Line {
         let access = worker.shared.journal.access().then(|| {
             let client = client_of(&worker.shared, connection.peer, &parts.headers);
             (parts.method.clone(), parts.uri.path().to_owned(), client)
         });
-        Line { started: clock::now(), request_id: worker.request_id(&parts.headers), route: None, access }
+        // Room for everything that the gateway adds, taken once.
+        parts.headers.reserve(7);
+        Line { started: clock::now(), request_id: worker.request_id(&mut parts.headers), route: None, access }
     }
 
     fn refused(&self, worker: &Worker, refusal: &Refusal) -> Outcome {
@@ -254,10 +261,10 @@ impl Line {
 
     /// The last steps of every exchange: the answer's own headers, and the journal.
     fn end(self, worker: &Worker, busy: super::connection::Busy, outcome: Outcome) -> Response<ResponseBody> {
-        let Outcome { response, decision, upstream, scope } = outcome;
+        let Outcome { mut response, decision, upstream, scope } = outcome;
         let shared = &worker.shared;
         let server = &shared.policy.config().server;
-        let mut response = response.map(|body| body.holding(busy));
+        response.body_mut().hold(busy);
         let headers = response.headers_mut();
         headers.reserve(3);
         if server.via {
@@ -266,7 +273,7 @@ impl Line {
         if shared.draining.load(Relaxed) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let total = clock::now().saturating_duration_since(self.started);
+        let total = clock::recent().saturating_duration_since(self.started);
         match self.access {
             None => shared.journal.count(self.route, decision, upstream, total),
             Some((method, path, client)) => shared.journal.exchange(event::Exchange {

@@ -15,7 +15,7 @@ use http::{Method, Request, Response, StatusCode};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// Forwards a request without a claim.
 pub async fn pass(
@@ -31,7 +31,7 @@ pub async fn pass(
     let flight = Flight::default();
     let reply = head_in_time(exchange, permit, request, upload, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
-    let Reply { mut head, body } = reply;
+    let Reply { mut head, body } = *reply;
     strip_hop_by_hop(&mut head.headers);
     if let Some(targets) = ends.filter(|_| is_success(head.status)) {
         end_intents(exchange, targets).await;
@@ -55,15 +55,16 @@ async fn head_in_time(
     request: Request<RequestBody>,
     upload: Option<Rc<Upload>>,
     flight: &Flight,
-) -> Result<Reply, Refusal> {
+) -> Result<Box<Reply>, Refusal> {
     let timeout = exchange.rules().timeout;
     let mut sending = pin!(send(exchange.pool(), permit, request, Reuse::Any, flight, || true));
     let mut moved = 0;
     loop {
-        match timeout_at(clock::now() + timeout, &mut sending).await {
-            Ok(Ok(reply)) => return Ok(reply),
-            Ok(Err(failure)) => return Err(refused(failure)),
-            Err(_) => match upload.as_ref().and_then(|upload| upload.moving()) {
+        let until = clock::now() + timeout;
+        match exchange.worker.deadlines.within(until, &mut sending).await {
+            Some(Ok(reply)) => return Ok(reply),
+            Some(Err(failure)) => return Err(refused(failure)),
+            None => match upload.as_ref().and_then(|upload| upload.moving()) {
                 Some(frames) if frames > moved => moved = frames,
                 _ => return Err(too_slow(flight.sent_at(), timeout)),
             },

@@ -75,9 +75,8 @@ pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<O
     let permit = exchange.admit()?;
     let key = named(idempotency, &parts, observing)?;
     // The whole body before the claim: a client that leaves in the middle claims nothing.
-    let body = match read_whole(body, rules.body_limit, exchange.shared().policy.config().server.body_timeout)
-        .await?
-    {
+    let body_timeout = exchange.shared().policy.config().server.body_timeout;
+    let body = match read_whole(body, rules.body_limit, body_timeout, &exchange.worker.deadlines).await? {
         Read::Whole(body) => body,
         Read::TooLarge(prefixed) if observing => {
             let request = Request::from_parts(parts, prefixed);

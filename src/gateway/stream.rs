@@ -1,6 +1,7 @@
 //! The bytes of a client connection, below hyper.
 
 use super::connection::Connection;
+use super::spelling::Watch;
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,25 +9,32 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A client's socket that tells its connection when bytes come in.
+/// A client's socket that tells its connection when bytes come in, and how names are spelled in the heads among them.
 pub struct ClientStream {
     socket: TcpStream,
     connection: Rc<Connection>,
+    watch: Watch,
 }
 
 impl ClientStream {
     /// Wraps `socket` for `connection`.
     pub fn new(socket: TcpStream, connection: Rc<Connection>) -> ClientStream {
-        ClientStream { socket, connection }
+        ClientStream { socket, connection, watch: Watch::default() }
     }
 }
 
 impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let ClientStream { socket, connection, watch } = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        ready!(Pin::new(socket).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.connection.bytes_came();
+            if connection.bytes_came() {
+                watch.begin();
+            }
+            if let Some(spelling) = watch.came(&buf.filled()[before..]) {
+                connection.spelled(spelling);
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -1,15 +1,14 @@
 //! Reading a request body whole, within a limit and a deadline.
 
-use super::body::{RequestBody, Upload};
+use super::body::RequestBody;
 use super::clock;
+use super::deadline::Deadlines;
 use crate::domain::refusal::{Reason, Refusal};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::timeout_at;
 
 /// A body, or as much of it as fits.
 pub enum Read {
@@ -20,26 +19,31 @@ pub enum Read {
 }
 
 /// Reads `body` up to `limit` bytes within `within`.
-pub async fn read_whole(mut body: Incoming, limit: u64, within: Duration) -> Result<Read, Refusal> {
+pub async fn read_whole(
+    mut body: Incoming,
+    limit: u64,
+    within: Duration,
+    deadlines: &Deadlines,
+) -> Result<Read, Refusal> {
     if body.is_end_stream() {
         return Ok(Read::Whole(Bytes::new()));
     }
     if body.size_hint().lower() > limit {
-        return Ok(Read::TooLarge(RequestBody::Prefixed(None, body, Rc::new(Upload::default()))));
+        return Ok(Read::TooLarge(RequestBody::prefixed(None, body)));
     }
     let deadline = clock::now() + within;
     let mut gathered = Gathered::default();
     loop {
-        let frame = match timeout_at(deadline, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => return Ok(Read::Whole(gathered.into_bytes())),
+        let frame = match deadlines.within(deadline, body.frame()).await {
+            Some(Some(Ok(frame))) => frame,
+            Some(None) => return Ok(Read::Whole(gathered.into_bytes())),
             // There is hardly a client left to read this; what matters is that nothing was claimed.
-            Ok(Some(Err(error))) => {
+            Some(Some(Err(error))) => {
                 let detail =
                     format!("The request body broke off, so nothing was claimed and nothing sent: {error}.");
                 return Err(Refusal::new(Reason::BadRequest, detail).closing());
             }
-            Err(_) => {
+            None => {
                 let detail = format!(
                     "The request body did not arrive within {within:?}; nothing was claimed and nothing sent."
                 );
@@ -49,8 +53,7 @@ pub async fn read_whole(mut body: Incoming, limit: u64, within: Duration) -> Res
         let Ok(data) = frame.into_data() else { continue };
         gathered.push(data);
         if gathered.len() as u64 > limit {
-            let prefix = Some(gathered.into_bytes());
-            return Ok(Read::TooLarge(RequestBody::Prefixed(prefix, body, Rc::new(Upload::default()))));
+            return Ok(Read::TooLarge(RequestBody::prefixed(Some(gathered.into_bytes()), body)));
         }
     }
 }
