@@ -31,7 +31,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// One attempt.
 pub struct Attempt {
@@ -113,7 +113,8 @@ impl Attempt {
                 let told = self.unknown(Doubt::TimedOut, &format!("no answer within {timeout:?}")).await;
                 // The client is told now. A late answer under the same token still settles the record.
                 let _ = tell.send(told);
-                if let Ok(Ended::Answered(late)) = timeout_at(clock::now() + timeout, exchanging).await {
+                let late = self.exchange.worker.deadlines.within(clock::now() + timeout, exchanging);
+                if let Some(Ended::Answered(late)) = late.await {
                     self.answered(*late, &asked).await;
                 }
                 return;
@@ -136,7 +137,7 @@ impl Attempt {
         let may_send = || !self.told.get() && clock::now() < self.lease_until.get();
         let pool = self.exchange.pool();
         let Reply { mut head, mut body } =
-            match send(pool, permit, request, Reuse::Recent, flight, may_send).await {
+            *match send(pool, permit, request, Reuse::Recent, flight, may_send).await {
                 Ok(reply) => reply,
                 Err(Failure::NotSent(why)) => return Ended::NotSent(why),
                 Err(Failure::Lost(why)) => return Ended::Unknown(Doubt::ConnectionLost, why),
@@ -171,7 +172,8 @@ impl Attempt {
         let lease = self.exchange.shared().policy.config().store.lease;
         loop {
             let renew_at = self.lease_until.get() - lease * 2 / 3;
-            if let Ok(ended) = timeout_at(deadline.min(renew_at), ended.as_mut()).await {
+            let deadlines = &self.exchange.worker.deadlines;
+            if let Some(ended) = deadlines.within(deadline.min(renew_at), ended.as_mut()).await {
                 return Some(ended);
             }
             let now = clock::now();
@@ -181,7 +183,7 @@ impl Attempt {
             match self.exchange.shared().store.renew(self.intent.id, self.token, lease).await {
                 Ok(Held::Yes) => self.lease_until.set(now + lease),
                 // Superseded or unreachable: nothing new is sent, but an answer that comes still counts.
-                Ok(Held::No) | Err(_) => return timeout_at(deadline, ended.as_mut()).await.ok(),
+                Ok(Held::No) | Err(_) => return deadlines.within(deadline, ended.as_mut()).await,
             }
         }
     }

@@ -12,14 +12,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 
-/// What goes to the backend.
-pub enum RequestBody {
-    /// A body that was read whole; `None` once it was handed over, or where there was none.
+/// What goes to the backend. Small, because a request is handed through many futures and each copies it.
+pub struct RequestBody(Option<Box<Source>>);
+
+enum Source {
+    /// A body that was read whole; `None` once it was handed over.
     Whole(Option<Bytes>),
-    /// Streamed from the client, with its own back-pressure.
-    Stream(Incoming, Rc<Upload>),
-    /// The beginning of a body that turned out too large to read whole, and the rest behind it.
-    Prefixed(Option<Bytes>, Incoming, Rc<Upload>),
+    /// Streamed from the client, with its own back-pressure, behind the beginning of it that was read already.
+    Stream(Option<Bytes>, Incoming, Rc<Upload>),
 }
 
 /// How far a streamed request body is, for whoever waits for the answer behind it.
@@ -49,7 +49,7 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 impl RequestBody {
     /// No body.
     pub fn empty() -> RequestBody {
-        RequestBody::Whole(None)
+        RequestBody(None)
     }
 
     /// A body as it comes; one that is empty already needs no streaming.
@@ -58,12 +58,28 @@ impl RequestBody {
             return (RequestBody::empty(), None);
         }
         let upload = Rc::new(Upload::default());
-        (RequestBody::Stream(incoming, upload.clone()), Some(upload))
+        (RequestBody(Some(Box::new(Source::Stream(None, incoming, upload.clone())))), Some(upload))
+    }
+
+    /// The beginning of a body that turned out too large to read whole, and the rest behind it.
+    pub fn prefixed(prefix: Option<Bytes>, rest: Incoming) -> (RequestBody, Rc<Upload>) {
+        let upload = Rc::new(Upload::default());
+        (RequestBody(Some(Box::new(Source::Stream(prefix, rest, upload.clone())))), upload)
     }
 
     /// A body that was read whole.
     pub fn whole(bytes: Bytes) -> RequestBody {
-        RequestBody::Whole((!bytes.is_empty()).then_some(bytes))
+        RequestBody((!bytes.is_empty()).then(|| Box::new(Source::Whole(Some(bytes)))))
+    }
+
+    /// Whether it is still coming from the client.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.0.as_deref(), Some(Source::Stream(..)))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 }
 
@@ -75,34 +91,43 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            RequestBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            RequestBody::Prefixed(prefix, ..) if prefix.is_some() => {
-                Poll::Ready(prefix.take().map(|bytes| Ok(Frame::data(bytes))))
-            }
-            RequestBody::Stream(incoming, upload) | RequestBody::Prefixed(_, incoming, upload) => {
+        let read = match self.get_mut().0.as_deref_mut() {
+            None => return Poll::Ready(None),
+            Some(Source::Whole(bytes)) => bytes.take(),
+            Some(Source::Stream(prefix, ..)) if prefix.is_some() => prefix.take(),
+            Some(Source::Stream(_, incoming, upload)) => {
                 let polled = Pin::new(incoming).poll_frame(cx);
                 if polled.is_ready() {
                     upload.note();
                 }
-                polled
+                return polled;
             }
-        }
+        };
+        Poll::Ready(read.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            RequestBody::Whole(bytes) => bytes.is_none(),
-            RequestBody::Stream(incoming, _) => incoming.is_end_stream(),
-            RequestBody::Prefixed(prefix, incoming, _) => prefix.is_none() && incoming.is_end_stream(),
+        match self.0.as_deref() {
+            None => true,
+            Some(Source::Whole(bytes)) => bytes.is_none(),
+            Some(Source::Stream(prefix, incoming, _)) => prefix.is_none() && incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            RequestBody::Whole(bytes) => exact(bytes),
-            RequestBody::Stream(incoming, _) => incoming.size_hint(),
-            RequestBody::Prefixed(..) => SizeHint::default(),
+        match self.0.as_deref() {
+            None => SizeHint::with_exact(0),
+            Some(Source::Whole(bytes)) => exact(bytes),
+            Some(Source::Stream(None, incoming, _)) => incoming.size_hint(),
+            Some(Source::Stream(Some(prefix), incoming, _)) => {
+                let mut hint = SizeHint::default();
+                let rest = incoming.size_hint();
+                hint.set_lower(rest.lower().saturating_add(prefix.len() as u64));
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper.saturating_add(prefix.len() as u64));
+                }
+                hint
+            }
         }
     }
 }
@@ -138,9 +163,9 @@ impl ResponseBody {
         ResponseBody { kind: Kind::Prefixed((!prefix.is_empty()).then_some(prefix), rest), _busy: None }
     }
 
-    /// The same body; the connection counts as busy until it is gone.
-    pub fn holding(self, busy: Busy) -> ResponseBody {
-        ResponseBody { _busy: Some(busy), ..self }
+    /// The connection counts as busy until the body is gone.
+    pub fn hold(&mut self, busy: Busy) {
+        self._busy = Some(busy);
     }
 }
 

@@ -8,6 +8,7 @@ use super::clock;
 use super::exchange::exchange;
 use super::intake;
 use super::scan::Problem;
+use super::spelling::Spelling;
 use super::stream::ClientStream;
 use super::worker::Worker;
 use crate::domain::refusal::{Reason, Refusal};
@@ -43,6 +44,8 @@ pub struct Connection {
     /// What the scanner found wrong; nothing behind it reached hyper.
     problem: Cell<Option<Problem>>,
     waker: RefCell<Option<Waker>>,
+    /// How names are spelled in the head that came last, until its exchange takes it.
+    spelling: Cell<Option<Spelling>>,
     journal: Arc<Journal>,
 }
 
@@ -82,6 +85,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         order: Cell::new(Order::None),
         problem: Cell::new(None),
         waker: RefCell::new(None),
+        spelling: Cell::new(None),
         journal: worker.shared.journal.clone(),
     });
     let place = worker.register(connection.clone());
@@ -93,8 +97,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
             async move { Ok::<Response<ResponseBody>, Infallible>(exchange(worker, connection, request).await) }
         })
     };
+    // Names that are not in Title-Case come with their spelling.
     let http = http1::Builder::new()
-        .preserve_header_case(true)
         .title_case_headers(true)
         .header_read_timeout(None)
         .serve_connection(io, service);
@@ -151,12 +155,24 @@ impl Connection {
         }
     }
 
-    /// Bytes came in. Between requests they begin the next one.
-    pub(super) fn bytes_came(&self) {
-        if self.phase.get() == Phase::Idle {
+    /// Bytes came in. Between requests they begin the next one; whether they do.
+    pub(super) fn bytes_came(&self) -> bool {
+        let begins = self.phase.get() == Phase::Idle;
+        if begins {
             self.phase.set(Phase::Head);
             self.since.set(clock::now());
         }
+        begins
+    }
+
+    /// A head came in with names that are not in Title-Case.
+    pub(super) fn spelled(&self, spelling: Spelling) {
+        self.spelling.set(Some(spelling));
+    }
+
+    /// How names are spelled in the head whose exchange begins.
+    pub fn spelling(&self) -> Option<Spelling> {
+        self.spelling.take()
     }
 
     /// The scanner reads no further.
@@ -198,6 +214,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.phase.set(Phase::Idle);
         self.0.journal.metrics().in_flight.dec();
-        self.0.since.set(clock::now());
+        self.0.since.set(clock::recent());
     }
 }

@@ -4,7 +4,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::forward;
 use super::guard;
-use super::headers::{Forwarding, add_via, set_forwarded, strip_hop_by_hop};
+use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::line::Line;
 use super::upstream::{Permit, Pool, Reuse};
@@ -75,14 +75,17 @@ pub async fn exchange(
     let busy = connection.busy();
     let (mut parts, body) = request.into_parts();
     let upgrade = asks_for_upgrade(&parts.headers);
-    let mut line = Line::begin(&worker, &connection, &parts);
+    if let Some(spelling) = connection.spelling() {
+        parts.extensions.extend((*spelling).clone());
+    }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
-    strip_hop_by_hop_of_request(&mut parts, &body);
+    let found = strip_hop_by_hop_of_request(&mut parts, &body);
+    let mut line = Line::begin(&worker, &connection, &mut parts);
     let outcome = match route(&worker, &connection, &mut parts, &line) {
         Err(refusal) => Err(refusal),
         Ok(exchange) => {
             line.route = Some(exchange.route);
-            tell_the_backend(&exchange, &connection, &mut parts);
+            tell_the_backend(&exchange, &connection, &mut parts, found);
             if exchange.guarded && upgrade {
                 Err(Refusal::new(
                     Reason::UpgradeRefused,
@@ -127,16 +130,17 @@ async fn pass(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcom
 }
 
 /// Hop-by-hop headers go; that a body is chunked is said anew, because hyper would otherwise drop a GET's body.
-fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) {
+fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
     use http_body::Body;
-    strip_hop_by_hop(&mut parts.headers);
+    let found = strip_hop_by_hop(&mut parts.headers);
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     // hyper has answered it, or will when the body is read.
-    if parts.headers.contains_key(header::EXPECT) {
+    if found.expect {
         parts.headers.remove(header::EXPECT);
     }
+    found
 }
 
 /// Brings the target into its one normal form, for matching, fingerprint and forwarding alike, and finds the route.
@@ -180,20 +184,20 @@ fn route(
     })
 }
 
-/// Adds what the backend is told: the client, the way, the request id.
-fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Parts) {
+/// Adds what the backend is told beside the request's id: the client, and the way.
+fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Parts, found: Found) {
     let server = &exchange.shared().policy.config().server;
     let forwarding = Forwarding {
         peer: connection.peer,
         peer_text: &connection.peer_text,
         trusted: connection.trusted,
         style: server.forwarded,
+        forwarded: found.forwarded,
     };
     set_forwarded(&mut parts.headers, &forwarding);
     if server.via {
         add_via(&mut parts.headers);
     }
-    parts.headers.insert(server.request_id_header.clone(), exchange.request_id.clone());
 }
 
 // === impl Exchange ===

@@ -36,7 +36,7 @@ pub async fn pass(
     let flight = Flight::default();
     let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
-    let Reply { mut head, body } = reply;
+    let Reply { mut head, body } = *reply;
     strip_hop_by_hop(&mut head.headers);
     if let (Some(path), Some(caller)) = (path.filter(|_| is_success(head.status)), &caller) {
         end_intents(exchange, &path, caller).await;
@@ -61,15 +61,15 @@ async fn head_in_time(
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     flight: &Flight,
-) -> Result<Reply, Refusal> {
+) -> Result<Box<Reply>, Refusal> {
     let timeout = exchange.rules().timeout;
     let mut sending = pin!(send(exchange.pool(), permit, request, reuse, flight, || true));
     let mut deadline = clock::now() + timeout;
     loop {
-        match timeout_at(deadline, &mut sending).await {
-            Ok(Ok(reply)) => return Ok(reply),
-            Ok(Err(failure)) => return Err(refused(failure)),
-            Err(_) => match upload.as_ref().and_then(|upload| upload.moved_at()) {
+        match exchange.worker.deadlines.within(deadline, &mut sending).await {
+            Some(Ok(reply)) => return Ok(reply),
+            Some(Err(failure)) => return Err(refused(failure)),
+            None => match upload.as_ref().and_then(|upload| upload.moved_at()) {
                 Some(moved) if moved + timeout > deadline => deadline = moved + timeout,
                 _ => return Err(too_slow(flight.sent_at(), timeout)),
             },

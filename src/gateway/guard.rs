@@ -112,7 +112,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<O
 /// Reads the body within the route's limit and the server's deadline.
 pub async fn read_body(exchange: &Exchange, body: Incoming) -> Result<Read, Refusal> {
     let within = exchange.shared().policy.config().server.body_timeout;
-    read_whole(body, exchange.rules().body_limit, within).await
+    read_whole(body, exchange.rules().body_limit, within, &exchange.worker.deadlines).await
 }
 
 /// The key that names the intent, as the route wants it.

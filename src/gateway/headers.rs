@@ -2,7 +2,7 @@
 //! is added. Names keep their case and order, because legacy backends depend on both.
 
 use crate::config::ForwardedStyle;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
 /// `X-Forwarded-For`
@@ -18,16 +18,39 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 /// `Idempotent-Stored: false`: this answer is real, and a copy of the request may not get it.
 pub const IDEMPOTENT_STORED: HeaderName = HeaderName::from_static("idempotent-stored");
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What one pass over the names of a head has found: looking each of them up would cost more than the pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// `Expect`
+    pub expect: bool,
+    /// `Forwarded`
+    pub forwarded: bool,
+}
 
 /// Removes what belongs to this hop only: the fixed names and those that `Connection` lists. A head without any of them
 /// costs one scan, and one that ends with them (as most do) one removal each; otherwise the map is rebuilt once, because
 /// removing from the middle would move the last header there.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let Some(first) = headers.keys().position(is_hop_by_hop) else { return };
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
+    let (mut found, mut first) = (Found::default(), None);
+    for (at, name) in headers.keys().enumerate() {
+        match name.as_str() {
+            "expect" => found.expect = true,
+            "forwarded" => found.forwarded = true,
+            name if first.is_none() && is_hop_by_hop(name) => first = Some(at),
+            _ => {}
+        }
+    }
+    if let Some(first) = first {
+        strip_from(headers, first);
+    }
+    found
+}
+
+/// The same, where the first of these names is the one at `first`.
+fn strip_from(headers: &mut HeaderMap, first: usize) {
     let named = named_by_connection(headers);
-    if named.iter().all(is_hop_by_hop) && headers.keys().skip(first).all(is_hop_by_hop) {
+    let is_fixed = |name: &HeaderName| is_hop_by_hop(name.as_str());
+    if named.iter().all(is_fixed) && headers.keys().skip(first).all(is_fixed) {
         while let Some(last) = headers.keys().nth(first).cloned() {
             headers.remove(last);
         }
@@ -37,7 +60,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let mut current: Option<HeaderName> = None;
     for (name, value) in headers.drain() {
         if let Some(name) = name {
-            let drop = is_hop_by_hop(&name) || named.contains(&name);
+            let drop = is_fixed(&name) || named.contains(&name);
             current = (!drop).then_some(name);
         }
         if let Some(name) = &current {
@@ -47,15 +70,18 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     *headers = kept;
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == header::CONNECTION
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::UPGRADE
-        || *name == header::TE
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
-        || *name == header::PROXY_AUTHENTICATE
-        || *name == header::PROXY_AUTHORIZATION
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "te"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+    )
 }
 
 /// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message: a client that lists
@@ -86,15 +112,15 @@ pub struct Forwarding<'a> {
     pub trusted: bool,
     /// Which headers are used.
     pub style: ForwardedStyle,
+    /// Whether the request came with `Forwarded`.
+    pub forwarded: bool,
 }
 
 /// Sets the forwarding headers. A trusted peer's list is extended; anybody else's is replaced, whichever of the two
 /// families it is in, so that no client can put words into the gateway's mouth.
 pub fn set_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
     let Forwarding { trusted, style, .. } = *forwarding;
-    // Room for everything that the gateway adds, taken once.
-    headers.reserve(6);
-    if !trusted && headers.contains_key(header::FORWARDED) {
+    if !trusted && forwarding.forwarded {
         headers.remove(header::FORWARDED);
     }
     if matches!(style, ForwardedStyle::Forwarded | ForwardedStyle::Both) {
@@ -160,10 +186,11 @@ fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
 
 /// Adds this hop to `Via` (RFC 9110, 7.6.3).
 pub fn add_via(headers: &mut HeaderMap) {
-    if headers.contains_key(header::VIA) {
-        append_to_list(headers, header::VIA, b"1.1 oncegate");
-    } else {
-        headers.insert(header::VIA, HeaderValue::from_static("1.1 oncegate"));
+    match headers.entry(header::VIA) {
+        Entry::Vacant(vacant) => {
+            vacant.insert(HeaderValue::from_static("1.1 oncegate"));
+        }
+        Entry::Occupied(_) => append_to_list(headers, header::VIA, b"1.1 oncegate"),
     }
 }
 
@@ -228,7 +255,7 @@ mod tests {
     fn forward(headers: &mut HeaderMap, trusted: bool, style: ForwardedStyle) {
         let text = HeaderValue::from_static("192.0.2.9");
         let peer = "192.0.2.9".parse().expect("an address");
-        set_forwarded(headers, &Forwarding { peer, peer_text: &text, trusted, style });
+        set_forwarded(headers, &Forwarding { peer, peer_text: &text, trusted, style, forwarded: true });
     }
 
     #[test]

@@ -45,13 +45,15 @@ const CLIENT_LEFT: u16 = 499;
 
 impl Line {
     /// A request's head has come.
-    pub fn begin(worker: &Rc<Worker>, connection: &Connection, parts: &Parts) -> Line {
+    pub fn begin(worker: &Rc<Worker>, connection: &Connection, parts: &mut Parts) -> Line {
         let access = worker.shared.journal.access().then(|| Access {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             client: client_of(&worker.shared, connection.peer, &parts.headers),
         });
-        let request_id = worker.request_id(&parts.headers);
+        // Room for everything that the gateway adds, taken once.
+        parts.headers.reserve(7);
+        let request_id = worker.request_id(&mut parts.headers);
         Line { worker: worker.clone(), started: clock::now(), request_id, route: None, access, told: false }
     }
 
@@ -77,7 +79,8 @@ impl Line {
         self.tell(response.status().as_u16(), decision, upstream, scope);
         let shared = &self.worker.shared;
         let server = &shared.policy.config().server;
-        let mut response = response.map(|body| body.holding(busy));
+        let mut response = response;
+        response.body_mut().hold(busy);
         let headers = response.headers_mut();
         headers.reserve(3);
         if server.via {
@@ -94,7 +97,7 @@ impl Line {
     fn tell(&mut self, status: u16, decision: Decision, upstream: Option<Duration>, scope: Option<ScopeId>) {
         self.told = true;
         let shared = &self.worker.shared;
-        let total = clock::now().saturating_duration_since(self.started);
+        let total = clock::recent().saturating_duration_since(self.started);
         let Some(Access { method, path, client }) = self.access.take() else {
             return shared.journal.count(self.route, decision, upstream, total);
         };

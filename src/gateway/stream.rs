@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::intake::Intake;
 use super::linger::Linger;
 use super::scan::Stop;
+use super::spelling::Watch;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,10 +12,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A client's socket that tells its connection when bytes come in, and lets only those through that have one meaning.
+/// A client's socket that tells its connection when bytes come in and how names are spelled in the heads among them, and
+/// lets only those bytes through that have one meaning.
 pub struct ClientStream {
     socket: TcpStream,
     connection: Rc<Connection>,
+    watch: Watch,
     intake: Intake,
     /// The end of a connection that was refused.
     linger: Option<Box<Linger>>,
@@ -23,16 +26,20 @@ pub struct ClientStream {
 impl ClientStream {
     /// Wraps `socket` for `connection`.
     pub fn new(socket: TcpStream, connection: Rc<Connection>) -> ClientStream {
-        ClientStream { socket, connection, intake: Intake::new(), linger: None }
+        ClientStream { socket, connection, watch: Watch::default(), intake: Intake::new(), linger: None }
     }
 }
 
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        let ClientStream { socket, connection, intake, .. } = self.get_mut();
+        let ClientStream { socket, connection, intake, watch, .. } = self.get_mut();
         // Goes round only while parts of one head trickle in, which is bounded by the head's limit.
         loop {
+            let before = buf.filled().len();
             if intake.hand_over(buf) {
+                if let Some(spelling) = watch.came(&buf.filled()[before..]) {
+                    connection.spelled(spelling);
+                }
                 return Poll::Ready(Ok(()));
             }
             match intake.stop() {
@@ -44,16 +51,20 @@ impl AsyncRead for ClientStream {
                     return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, problem)));
                 }
             }
-            let before = buf.filled().len();
             ready!(Pin::new(&mut *socket).poll_read(cx, buf))?;
             if buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
-            connection.bytes_came();
+            if connection.bytes_came() {
+                watch.begin();
+            }
             if let Some(problem) = intake.came(buf, before) {
                 connection.malformed(problem);
             }
             if buf.filled().len() > before {
+                if let Some(spelling) = watch.came(&buf.filled()[before..]) {
+                    connection.spelled(spelling);
+                }
                 return Poll::Ready(Ok(()));
             }
         }

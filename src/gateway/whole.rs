@@ -2,6 +2,7 @@
 
 use super::body::{RequestBody, Upload};
 use super::clock;
+use super::deadline::Deadlines;
 use crate::domain::refusal::{Reason, Refusal};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -9,7 +10,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::timeout_at;
 
 /// A body, or as much of it as fits.
 pub enum Read {
@@ -20,7 +20,12 @@ pub enum Read {
 }
 
 /// Reads `body` up to `limit` bytes within `within`.
-pub async fn read_whole(mut body: Incoming, limit: u64, within: Duration) -> Result<Read, Refusal> {
+pub async fn read_whole(
+    mut body: Incoming,
+    limit: u64,
+    within: Duration,
+    deadlines: &Deadlines,
+) -> Result<Read, Refusal> {
     if body.is_end_stream() {
         return Ok(Read::Whole(Bytes::new()));
     }
@@ -30,16 +35,16 @@ pub async fn read_whole(mut body: Incoming, limit: u64, within: Duration) -> Res
     let deadline = clock::now() + within;
     let mut gathered = Gathered::default();
     loop {
-        let frame = match timeout_at(deadline, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => return Ok(Read::Whole(gathered.into_bytes())),
+        let frame = match deadlines.within(deadline, body.frame()).await {
+            Some(Some(Ok(frame))) => frame,
+            Some(None) => return Ok(Read::Whole(gathered.into_bytes())),
             // There is hardly a client left to read this; what matters is that nothing was claimed.
-            Ok(Some(Err(error))) => {
+            Some(Some(Err(error))) => {
                 let detail =
                     format!("The request body broke off, so nothing was claimed and nothing sent: {error}.");
                 return Err(Refusal::new(Reason::BadRequest, detail).closing());
             }
-            Err(_) => {
+            None => {
                 let detail = format!(
                     "The request body did not arrive within {within:?}; nothing was claimed and nothing sent."
                 );
@@ -55,8 +60,8 @@ pub async fn read_whole(mut body: Incoming, limit: u64, within: Duration) -> Res
 }
 
 fn too_large(prefix: Option<Bytes>, rest: Incoming) -> Read {
-    let upload = Rc::new(Upload::default());
-    Read::TooLarge(RequestBody::Prefixed(prefix, rest, upload.clone()), upload)
+    let (body, upload) = RequestBody::prefixed(prefix, rest);
+    Read::TooLarge(body, upload)
 }
 
 /// Pieces of a body; the first one alone is never copied.

@@ -3,6 +3,7 @@
 
 use super::clock;
 use super::connection::{Connection, serve};
+use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
 use super::upstream::{Pool, Upstream};
@@ -11,7 +12,7 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::ledger::Token;
 use crate::journal::Journal;
 use crate::store::Store;
-use http::{HeaderMap, HeaderValue};
+use http::header::{Entry, HeaderMap, HeaderValue};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -73,6 +74,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// This worker's connections to each upstream.
     pub pools: Vec<Rc<Pool>>,
+    /// How long this worker's exchanges wait for what.
+    pub deadlines: Deadlines,
     connections: RefCell<Slab<Rc<Connection>>>,
     open: Arc<AtomicUsize>,
     ids: Cell<u64>,
@@ -88,7 +91,7 @@ pub struct Place {
 }
 
 /// How often overdue connections are looked for: deadlines are kept to this grain.
-const SWEEP: Duration = Duration::from_millis(250);
+pub const SWEEP: Duration = Duration::from_millis(250);
 /// Connections waiting for a worker.
 const ARRIVALS_MOST: usize = 1024;
 /// A request id from outside is kept up to this length.
@@ -149,7 +152,9 @@ impl Worker {
     fn new(shared: Arc<Shared>, open: Arc<AtomicUsize>) -> Rc<Worker> {
         let pools = shared.upstreams.iter().map(|upstream| Rc::new(Pool::new(upstream.clone()))).collect();
         let seed = u64::from_ne_bytes(random());
-        Rc::new(Worker { shared, pools, connections: RefCell::new(Slab::new()), open, ids: Cell::new(seed) })
+        let (deadlines, connections, ids) =
+            (Deadlines::default(), RefCell::new(Slab::new()), Cell::new(seed));
+        Rc::new(Worker { shared, pools, deadlines, connections, open, ids })
     }
 
     /// Closes what is overdue, until the worker ends.
@@ -166,6 +171,7 @@ impl Worker {
                 }
                 connection.sweep(now, server.header_timeout, server.idle);
             }
+            self.deadlines.sweep(now);
             for pool in &self.pools {
                 pool.sweep(now);
             }
@@ -194,12 +200,17 @@ impl Worker {
         is_within(&self.shared.policy.config().clients.trusted_proxies, peer)
     }
 
-    /// The request's id: kept where it came with a usable one, made otherwise.
-    pub fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
-        let given = headers.get(&self.shared.policy.config().server.request_id_header);
-        match given {
-            Some(id) if is_usable_id(id.as_bytes()) => id.clone(),
-            _ => self.new_id(),
+    /// The request's id, which its header says from here on: kept where it came with a usable one, made otherwise.
+    pub fn request_id(&self, headers: &mut HeaderMap) -> HeaderValue {
+        match headers.entry(&self.shared.policy.config().server.request_id_header) {
+            Entry::Vacant(vacant) => vacant.insert(self.new_id()).clone(),
+            Entry::Occupied(mut given) => {
+                let usable = is_usable_id(given.get().as_bytes());
+                let id = if usable { given.get().clone() } else { self.new_id() };
+                // One line is left.
+                given.insert(id.clone());
+                id
+            }
         }
     }
 

@@ -2,13 +2,13 @@
 //! as early as it can: at the last frame, not at the end-of-stream poll behind it, which may never come.
 
 use super::health::Permit;
+use super::link::Link;
 use super::pool::Pool;
-use crate::gateway::body::{BodyError, RequestBody};
+use crate::gateway::body::BodyError;
 use crate::gateway::clock;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -20,8 +20,6 @@ pub struct UpstreamBody {
     incoming: Incoming,
     /// Gone once the connection was given back, or the body broke off.
     connection: Option<Connection>,
-    /// The longest silence; looked at only while nothing comes.
-    stall: Duration,
     /// For the whole exchange, where one is set.
     total: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -30,7 +28,7 @@ pub struct UpstreamBody {
 
 /// The connection under an answer.
 pub(super) struct Connection {
-    pub sender: SendRequest<RequestBody>,
+    pub link: Box<Link>,
     pub pool: Rc<Pool>,
     pub server: usize,
     pub permit: Permit,
@@ -40,33 +38,31 @@ pub(super) struct Connection {
 
 impl UpstreamBody {
     pub(super) fn new(incoming: Incoming, connection: Connection, total: Option<Instant>) -> UpstreamBody {
-        let stall = connection.pool.upstream.config.stall;
-        let mut body = UpstreamBody {
-            incoming,
-            connection: Some(connection),
-            stall,
-            total,
-            timer: None,
-            progressed: false,
-        };
+        let connection = Some(connection);
+        let mut body = UpstreamBody { incoming, connection, total, timer: None, progressed: false };
         body.give_back_at_end();
         body
     }
 
     fn give_back_at_end(&mut self) {
         if self.incoming.is_end_stream()
-            && let Some(Connection { sender, pool, server, permit }) = self.connection.take()
+            && let Some(Connection { link, pool, server, permit }) = self.connection.take()
         {
             drop(permit);
-            pool.give_back(server, sender);
+            pool.give_back(server, link, clock::recent());
         }
+    }
+
+    /// The longest silence; looked at only while nothing comes.
+    fn stall(&self) -> Duration {
+        self.connection.as_ref().map_or(Duration::ZERO, |connection| connection.pool.upstream.config.stall)
     }
 
     /// Nothing came: watch the silence. The timer is armed once and moved only when it fires, so a body that flows
     /// costs no timer at all; a silence is noticed after one to two times `stall`.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            let next = clock::now() + self.stall;
+            let next = clock::now() + self.stall();
             let next = self.total.map_or(next, |total| next.min(total));
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
             if timer.as_mut().poll(cx).is_pending() {
@@ -91,7 +87,12 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
+        let UpstreamBody { incoming, connection, .. } = this;
+        let polled = match connection {
+            Some(connection) => connection.link.poll(cx, false, |cx| Pin::new(&mut *incoming).poll_frame(cx)),
+            None => Pin::new(incoming).poll_frame(cx),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 this.progressed = true;
                 this.give_back_at_end();

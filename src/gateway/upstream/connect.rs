@@ -1,15 +1,16 @@
 //! A new connection to a server. Whatever goes wrong here is known not to have executed anything.
 
+use super::link::Link;
 use super::pool::Pool;
-use crate::gateway::body::RequestBody;
-use hyper::client::conn::http1::{Builder, SendRequest};
+use super::stream::{Heads, ServerStream};
+use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
+use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Connects to `server` of the pool's upstream within its `connect_timeout` (name lookup included) and starts the
-/// connection's task on this worker.
-pub(super) async fn connect(pool: &Pool, server: usize) -> Result<SendRequest<RequestBody>, String> {
+/// Connects to `server` of the pool's upstream within its `connect_timeout` (name lookup included).
+pub(super) async fn connect(pool: &Pool, server: usize) -> Result<Box<Link>, String> {
     let config = &pool.upstream.config;
     let base = &config.urls[server];
     let stream = match timeout(config.connect_timeout, TcpStream::connect((base.host.as_str(), base.port)))
@@ -25,15 +26,12 @@ pub(super) async fn connect(pool: &Pool, server: usize) -> Result<SendRequest<Re
     stream
         .set_nodelay(true)
         .map_err(|error| format!("cannot set up the socket to {}: {error}", base.authority))?;
+    let heads = Rc::new(Heads::default());
+    // Names that are not in Title-Case come with their spelling.
     let (sender, connection) = Builder::new()
-        .preserve_header_case(true)
         .title_case_headers(true)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(ServerStream::new(stream, heads.clone())))
         .await
         .map_err(|error| format!("cannot start HTTP/1.1 with {}: {error}", base.authority))?;
-    tokio::task::spawn_local(async move {
-        // The exchange on this connection sees the same error and classifies it.
-        let _ = connection.await;
-    });
-    Ok(sender)
+    Ok(Link::new(sender, connection, heads))
 }

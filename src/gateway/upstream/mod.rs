@@ -6,8 +6,10 @@
 mod body;
 mod connect;
 mod health;
+mod link;
 mod pool;
 mod send;
+mod stream;
 
 pub use body::UpstreamBody;
 pub use health::{Permit, Upstream};

@@ -1,9 +1,7 @@
 //! Idle connections of one worker to one upstream. Last in, first out, so that surplus connections age and close.
 
 use super::health::Upstream;
-use crate::gateway::body::RequestBody;
-use crate::gateway::clock;
-use hyper::client::conn::http1::SendRequest;
+use super::link::Link;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +16,7 @@ pub struct Pool {
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    link: Box<Link>,
     since: Instant,
 }
 
@@ -35,9 +33,8 @@ impl Pool {
     }
 
     /// A connection that is open, ready and was not idle for longer than `most`, with its time of rest.
-    pub(super) fn take(&self, server: usize, most: Duration) -> Option<(SendRequest<RequestBody>, Duration)> {
+    pub(super) fn take(&self, server: usize, most: Duration, now: Instant) -> Option<(Box<Link>, Duration)> {
         let mut idle = self.idle[server].borrow_mut();
-        let now = clock::now();
         while let Some(last) = idle.last() {
             let rested = now.saturating_duration_since(last.since);
             if rested > most {
@@ -45,27 +42,30 @@ impl Pool {
                 return None;
             }
             let last = idle.pop()?;
-            if last.sender.is_ready() {
-                return Some((last.sender, rested));
+            if last.link.is_ready() {
+                return Some((last.link, rested));
             }
         }
         None
     }
 
     /// Keeps a connection whose exchange has ended.
-    pub(super) fn give_back(&self, server: usize, sender: SendRequest<RequestBody>) {
+    pub(super) fn give_back(&self, server: usize, link: Box<Link>, since: Instant) {
         let mut idle = self.idle[server].borrow_mut();
-        if !sender.is_closed() && idle.len() < IDLE_MOST {
-            idle.push(Idle { sender, since: clock::now() });
+        if !link.is_closed() && idle.len() < IDLE_MOST {
+            idle.push(Idle { link, since });
         }
     }
 
-    /// Closes connections that are unused for longer than the upstream's `idle`. Called by the worker's sweep.
+    /// Looks after the connections at rest: those that the server closed go, and those that are unused for longer than
+    /// the upstream's `idle` are closed. Called by the worker's sweep.
     pub fn sweep(&self, now: Instant) {
         let most = self.upstream.config.idle;
         for idle in &self.idle {
-            idle.borrow_mut()
-                .retain(|one| !one.sender.is_closed() && now.saturating_duration_since(one.since) < most);
+            idle.borrow_mut().retain_mut(|one| {
+                one.link.look_after();
+                !one.link.is_closed() && now.saturating_duration_since(one.since) < most
+            });
         }
     }
 }

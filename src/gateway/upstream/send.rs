@@ -3,6 +3,7 @@
 use super::body::{Connection, UpstreamBody};
 use super::connect::connect;
 use super::health::Permit;
+use super::link::Link;
 use super::pool::Pool;
 use crate::config::HostPolicy;
 use crate::gateway::body::RequestBody;
@@ -10,7 +11,6 @@ use crate::gateway::clock;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version, response};
-use hyper::client::conn::http1::SendRequest;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -74,27 +74,29 @@ pub async fn send(
     reuse: Reuse,
     flight: &Flight,
     may_send: impl Fn() -> bool,
-) -> Result<Reply, Failure> {
+) -> Result<Box<Reply>, Failure> {
     let target = request.uri().path_and_query().cloned();
     let client_host = request.headers().get(header::HOST).cloned();
     let mut unsent = 0;
     loop {
-        let (server, mut sender, rested) = connection(pool, reuse, unsent, &mut permit).await?;
+        let (server, mut link, rested) = connection(pool, reuse, unsent, &mut permit).await?;
         prepare(&mut request, pool, server, target.as_ref(), client_host.as_ref())?;
         if !may_send() {
-            pool.give_back(server, sender);
+            pool.give_back(server, link, clock::recent());
             return Err(Failure::NotSent("the claim ended before anything was sent".into()));
         }
         let second_try = copy_for_second_try(&request, reuse, rested);
         flight.sent_at.set(Some(clock::now()));
-        match sender.try_send_request(request).await {
+        match link.exchange(request).await {
             Ok(answer) => {
                 let (mut head, incoming) = answer.into_parts();
                 // What the backend speaks ends here; to the client it is this gateway that answers.
                 head.version = Version::HTTP_11;
                 let total = pool.upstream.config.total.map(|total| clock::now() + total);
-                let connection = Connection { sender, pool: pool.clone(), server, permit };
-                return Ok(Reply { head, body: UpstreamBody::new(incoming, connection, total) });
+                let connection = Connection { link, pool: pool.clone(), server, permit };
+                let body = UpstreamBody::new(incoming, connection, total);
+                // Boxed: it is handed up through several futures, and each would copy it.
+                return Ok(Box::new(Reply { head, body }));
             }
             Err(mut error) => match (error.take_message(), second_try) {
                 // Handed back whole: not a byte was written.
@@ -124,7 +126,7 @@ async fn connection(
     reuse: Reuse,
     unsent: u32,
     permit: &mut Permit,
-) -> Result<(usize, SendRequest<RequestBody>, Option<Duration>), Failure> {
+) -> Result<(usize, Box<Link>, Option<Duration>), Failure> {
     let upstream = &pool.upstream;
     let most = match reuse {
         Reuse::Any => upstream.config.idle,
@@ -132,17 +134,17 @@ async fn connection(
     };
     let mut tried = 0;
     let mut problem = String::new();
-    while let Some(server) = upstream.choose(tried, clock::now()) {
+    while let Some(server) = upstream.choose(tried, clock::recent()) {
         permit.assign(server);
         if unsent < UNSENT_MOST
-            && let Some((sender, rested)) = pool.take(server, most)
+            && let Some((link, rested)) = pool.take(server, most, clock::recent())
         {
-            return Ok((server, sender, Some(rested)));
+            return Ok((server, link, Some(rested)));
         }
         match connect(pool, server).await {
-            Ok(sender) => {
+            Ok(link) => {
                 upstream.reached(server);
-                return Ok((server, sender, None));
+                return Ok((server, link, None));
             }
             Err(why) => {
                 upstream.failed(server, &why, clock::now());
@@ -186,8 +188,7 @@ fn copy_for_second_try(
     rested: Option<Duration>,
 ) -> Option<Request<RequestBody>> {
     let suspect = reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD)
-        && matches!(request.body(), RequestBody::Whole(None));
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_empty();
     if !(suspect && safe) {
         return None;
     }
