@@ -386,3 +386,13 @@ fn lines_end_as_they_do_on_windows() {
     assert!(shown.contains("2 | drain = \"5x\"\n  |         ^^^^ server.drain\n"), "{shown}");
     assert!(!shown.contains('\r'));
 }
+
+#[test]
+fn an_upstream_has_at_most_sixty_four_servers() {
+    let servers =
+        |count: u32| (0..count).map(|n| format!("\"http://10.0.0.{n}:80\"")).collect::<Vec<_>>().join(", ");
+    let text = |count| format!("[[upstream]]\nname = \"many\"\nurl = [{}]\n", servers(count));
+    assert_eq!(errors(&minimal(&text(64))), Vec::<String>::new());
+    let problems = errors(&minimal(&text(65)));
+    assert!(problems.len() == 1 && problems[0].contains("65 servers"), "{problems:?}");
+}

@@ -11,6 +11,9 @@ impl Word for HostPolicy {
         &[("preserve", HostPolicy::Preserve), ("rewrite", HostPolicy::Rewrite)];
 }
 
+/// Servers of one upstream: the gateway keeps a bit for each while it looks for one that can be reached.
+const URLS_MOST: usize = 64;
+
 /// One `[[upstream]]`.
 pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Upstream {
     table.require("name", "add name = \"scheduler\"");
@@ -37,6 +40,10 @@ fn check_urls(reader: &Reader<'_>, table: &Table<'_>, urls: &[Base]) {
             "url",
             Wrong::new("`url` is empty").help("write \"http://127.0.0.1:8000\", or a list of such"),
         );
+    }
+    if urls.len() > URLS_MOST {
+        let wrong = Wrong::new(format!("`url` names {} servers; {URLS_MOST} is the most", urls.len()));
+        table.error("url", wrong.help("put a load balancer in front of so many"));
     }
     for (at, base) in urls.iter().enumerate() {
         if urls[..at].contains(base) && !reader.failed(&path) {
