@@ -94,7 +94,10 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         let connection = connection.clone();
         service_fn(move |request| {
             let (worker, connection) = (worker.clone(), connection.clone());
-            async move { Ok::<Response<ResponseBody>, Infallible>(exchange(worker, connection, request).await) }
+            // Boxed: hyper keeps room for an exchange as long as the connection lives, and most of them rest.
+            Box::pin(async move {
+                Ok::<Response<ResponseBody>, Infallible>(exchange(worker, connection, request).await)
+            })
         })
     };
     // Names that are not in Title-Case come with their spelling.
