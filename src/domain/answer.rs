@@ -23,8 +23,20 @@ pub struct Malformed;
 impl Answer {
     /// Copies an answer into its compact form. `body` is `None` where it was too large to keep.
     pub fn new(status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Answer {
-        let kept =
-            || headers.iter().filter(|(name, value)| name.as_str().len() <= 0xffff && value.len() <= 1 << 20);
+        Answer::without(None, status, headers, body)
+    }
+
+    /// The same, leaving out the header `omitted`.
+    pub fn without(
+        omitted: Option<&HeaderName>,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let fits = |name: &HeaderName, value: &HeaderValue| {
+            name.as_str().len() <= 0xffff && value.len() <= 1 << 20 && Some(name) != omitted
+        };
+        let kept = || headers.iter().filter(|(name, value)| fits(name, value));
         let head: usize = kept().map(|(name, value)| 6 + name.as_str().len() + value.len()).sum();
         let mut out = BytesMut::with_capacity(5 + head + body.map_or(0, <[u8]>::len));
         out.put_u16(status.as_u16());
@@ -65,14 +77,16 @@ impl Answer {
             .unwrap_or(StatusCode::BAD_GATEWAY)
     }
 
-    /// The recorded headers, in their order, as a fresh map that owns its memory.
+    /// The recorded headers, in their order, as a fresh map.
     pub fn headers(&self) -> HeaderMap {
         let count = usize::from(u16::from_be_bytes([self.bytes[3], self.bytes[4]]));
         let mut map = HeaderMap::with_capacity(count + 4);
         let mut at = 5;
         while at < self.body_at {
             let Some((name, value, next)) = header_at(&self.bytes, at) else { break };
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            // Shared, not copied: the map is on its way out, and the answer stays.
+            let value = HeaderValue::from_maybe_shared(self.bytes.slice_ref(value));
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
                 map.append(name, value);
             }
             at = next;

@@ -190,10 +190,13 @@ impl Event {
     pub const WORDS: [&'static str; 5] =
         ["duplicate", "in-doubt", "store-outage", "upstream-health", "settled"];
 
+    /// The index of [`Event::Duplicate`].
+    pub const DUPLICATE: usize = 0;
+
     /// A dense number below the length of [`Event::WORDS`].
     pub fn index(&self) -> usize {
         match self {
-            Event::Duplicate { .. } => 0,
+            Event::Duplicate { .. } => Event::DUPLICATE,
             Event::InDoubt { .. } => 1,
             Event::StoreOutage { .. } => 2,
             Event::UpstreamHealth { .. } => 3,

@@ -57,6 +57,11 @@ pub const MEANING_HEADERS: [&str; 16] = [
     "x-method-override",
 ];
 
+/// Whether a header (its name in lower case) is one of [`MEANING_HEADERS`].
+pub fn bears_meaning(name: &str) -> bool {
+    MEANING_HEADERS.contains(&name)
+}
+
 /// The store's secret, ready to digest with. Never printed.
 #[derive(Clone)]
 pub struct FingerprintKey {
@@ -100,18 +105,19 @@ impl FingerprintKey {
 
     /// What a request means, as one digest.
     pub fn fingerprint(&self, parts: &Parts<'_>) -> Fingerprint {
-        let digest = self
-            .fields(FINGERPRINT)
-            .field(&parts.scope.0)
-            .field(parts.route.as_bytes())
-            .field(parts.method.as_str().as_bytes())
-            .field_in_lower_case(parts.authority.as_bytes())
-            .field(parts.target.as_str().as_bytes())
-            .field(&parts.meaning.head)
-            .field(&parts.meaning.body);
-        let headers = parts.headers.iter();
-        let digest = headers.fold(digest, |digest, (name, value)| digest.field(name.as_bytes()).field(value));
-        Fingerprint(digest.finish())
+        let mut fields = self.fields(FINGERPRINT);
+        fields.field(&parts.scope.0);
+        fields.field(parts.route.as_bytes());
+        fields.field(parts.method.as_str().as_bytes());
+        fields.field_in_lower_case(parts.authority.as_bytes());
+        fields.field(parts.target.as_str().as_bytes());
+        fields.field(&parts.meaning.head);
+        fields.field(&parts.meaning.body);
+        for (name, value) in parts.headers {
+            fields.field(name.as_bytes());
+            fields.field(value);
+        }
+        Fingerprint(fields.finish())
     }
 
     /// Names an intent: by the caller's key where there is one, by its meaning otherwise.
@@ -126,25 +132,36 @@ impl FingerprintKey {
             Some(key) => (RECORD_BY_KEY, key),
             None => (RECORD_BY_FINGERPRINT, &fingerprint.0[..]),
         };
-        RecordId(self.fields(label).field(route.as_bytes()).field(&scope.0).field(named_by).finish())
+        let mut fields = self.fields(label);
+        fields.field(route.as_bytes());
+        fields.field(&scope.0);
+        fields.field(named_by);
+        RecordId(fields.finish())
     }
 
     /// Names a scope by what the caller has shown: pairs of what it is (`header:x-api-key`) and its value, in an order
     /// that the configuration fixes.
     pub fn scope_id(&self, shown: &[(&str, &[u8])]) -> ScopeId {
-        let fields = shown
-            .iter()
-            .fold(self.fields(SCOPE), |fields, (name, value)| fields.field(name.as_bytes()).field(value));
+        let mut fields = self.fields(SCOPE);
+        for (name, value) in shown {
+            fields.field(name.as_bytes());
+            fields.field(value);
+        }
         ScopeId(first(&fields.finish()))
     }
 
     /// Names a resource of an upstream: `resource` is what [`NormalTarget::resource`] or [`NormalTarget::parents`] gives.
     pub fn target_id(&self, upstream: &str, resource: &str) -> TargetId {
-        TargetId(first(&self.fields(TARGET).field(upstream.as_bytes()).field(resource.as_bytes()).finish()))
+        let mut fields = self.fields(TARGET);
+        fields.field(upstream.as_bytes());
+        fields.field(resource.as_bytes());
+        TargetId(first(&fields.finish()))
     }
 
     fn fields(&self, label: &[u8]) -> Fields {
-        Fields(self.keyed.clone()).field(label)
+        let mut fields = Fields(self.keyed.clone());
+        fields.field(label);
+        fields
     }
 }
 
@@ -157,14 +174,13 @@ impl fmt::Debug for FingerprintKey {
 // === impl Fields ===
 
 impl Fields {
-    fn field(mut self, field: &[u8]) -> Fields {
+    fn field(&mut self, field: &[u8]) {
         self.0.update(&(field.len() as u64).to_be_bytes());
         self.0.update(field);
-        self
     }
 
     /// A field in which case means nothing, without a copy of it on the heap.
-    fn field_in_lower_case(mut self, field: &[u8]) -> Fields {
+    fn field_in_lower_case(&mut self, field: &[u8]) {
         self.0.update(&(field.len() as u64).to_be_bytes());
         for chunk in field.chunks(64) {
             let mut lower = [0; 64];
@@ -173,7 +189,6 @@ impl Fields {
             lower.make_ascii_lowercase();
             self.0.update(lower);
         }
-        self
     }
 
     fn finish(self) -> [u8; 32] {

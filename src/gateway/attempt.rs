@@ -92,10 +92,11 @@ impl Attempt {
     pub fn start(self, permit: Permit, request: Request<RequestBody>) -> oneshot::Receiver<Outcome> {
         let (tell, told) = oneshot::channel();
         let running = Running::new(&self.exchange.worker);
-        tokio::task::spawn_local(async move {
+        // Boxed: the runtime moves what it spawns several times, and this is some kilobytes.
+        tokio::task::spawn_local(Box::pin(async move {
             self.run(permit, request, tell).await;
             drop(running);
-        });
+        }));
         told
     }
 

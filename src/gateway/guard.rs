@@ -16,7 +16,7 @@ use crate::config::{Guard, Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
 use crate::domain::canon;
 use crate::domain::client::ScopeId;
 use crate::domain::event::{Decision, Event};
-use crate::domain::fingerprint::{Fingerprint, MEANING_HEADERS, Parts as Meant};
+use crate::domain::fingerprint::{Fingerprint, MEANING_HEADERS, Parts as Meant, bears_meaning};
 use crate::domain::ledger::{Claim, Doubt, PolicyVersion, RecordId, Token};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::target::NormalTarget;
@@ -24,13 +24,14 @@ use crate::domain::time::Millis;
 use crate::store::{About, AttemptEnd, ClaimRequest, Claimed, StoreError, Waiter};
 use bytes::Bytes;
 use http::Request;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, AsHeaderName, HeaderMap, HeaderValue};
 use http::request::Parts;
 use hyper::body::Incoming;
 use std::borrow::Cow;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// What a guarded request intends, and who intends it.
 pub struct Intent {
@@ -144,7 +145,7 @@ pub fn intent(
     let target = &NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()))?;
     let (content_type, content_encoding) =
-        (joined(&parts.headers, "content-type"), joined(&parts.headers, "content-encoding"));
+        (joined(&parts.headers, header::CONTENT_TYPE), joined(&parts.headers, header::CONTENT_ENCODING));
     let input = canon::BodyInput {
         content_type: content_type.as_deref(),
         content_encoding: content_encoding.as_deref(),
@@ -159,8 +160,14 @@ pub fn intent(
     let scope = shown.scope(&shared.digest, key.as_deref(), exchange.address);
     let scope = shared.store.scope_of(scope);
     let counted = shared.store.scope_of(shown.counted(&shared.digest, exchange.address));
+    // Few requests have any of them, and one pass over the names finds that out.
+    let looked_for = if parts.headers.keys().any(|name| bears_meaning(name.as_str())) {
+        &MEANING_HEADERS[..]
+    } else {
+        &[]
+    };
     let headers: Vec<(&str, Cow<'_, [u8]>)> =
-        MEANING_HEADERS.iter().filter_map(|name| Some((*name, joined(&parts.headers, name)?))).collect();
+        looked_for.iter().filter_map(|name| Some((*name, joined(&parts.headers, *name)?))).collect();
     let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
     let fingerprint = shared.digest.fingerprint(&Meant {
         scope: &scope,
@@ -176,7 +183,7 @@ pub fn intent(
 }
 
 /// A header's value; several lines of it as one list, which is what they mean (RFC 9110, 5.3).
-fn joined<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, [u8]>> {
+fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u8]>> {
     let mut lines = headers.get_all(name).iter();
     let first = Cow::Borrowed(lines.next()?.as_bytes());
     Some(lines.fold(first, |list, line| Cow::Owned([&list[..], b", ", line.as_bytes()].concat())))
@@ -235,8 +242,10 @@ pub async fn claim(
 ) -> Result<Claimed, StoreError> {
     let request = claim_request(exchange, idempotency, parts, intent, token);
     let mut pending = Pending { exchange, id: intent.id, token, armed: true };
-    let claimed = timeout_at(clock::now() + STORE_PATIENCE, exchange.shared().store.claim(request)).await;
-    let Ok(claimed) = claimed else {
+    let deadlines = &exchange.worker.deadlines;
+    let claimed =
+        deadlines.within(clock::now() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request))).await;
+    let Some(claimed) = claimed else {
         return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
     };
     pending.armed = false;
@@ -299,7 +308,7 @@ fn claim_request(
     };
     let about = About {
         route: rules.name.clone(),
-        request: format!("{} {}", parts.method, parts.uri.path()),
+        request: [parts.method.as_str(), " ", parts.uri.path()].concat(),
         request_id: exchange.request_id.to_str().unwrap_or_default().to_owned(),
     };
     ClaimRequest { id: intent.id, claim, quota: store.records_per_scope, about }
@@ -357,7 +366,7 @@ fn unstored(mut outcome: Outcome) -> Outcome {
 }
 
 fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
-    exchange.shared().journal.event(Event::Duplicate {
+    exchange.shared().journal.duplicate(|| Event::Duplicate {
         route: exchange.rules().name.clone(),
         id: intent.id,
         request_id: exchange.request_id.to_str().unwrap_or_default().into(),

@@ -124,12 +124,7 @@ fn tombstone(headers: &mut HeaderMap) -> Bytes {
 
 /// The answer as it is recorded: end-to-end headers without `Date`; `None` as body leaves a tombstone.
 pub fn record(status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Answer {
-    if !headers.contains_key(header::DATE) {
-        return Answer::new(status, headers, body);
-    }
-    let mut kept = headers.clone();
-    kept.remove(header::DATE);
-    Answer::new(status, &kept, body)
+    Answer::without(Some(&header::DATE), status, headers, body)
 }
 
 #[cfg(test)]

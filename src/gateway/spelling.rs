@@ -87,10 +87,10 @@ impl Watch {
     /// Looks at the lines of `bytes` that were not looked at before, as far as they are whole.
     fn look(&mut self, bytes: &[u8]) -> Option<Spelling> {
         let searched = self.at;
-        for end in memchr::memchr_iter(b'\n', &bytes[searched..]) {
+        for end in ends(bytes, searched) {
             let (first, begin) = (self.at == self.start, self.at);
-            self.at = searched + end + 1;
-            match &bytes[begin..searched + end] {
+            self.at = end + 1;
+            match &bytes[begin..end] {
                 [] | b"\r" if first => self.start = self.at,
                 [] | b"\r" => {
                     let head = &bytes[self.start..self.at];
@@ -114,20 +114,38 @@ fn is_informational(head: &[u8]) -> bool {
     head.starts_with(b"HTTP/1.1 1") && !head.starts_with(b"HTTP/1.1 101")
 }
 
+/// Where lines end in `bytes`, from `from` on. Lines of a head are short: to set a search up for each would cost more.
+fn ends(bytes: &[u8], from: usize) -> impl Iterator<Item = usize> {
+    let mut next = from;
+    let mut marks = 0;
+    std::iter::from_fn(move || {
+        while marks == 0 {
+            let rest = bytes.get(next..).filter(|rest| !rest.is_empty())?;
+            marks = u8x16::new(block(rest)).simd_eq(u8x16::splat(b'\n')).to_bitmask();
+            next += 16;
+        }
+        let bit = marks.trailing_zeros() as usize;
+        marks &= marks - 1;
+        Some(next - 16 + bit)
+    })
+}
+
+/// The first bytes of `rest`, filled up with colons, which end a name and no line.
+fn block(rest: &[u8]) -> [u8; 16] {
+    if let Some(block) = rest.first_chunk() {
+        return *block;
+    }
+    let mut last = [b':'; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    last
+}
+
 /// Whether the name at the start of `text` is spelled as hyper would spell it. It ends at a colon, or with `text`.
 fn is_title_case(text: &[u8]) -> bool {
     let mut first = 1;
     let mut rest = text;
     loop {
-        let block = match rest.first_chunk::<16>() {
-            Some(block) => *block,
-            None => {
-                let mut last = [b':'; 16];
-                last[..rest.len()].copy_from_slice(rest);
-                last
-            }
-        };
-        let block = u8x16::new(block);
+        let block = u8x16::new(block(rest));
         let within = |start: u8, most: u8| {
             let from_start = block - u8x16::splat(start);
             from_start.min(u8x16::splat(most - start)).simd_eq(from_start).to_bitmask()

@@ -79,6 +79,7 @@ pub struct Worker {
     connections: RefCell<Slab<Rc<Connection>>>,
     open: Arc<AtomicUsize>,
     ids: Cell<u64>,
+    tokens: Cell<u128>,
 }
 
 /// Work whose client may be gone: a drain waits for it.
@@ -152,9 +153,9 @@ impl Worker {
     fn new(shared: Arc<Shared>, open: Arc<AtomicUsize>) -> Rc<Worker> {
         let pools = shared.upstreams.iter().map(|upstream| Rc::new(Pool::new(upstream.clone()))).collect();
         let seed = u64::from_ne_bytes(random());
-        let (deadlines, connections, ids) =
-            (Deadlines::default(), RefCell::new(Slab::new()), Cell::new(seed));
-        Rc::new(Worker { shared, pools, deadlines, connections, open, ids })
+        let (deadlines, connections) = (Deadlines::default(), RefCell::new(Slab::new()));
+        let (ids, tokens) = (Cell::new(seed), Cell::new(u128::from_ne_bytes(random())));
+        Rc::new(Worker { shared, pools, deadlines, connections, open, ids, tokens })
     }
 
     /// Closes what is overdue, until the worker ends.
@@ -228,9 +229,12 @@ impl Worker {
         HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
     }
 
-    /// A fencing token that nobody else has.
+    /// A fencing token that nobody else has: steps from a random start, which no other worker's steps ever reach. Asking
+    /// the system for each would cost a call a write.
     pub fn new_token(&self) -> Token {
-        Token(u128::from_ne_bytes(random()))
+        let token = self.tokens.get().wrapping_add(1);
+        self.tokens.set(token);
+        Token(token)
     }
 }
 

@@ -76,14 +76,17 @@ impl Line {
     }
 }
 
+/// The level of a copy's line.
+pub(super) const DUPLICATE: Level = Level::INFO;
+
 /// How loud an event is.
 pub(super) fn level(event: &Event) -> Level {
     match event {
         Event::InDoubt { .. }
         | Event::StoreOutage { up: false, .. }
         | Event::UpstreamHealth { up: false, .. } => Level::WARN,
-        Event::Duplicate { .. }
-        | Event::Settled { .. }
+        Event::Duplicate { .. } => DUPLICATE,
+        Event::Settled { .. }
         | Event::StoreOutage { up: true, .. }
         | Event::UpstreamHealth { up: true, .. } => Level::INFO,
     }

@@ -101,7 +101,12 @@ impl Metrics {
     }
 
     pub(super) fn count_event(&self, event: &Event) {
-        self.events[event.index()].fetch_add(1, Ordering::Relaxed);
+        self.count_event_at(event.index());
+    }
+
+    /// The same, by [`Event::index`].
+    pub(super) fn count_event_at(&self, index: usize) {
+        self.events[index].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Remembers a server's state; whether that is a change. A server that was never heard of counts as up.

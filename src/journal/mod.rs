@@ -105,6 +105,15 @@ impl Journal {
         }
     }
 
+    /// Counts a copy that was answered from its record, and writes its line where the log wants it: only then is
+    /// building the event worth its strings, because copies may be most of the traffic.
+    pub fn duplicate(&self, event: impl FnOnce() -> Event) {
+        match self.log.as_ref().filter(|log| log.wants(line::DUPLICATE)) {
+            None => self.metrics.count_event_at(Event::DUPLICATE),
+            Some(_) => self.event(event()),
+        }
+    }
+
     /// The gauges that others set.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
