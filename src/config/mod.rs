@@ -7,6 +7,7 @@
 //!      -> sections (values) -> relations (between values) -> Config, or problem (rendered with line and caret)
 //! ```
 
+mod certificates;
 mod document;
 mod keys;
 mod mask;
@@ -23,6 +24,7 @@ mod table;
 mod tests;
 mod values;
 
+pub use certificates::{CertificateFiles, ClientCertificates, ServerTls, UpstreamTls, authorities};
 pub use model::*;
 pub use policy::{Guard, Policy, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};

@@ -1,15 +1,19 @@
-//! One client connection: HTTP/1.1 under the worker's eyes.
+//! One client connection under the worker's eyes: HTTP/1.1 here, HTTP/2 in `h2`.
 //!
 //! Deadlines of a connection (a head that does not end, a connection that rests too long) cost no timer a request: the
 //! connection notes its phase and when it began, and the worker's sweep closes what is overdue.
 
 use super::body::ResponseBody;
 use super::clock;
+use super::door::{self, Entered, Speaks};
 use super::exchange::exchange;
+use super::h2::{self, Streams};
 use super::intake;
 use super::scan::Problem;
+use super::socket::Socket;
 use super::spelling::Spelling;
 use super::stream::ClientStream;
+use super::tls::Principal;
 use super::worker::Worker;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::journal::Journal;
@@ -18,11 +22,11 @@ use http::{HeaderValue, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -38,9 +42,19 @@ pub struct Connection {
     pub peer_text: HeaderValue,
     /// Whether the other end may say for whom it asks.
     pub trusted: bool,
+    /// Whether the client's connection is TLS.
+    pub secure: bool,
+    /// Whom its certificate proves the client to be.
+    pub cert: Option<Principal>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
+    /// Exchanges under way: one at most, unless it speaks HTTP/2.
+    exchanges: Cell<u32>,
     order: Cell<Order>,
+    /// It began with the preface of HTTP/2.
+    turned: Cell<bool>,
+    /// What HTTP/2 knows of its streams, where it is spoken.
+    streams: OnceCell<Rc<Streams>>,
     /// What the scanner found wrong; nothing behind it reached hyper.
     problem: Cell<Option<Problem>>,
     waker: RefCell<Option<Waker>>,
@@ -73,25 +87,38 @@ enum Order {
 /// Held by an exchange and its answer's body: the connection is busy.
 pub struct Busy(Rc<Connection>);
 
+/// How long a connection that was told to end may take to say that it has understood.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Serves `stream` until it ends.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
-    let peer = peer.to_canonical();
-    let connection = Rc::new(Connection {
-        peer,
-        peer_text: HeaderValue::from_str(&peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
-        trusted: worker.is_trusted(peer),
-        phase: Cell::new(Phase::Head),
-        since: Cell::new(clock::now()),
-        order: Cell::new(Order::None),
-        problem: Cell::new(None),
-        waker: RefCell::new(None),
-        spelling: Cell::new(None),
-        journal: worker.shared.journal.clone(),
-    });
+    let Some(entered) = door::enter(&worker, stream, peer.to_canonical()).await else {
+        return worker.turned_away();
+    };
+    let Entered { socket, peer, secure, cert, speaks } = entered;
+    let connection = Connection::new(&worker, peer, secure, cert);
     let place = worker.register(connection.clone());
-    let io = TokioIo::new(ClientStream::new(stream, connection.clone()));
+    let turned = match speaks {
+        Speaks::Http2 => Some((socket, Vec::new())),
+        _ => serve_http1(&worker, &connection, socket, speaks == Speaks::Http1Or2).await,
+    };
+    if let Some((socket, begun)) = turned {
+        // Boxed: most connections never get here.
+        Box::pin(h2::serve(worker, connection, socket, begun)).await;
+    }
+    drop(place);
+}
+
+/// Serves HTTP/1.1; `Some` where the connection began with the preface of HTTP/2, with what was read of it.
+async fn serve_http1(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    socket: Socket,
+    http2: bool,
+) -> Option<(Socket, Vec<u8>)> {
+    let io = TokioIo::new(ClientStream::new(socket, connection.clone(), http2));
     let service = {
-        let connection = connection.clone();
+        let (worker, connection) = (worker.clone(), connection.clone());
         service_fn(move |request| {
             let (worker, connection) = (worker.clone(), connection.clone());
             // Boxed: hyper keeps room for an exchange as long as the connection lives, and most of them rest.
@@ -101,47 +128,94 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         })
     };
     // Names that are not in Title-Case come with their spelling.
-    let http = http1::Builder::new()
+    let mut http = http1::Builder::new()
         .title_case_headers(true)
         .header_read_timeout(None)
         .serve_connection(io, service);
-    drive(http, &connection).await;
-    drop(place);
-}
-
-/// Polls the connection, and lets the worker's orders through.
-async fn drive<S>(http: http1::Connection<TokioIo<ClientStream>, S>, connection: &Connection)
-where
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = ResponseBody>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut http = pin!(http);
-    poll_fn(|cx| {
-        connection.wake_by(cx.waker());
-        match connection.order.replace(Order::None) {
-            Order::None => {}
-            Order::Drain => http.as_mut().graceful_shutdown(),
-            Order::Close => return Poll::Ready(()),
-        }
-        // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
-        // has no client any more; what an exchange had to say about it is in that exchange's line.
-        http.as_mut().poll(cx).map(|_| ())
-    })
-    .await;
+    connection.drive(&mut http, |http| http.graceful_shutdown()).await;
+    if connection.turned.get() { http.into_parts().io.into_inner().into_preface() } else { None }
 }
 
 // === impl Connection ===
 
 impl Connection {
+    fn new(worker: &Worker, peer: IpAddr, secure: bool, cert: Option<Principal>) -> Rc<Connection> {
+        Rc::new(Connection {
+            peer,
+            peer_text: HeaderValue::from_str(&peer.to_string())
+                .unwrap_or(HeaderValue::from_static("unknown")),
+            trusted: worker.is_trusted(peer),
+            secure,
+            cert,
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(clock::now()),
+            exchanges: Cell::new(0),
+            order: Cell::new(Order::None),
+            turned: Cell::new(false),
+            streams: OnceCell::new(),
+            problem: Cell::new(None),
+            waker: RefCell::new(None),
+            spelling: Cell::new(None),
+            journal: worker.shared.journal.clone(),
+        })
+    }
+
+    /// Polls the connection's protocol to its end, and lets the worker's orders through; `end` tells it to end politely.
+    pub(super) async fn drive<C: Future + Unpin>(&self, http: &mut C, end: impl Fn(Pin<&mut C>)) {
+        poll_fn(|cx| {
+            self.wake_by(cx.waker());
+            match self.order.replace(Order::None) {
+                Order::None => {}
+                Order::Drain => end(Pin::new(&mut *http)),
+                Order::Close => return Poll::Ready(()),
+            }
+            // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
+            // has no client any more; what an exchange had to say about it is in that exchange's line.
+            let polled = Pin::new(&mut *http).poll(cx).map(|_| ());
+            if self.turned.get() && self.streams.get().is_none() { Poll::Ready(()) } else { polled }
+        })
+        .await;
+    }
+
+    /// It speaks HTTP/2 from here on.
+    pub(super) fn speaks_http2(&self, streams: Rc<Streams>) {
+        let _ = self.streams.set(streams);
+    }
+
+    /// It began with the preface of HTTP/2.
+    pub(super) fn turn(&self) {
+        self.turned.set(true);
+    }
+
+    /// Whether a head of HTTP/2 is coming in; while an exchange runs, that one's deadlines count. What is not part of a
+    /// head shortens no rest and prolongs none.
+    pub(super) fn head_comes(&self, comes: bool) {
+        match (self.phase.get(), comes) {
+            (Phase::Idle, true) => {
+                self.phase.set(Phase::Head);
+                self.since.set(clock::recent());
+            }
+            (Phase::Head, false) => {
+                self.phase.set(Phase::Idle);
+                self.since.set(clock::recent());
+            }
+            _ => {}
+        }
+    }
+
     /// An exchange begins; it lasts as long as what is returned.
     pub fn busy(self: &Rc<Connection>) -> Busy {
         self.phase.set(Phase::Busy);
+        self.exchanges.set(self.exchanges.get() + 1);
         self.journal.metrics().in_flight.inc();
         Busy(self.clone())
     }
 
     /// Ends the connection after its present exchange; at once where it has none.
     pub fn drain(&self) {
+        if let Some(streams) = self.streams.get() {
+            streams.farewell();
+        }
         self.give(Order::Drain);
     }
 
@@ -153,8 +227,19 @@ impl Connection {
             Phase::Head => age > head,
             Phase::Busy => false,
         };
-        if overdue {
-            self.give(Order::Close);
+        let Some(streams) = self.streams.get() else {
+            if overdue {
+                self.give(Order::Close);
+            }
+            return;
+        };
+        streams.sweep(now, head);
+        // HTTP/2 says farewell before it closes, so that a client whose request is under way knows that it was not read.
+        match self.phase.get() {
+            Phase::Idle if overdue && age < idle + FAREWELL => self.give(Order::Drain),
+            Phase::Idle if streams.farewell_is_over(now, FAREWELL) => self.give(Order::Close),
+            _ if overdue => self.give(Order::Close),
+            _ => {}
         }
     }
 
@@ -215,8 +300,12 @@ impl Connection {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.phase.set(Phase::Idle);
+        let others = self.0.exchanges.get() - 1;
+        self.0.exchanges.set(others);
         self.0.journal.metrics().in_flight.dec();
-        self.0.since.set(clock::recent());
+        if others == 0 {
+            self.0.phase.set(Phase::Idle);
+            self.0.since.set(clock::recent());
+        }
     }
 }

@@ -4,9 +4,11 @@ use super::body::{RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::forward;
 use super::guard;
+use super::h2;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::line::Line;
+use super::tls::Principal;
 use super::upstream::{Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
@@ -40,6 +42,8 @@ pub struct Exchange {
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
     pub address: IpAddr,
+    /// Whom the connection's certificate proves the client to be.
+    pub cert: Option<Principal>,
 }
 
 /// Memory that a body takes while it is held whole.
@@ -150,7 +154,7 @@ fn route(
     parts: &mut Parts,
     line: &Line,
 ) -> Result<Exchange, Refusal> {
-    if let Some(refusal) = connection.refused_head(parts) {
+    if let Some(refusal) = connection.refused_head(parts).or_else(|| h2::refused(parts)) {
         return Err(refusal);
     }
     if parts.method == Method::CONNECT {
@@ -181,6 +185,7 @@ fn route(
         guarded,
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
+        cert: connection.cert.clone(),
     })
 }
 
@@ -191,12 +196,13 @@ fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Pa
         peer: connection.peer,
         peer_text: &connection.peer_text,
         trusted: connection.trusted,
+        secure: connection.secure,
         style: server.forwarded,
         forwarded: found.forwarded,
     };
     set_forwarded(&mut parts.headers, &forwarding);
     if server.via {
-        add_via(&mut parts.headers);
+        add_via(&mut parts.headers, parts.version);
     }
 }
 
@@ -232,6 +238,7 @@ impl Exchange {
             &shared.digest,
             headers,
             self.address,
+            self.cert.as_ref(),
         )
     }
 

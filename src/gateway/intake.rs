@@ -24,7 +24,20 @@ pub struct Intake {
     /// So many bytes of `held` may be handed over.
     cleared: usize,
     stop: Option<Stop>,
+    /// Whether the preface of HTTP/2 may come instead of a request, and whether it did: then everything is held.
+    preface: Preface,
 }
+
+/// The preface of HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Preface {
+    Refused,
+    Allowed,
+    Came,
+}
+
+/// Of a client that speaks HTTP/2 (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Whether `parts` are a stand-in's.
 pub fn is_stand_in(parts: &Parts) -> bool {
@@ -34,9 +47,21 @@ pub fn is_stand_in(parts: &Parts) -> bool {
 // === impl Intake ===
 
 impl Intake {
-    /// For a new connection.
-    pub fn new() -> Intake {
-        Intake { scanner: Scanner::new(Limits::DEFAULT), held: Vec::new(), handed: 0, cleared: 0, stop: None }
+    /// For a new connection; `http2` where it may begin with the preface of HTTP/2.
+    pub fn new(http2: bool) -> Intake {
+        let preface = if http2 { Preface::Allowed } else { Preface::Refused };
+        let scanner = Scanner::new(Limits::DEFAULT);
+        Intake { scanner, held: Vec::new(), handed: 0, cleared: 0, stop: None, preface }
+    }
+
+    /// Everything that came, where it begins with the preface of HTTP/2 and nothing was handed over.
+    pub fn into_preface(self) -> Option<Vec<u8>> {
+        (self.preface == Preface::Came).then_some(self.held)
+    }
+
+    /// Whether the connection began with the preface of HTTP/2.
+    pub fn is_preface(&self) -> bool {
+        self.preface == Preface::Came
     }
 
     /// Why nothing more is read, once that is so.
@@ -69,9 +94,15 @@ impl Intake {
             buf.set_filled(before);
             let progress = self.scanner.scan(&self.held);
             self.cleared = progress.passed;
-            if progress.stop.is_some() {
-                self.held.truncate(progress.passed);
-                self.stopped(progress.stop);
+            if let Some(stop) = progress.stop {
+                match self.is_preface_in(&self.held, stop.problem()) {
+                    Some(true) => self.turned(stop),
+                    Some(false) => {
+                        self.held.truncate(progress.passed);
+                        self.stopped(stop);
+                    }
+                    None => {}
+                }
             }
             self.hand_over(buf);
         }
@@ -82,19 +113,47 @@ impl Intake {
     fn came_alone(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let progress = self.scanner.scan(&buf.filled()[before..]);
         let passed = before + progress.passed;
-        if progress.stop.is_some() {
-            buf.set_filled(passed);
-            self.stopped(progress.stop);
+        if let Some(stop) = progress.stop {
+            let preface = self.is_preface_in(&buf.filled()[before..], stop.problem());
+            if preface == Some(false) {
+                buf.set_filled(passed);
+                return self.stopped(stop);
+            }
+            self.held.extend_from_slice(&buf.filled()[before..]);
+            buf.set_filled(before);
+            if preface == Some(true) {
+                self.turned(stop);
+            }
         } else if passed < buf.filled().len() {
             self.held.extend_from_slice(&buf.filled()[passed..]);
             buf.set_filled(passed);
         }
     }
 
+    /// Whether what came first on this connection is for HTTP/2 to read: the preface, or three words without a slash,
+    /// which is no line of HTTP/1.1 and so has nobody behind it who could read an answer in HTTP/1.1. `None` while it may
+    /// become the preface.
+    fn is_preface_in(&self, bytes: &[u8], problem: Problem) -> Option<bool> {
+        let is_first = self.preface == Preface::Allowed && self.scanner.heads() == 0;
+        let no_line = || bytes.iter().take_while(|byte| **byte != b'\r').all(|byte| *byte != b'/');
+        match problem {
+            Problem::Http2Preface if is_first && bytes.len() < PREFACE.len() => {
+                if PREFACE.starts_with(bytes) { None } else { Some(false) }
+            }
+            Problem::Http2Preface => Some(is_first && bytes.starts_with(PREFACE)),
+            Problem::Version => Some(is_first && no_line()),
+            _ => Some(false),
+        }
+    }
+
+    fn turned(&mut self, stop: Stop) {
+        (self.stop, self.preface) = (Some(stop), Preface::Came);
+    }
+
     /// A refused head is answered by its stand-in; a body that breaks off just ends.
-    fn stopped(&mut self, stop: Option<Stop>) {
-        self.stop = stop;
-        if let Some(Stop::Message(_)) = stop {
+    fn stopped(&mut self, stop: Stop) {
+        self.stop = Some(stop);
+        if let Stop::Message(_) = stop {
             self.held.extend_from_slice(STAND_IN);
         }
         self.cleared = self.held.len();
@@ -117,7 +176,7 @@ mod tests {
 
     /// Feeds `pieces` as reads of a socket, with room for so many bytes a read; what hyper gets.
     fn through(pieces: &[&[u8]], room: usize) -> (String, Option<Stop>) {
-        let (mut intake, mut out) = (Intake::new(), Vec::new());
+        let (mut intake, mut out) = (Intake::new(true), Vec::new());
         for piece in pieces.iter().flat_map(|piece| piece.chunks(room)) {
             let mut bytes = vec![0; room];
             let mut buf = ReadBuf::new(&mut bytes);
@@ -135,6 +194,36 @@ mod tests {
             }
         }
         (String::from_utf8_lossy(&out).into_owned(), intake.stop())
+    }
+
+    #[test]
+    fn the_preface_of_http_2_is_kept_whole_and_only_at_the_very_beginning() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        for room in 1..=preface.len() {
+            let mut intake = Intake::new(true);
+            let mut kept = Vec::new();
+            for piece in preface.chunks(room) {
+                let mut bytes = vec![0; room];
+                let mut buf = ReadBuf::new(&mut bytes);
+                buf.put_slice(piece);
+                if intake.is_preface() {
+                    kept.extend_from_slice(piece);
+                } else {
+                    intake.came(&mut buf, 0);
+                    assert!(buf.filled().is_empty(), "hyper sees none of it");
+                }
+            }
+            let held = intake.into_preface().expect("the preface came");
+            assert_eq!([held, kept].concat(), preface, "in pieces of {room}");
+        }
+        let late = [GET.as_bytes(), preface].concat();
+        assert_eq!(through(&[&late], 1024).1, Some(Stop::Message(Problem::Http2Preface)));
+        let mut refusing = Intake::new(false);
+        let mut bytes = [0; 64];
+        let mut buf = ReadBuf::new(&mut bytes);
+        buf.put_slice(preface);
+        assert_eq!(refusing.came(&mut buf, 0), Some(Problem::Http2Preface));
+        assert!(refusing.into_preface().is_none());
     }
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -15,9 +15,11 @@ mod body;
 mod clock;
 mod connection;
 mod deadline;
+mod door;
 mod exchange;
 mod forward;
 mod guard;
+mod h2;
 mod headers;
 mod identity;
 mod intake;
@@ -27,10 +29,13 @@ mod line;
 mod linger;
 mod listener;
 mod observe;
+mod proxy_protocol;
 mod respond;
 pub mod scan;
+mod socket;
 mod spelling;
 mod stream;
+mod tls;
 mod upstream;
 mod whole;
 mod worker;
@@ -77,11 +82,18 @@ impl Gateway {
         let config = policy.config();
         let jwt = config.clients.jwt.as_ref().map(jwt::Verifier::new).transpose();
         let jwt = jwt.map_err(|why| StartError(format!("[clients.jwt]: {why}")))?;
+        let tls = config.server.tls.as_ref();
+        let tls = tls.map(|tls| tls::start(tls, config.server.http2, journal.clone())).transpose();
+        let tls = tls.map_err(|why| StartError(format!("[server.tls]: {why}")))?;
         let started = clock::now();
         let upstreams = config.upstreams.iter().enumerate();
         let upstreams = upstreams
-            .map(|(index, upstream)| Upstream::new(index, upstream.clone(), journal.clone(), started))
-            .collect();
+            .map(|(index, upstream)| {
+                let tls = upstream::tls::start(upstream, &journal);
+                let tls = tls.map_err(|why| StartError(format!("upstream {}: {why}", upstream.name)))?;
+                Ok(Upstream::new(index, upstream.clone(), tls, journal.clone(), started))
+            })
+            .collect::<Result<_, _>>()?;
         let digest = FingerprintKey::new(store.secret());
         let shared = Arc::new(Shared {
             store,
@@ -89,6 +101,7 @@ impl Gateway {
             upstreams,
             digest,
             jwt,
+            tls,
             attempts: AtomicUsize::new(0),
             body_bytes: AtomicU64::new(0),
             unrecorded: AtomicUsize::new(0),

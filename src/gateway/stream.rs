@@ -4,18 +4,18 @@ use super::connection::Connection;
 use super::intake::Intake;
 use super::linger::Linger;
 use super::scan::Stop;
+use super::socket::Socket;
 use super::spelling::Watch;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// A client's socket that tells its connection when bytes come in and how names are spelled in the heads among them, and
 /// lets only those bytes through that have one meaning.
 pub struct ClientStream {
-    socket: TcpStream,
+    socket: Socket,
     connection: Rc<Connection>,
     watch: Watch,
     intake: Intake,
@@ -24,9 +24,14 @@ pub struct ClientStream {
 }
 
 impl ClientStream {
-    /// Wraps `socket` for `connection`.
-    pub fn new(socket: TcpStream, connection: Rc<Connection>) -> ClientStream {
-        ClientStream { socket, connection, watch: Watch::default(), intake: Intake::new(), linger: None }
+    /// Wraps `socket` for `connection`; `http2` where it may begin with the preface of HTTP/2.
+    pub fn new(socket: Socket, connection: Rc<Connection>, http2: bool) -> ClientStream {
+        ClientStream { socket, connection, watch: Watch::default(), intake: Intake::new(http2), linger: None }
+    }
+
+    /// The socket and everything that was read of it, where that began with the preface of HTTP/2.
+    pub fn into_preface(self) -> Option<(Socket, Vec<u8>)> {
+        Some((self.socket, self.intake.into_preface()?))
     }
 }
 
@@ -59,6 +64,10 @@ impl AsyncRead for ClientStream {
                 watch.begin();
             }
             if let Some(problem) = intake.came(buf, before) {
+                if intake.is_preface() {
+                    connection.turn();
+                    return Poll::Pending;
+                }
                 connection.malformed(problem);
             }
             if buf.filled().len() > before {

@@ -6,6 +6,7 @@ use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::tls::{Handshakes, ServerSide};
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub digest: FingerprintKey,
     /// Verifies bearer tokens, where `[clients.jwt]` is configured.
     pub jwt: Option<Verifier>,
+    /// How clients are met where `[server.tls]` is configured.
+    pub tls: Option<ServerSide>,
     /// Attempts whose client may be gone; a drain waits for them.
     pub attempts: AtomicUsize,
     /// Bytes of request bodies that are read whole and not yet sent.
@@ -76,6 +79,8 @@ pub struct Worker {
     pub pools: Vec<Rc<Pool>>,
     /// How long this worker's exchanges wait for what.
     pub deadlines: Deadlines,
+    /// TLS handshakes under way.
+    pub handshakes: Handshakes,
     connections: RefCell<Slab<Rc<Connection>>>,
     open: Arc<AtomicUsize>,
     ids: Cell<u64>,
@@ -155,7 +160,8 @@ impl Worker {
         let seed = u64::from_ne_bytes(random());
         let (deadlines, connections) = (Deadlines::default(), RefCell::new(Slab::new()));
         let (ids, tokens) = (Cell::new(seed), Cell::new(u128::from_ne_bytes(random())));
-        Rc::new(Worker { shared, pools, deadlines, connections, open, ids, tokens })
+        let handshakes = Handshakes::default();
+        Rc::new(Worker { shared, pools, deadlines, handshakes, connections, open, ids, tokens })
     }
 
     /// Closes what is overdue, until the worker ends.
@@ -187,6 +193,11 @@ impl Worker {
         while self.open.load(Relaxed) > 0 || self.shared.attempts.load(Relaxed) > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// A connection ended before it came into the sweep.
+    pub fn turned_away(&self) {
+        self.open.fetch_sub(1, Relaxed);
     }
 
     /// Takes a connection into the sweep.

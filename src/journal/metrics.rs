@@ -1,6 +1,7 @@
 //! The figures: what is counted, and how cheaply. Every cell exists from the start, indexed by route and decision; the
 //! hot path finds it without a lookup by name, a lock or an allocation.
 
+use super::doors::Doors;
 use super::histogram::{Figures, Histogram};
 use super::shard::{Gauge, SHARDS, shard};
 use crate::domain::event::{Decision, Event};
@@ -22,6 +23,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
+    /// The way in.
+    pub doors: Doors,
     pub(super) route_names: Vec<Arc<str>>,
     /// A copy per shard, so that workers do not share cache lines; in each a cell per route, and one more for requests
     /// without a route.
@@ -67,6 +70,7 @@ impl Metrics {
         Metrics {
             connections: Gauge::default(),
             in_flight: Gauge::default(),
+            doors: Doors::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,
             upstreams: upstream_names.into_iter().map(Upstream::new).collect(),

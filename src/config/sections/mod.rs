@@ -5,6 +5,7 @@ mod clients;
 mod route;
 mod server;
 mod store;
+mod tls;
 mod upstream;
 
 use crate::config::model::{Config, Mode, OnOutage};
@@ -31,7 +32,7 @@ pub(super) fn config(reader: &Reader<'_>) -> Config {
     let routes = root.tables("route").iter().map(|table| route::read(table, &upstreams)).collect();
     Config {
         mode: root.word("mode"),
-        server: server::read(&root.table("server")),
+        server: server::read(reader, &root.table("server")),
         admin: server::read_admin(&root.table("admin")),
         log: server::read_log(&root.table("log")),
         store: store::read(reader, &root.table("store")),

@@ -68,6 +68,11 @@ pub(super) struct Field<'a> {
 // === impl Field ===
 
 impl Field<'_> {
+    /// A name alone, which is known to be one.
+    pub fn named(name: &[u8]) -> Field<'_> {
+        Field { name, value: &[], like_dash: name.iter().any(|byte| NAME[usize::from(*byte)] == LIKE_DASH) }
+    }
+
     /// Cuts `line`; `first` where no header came before it.
     #[inline]
     pub fn cut(line: &[u8], first: bool) -> Result<Field<'_>, Problem> {
@@ -255,7 +260,7 @@ impl Head {
 }
 
 /// Capital letters only: to a backend that compares without case, `post` would be a POST that no route guards.
-fn check_method(method: &[u8]) -> Result<(), Problem> {
+pub(super) fn check_method(method: &[u8]) -> Result<(), Problem> {
     if matches!(method, b"GET" | b"POST") {
         return Ok(());
     }
@@ -282,7 +287,7 @@ fn version_problem(behind: &[u8]) -> Problem {
     }
 }
 
-fn check_target_bytes(target: &[u8]) -> Result<(), Problem> {
+pub(super) fn check_target_bytes(target: &[u8]) -> Result<(), Problem> {
     if is_plain_target(target) { Ok(()) } else { rare_target_bytes(target) }
 }
 
@@ -305,7 +310,7 @@ fn rare_target_bytes(target: &[u8]) -> Result<(), Problem> {
 }
 
 /// One plain number. A leading zero is refused because some read it as octal.
-fn length(text: &[u8]) -> Result<u64, Problem> {
+pub(super) fn length(text: &[u8]) -> Result<u64, Problem> {
     let plain = (1..=LENGTH_DIGITS_MAX).contains(&text.len())
         && text.iter().all(u8::is_ascii_digit)
         && (text.len() == 1 || text[0] != b'0');

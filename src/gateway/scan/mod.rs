@@ -11,9 +11,11 @@ mod block;
 mod bytes;
 mod chunk;
 mod head;
+mod http2;
 mod problem;
 
 pub use head::Framing;
+pub use http2::check_http2;
 pub use problem::Problem;
 
 use block::Marks;

@@ -1,6 +1,7 @@
 //! An answer's body as it streams from the backend. It owns the connection until the body has ended, and gives it back
 //! as early as it can: at the last frame, not at the end-of-stream poll behind it, which may never come.
 
+use super::h2::Stream;
 use super::health::Permit;
 use super::link::Link;
 use super::pool::Pool;
@@ -28,7 +29,10 @@ pub struct UpstreamBody {
 
 /// The connection under an answer.
 pub(super) struct Connection {
-    pub link: Box<Link>,
+    /// Of HTTP/1.1, which is this exchange's alone.
+    pub link: Option<Box<Link>>,
+    /// Of HTTP/2, which others use, too.
+    pub stream: Option<Stream>,
     pub pool: Rc<Pool>,
     pub server: usize,
     pub permit: Permit,
@@ -46,10 +50,13 @@ impl UpstreamBody {
 
     fn give_back_at_end(&mut self) {
         if self.incoming.is_end_stream()
-            && let Some(Connection { link, pool, server, permit }) = self.connection.take()
+            && let Some(Connection { link, stream, pool, server, permit }) = self.connection.take()
         {
             drop(permit);
-            pool.give_back(server, link, clock::recent());
+            drop(stream);
+            if let Some(link) = link {
+                pool.give_back(server, link, clock::recent());
+            }
         }
     }
 
@@ -89,8 +96,10 @@ impl Body for UpstreamBody {
         let this = self.get_mut();
         let UpstreamBody { incoming, connection, .. } = this;
         let polled = match connection {
-            Some(connection) => connection.link.poll(cx, false, |cx| Pin::new(&mut *incoming).poll_frame(cx)),
-            None => Pin::new(incoming).poll_frame(cx),
+            Some(Connection { link: Some(link), .. }) => {
+                link.poll(cx, false, |cx| Pin::new(&mut *incoming).poll_frame(cx))
+            }
+            _ => Pin::new(incoming).poll_frame(cx),
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {

@@ -3,6 +3,7 @@
 //! Health is passive: a server that refuses connections leaves the rotation for a while that doubles, up to ten
 //! seconds, and comes back with the first connection that succeeds. With one server there is no rotation to leave.
 
+use super::tls::ClientTls;
 use crate::config;
 use crate::domain::event::Event;
 use crate::journal::Journal;
@@ -17,6 +18,8 @@ pub struct Upstream {
     pub config: config::Upstream,
     /// One for each base URL, in the same order.
     servers: Vec<Server>,
+    /// How servers with `https` are met.
+    pub(super) tls: Option<ClientTls>,
     in_flight: AtomicUsize,
     /// Whether any base URL has a path, so that targets have to be put together.
     pub(super) has_prefixes: bool,
@@ -59,6 +62,7 @@ impl Upstream {
     pub fn new(
         index: usize,
         config: config::Upstream,
+        tls: Option<ClientTls>,
         journal: Arc<Journal>,
         started: Instant,
     ) -> Arc<Upstream> {
@@ -74,6 +78,7 @@ impl Upstream {
         let has_prefixes = config.urls.iter().any(|base| !base.prefix.is_empty());
         Arc::new(Upstream {
             config,
+            tls,
             has_prefixes,
             servers,
             in_flight: AtomicUsize::new(0),
@@ -185,6 +190,7 @@ mod tests {
 
     fn upstream(servers: usize, max_in_flight: usize) -> Arc<Upstream> {
         let base = |n| config::Base {
+            secure: false,
             host: "127.0.0.1".into(),
             port: n as u16,
             authority: format!("127.0.0.1:{n}"),
@@ -200,8 +206,10 @@ mod tests {
             total: None,
             max_in_flight,
             host: config::HostPolicy::Preserve,
+            http2: false,
+            tls: config::UpstreamTls::default(),
         };
-        Upstream::new(0, config, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
+        Upstream::new(0, config, None, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
     }
 
     #[test]

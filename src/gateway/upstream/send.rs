@@ -2,10 +2,11 @@
 
 use super::body::{Connection, UpstreamBody};
 use super::connect::connect;
+use super::h2;
 use super::health::Permit;
 use super::link::Link;
 use super::pool::Pool;
-use crate::config::HostPolicy;
+use crate::config::{self, HostPolicy};
 use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
 use http::header::{self, HeaderValue};
@@ -49,9 +50,9 @@ pub enum Reuse {
 }
 
 /// See [`Reuse::Recent`].
-const RECENT: Duration = Duration::from_secs(1);
+pub(super) const RECENT: Duration = Duration::from_secs(1);
 /// A connection that rested for less is not suspected of being dead, and no copy of the request is kept for it.
-const SUSPECT: Duration = Duration::from_millis(100);
+pub(super) const SUSPECT: Duration = Duration::from_millis(100);
 /// How often a request may come back unsent before a fresh connection is the only choice left.
 const UNSENT_MOST: u32 = 3;
 
@@ -61,6 +62,11 @@ impl Flight {
     /// When the first byte may have left; `None` while it certainly has not.
     pub fn sent_at(&self) -> Option<Instant> {
         self.sent_at.get()
+    }
+
+    /// The first byte may leave from now on; or it certainly has not left after all.
+    pub(super) fn sent(&self, at: Option<Instant>) {
+        self.sent_at.set(at);
     }
 }
 
@@ -75,6 +81,9 @@ pub async fn send(
     flight: &Flight,
     may_send: impl Fn() -> bool,
 ) -> Result<Box<Reply>, Failure> {
+    if let Some(trunks) = &pool.trunks {
+        return Box::pin(h2::send(pool, trunks, permit, request, reuse, flight, &may_send)).await;
+    }
     let target = request.uri().path_and_query().cloned();
     let client_host = request.headers().get(header::HOST).cloned();
     let mut unsent = 0;
@@ -93,7 +102,8 @@ pub async fn send(
                 // What the backend speaks ends here; to the client it is this gateway that answers.
                 head.version = Version::HTTP_11;
                 let total = pool.upstream.config.total.map(|total| clock::now() + total);
-                let connection = Connection { link, pool: pool.clone(), server, permit };
+                let connection =
+                    Connection { link: Some(link), stream: None, pool: pool.clone(), server, permit };
                 let body = UpstreamBody::new(incoming, connection, total);
                 // Boxed: it is handed up through several futures, and each would copy it.
                 return Ok(Box::new(Reply { head, body }));
@@ -188,8 +198,7 @@ fn copy_for_second_try(
     rested: Option<Duration>,
 ) -> Option<Request<RequestBody>> {
     let suspect = reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_empty();
-    if !(suspect && safe) {
+    if !(suspect && is_repeatable(request)) {
         return None;
     }
     let mut copy = Request::new(RequestBody::empty());
@@ -201,7 +210,23 @@ fn copy_for_second_try(
     Some(copy)
 }
 
-fn describe(error: &hyper::Error) -> String {
+/// Whether the request may be sent once more where a pooled connection was dead.
+pub(super) fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_empty()
+}
+
+/// The `Host` that the server gets: the client's, or the base's own.
+pub(super) fn authority(
+    config: &config::Upstream,
+    server: usize,
+    client_host: Option<&HeaderValue>,
+) -> HeaderValue {
+    let own = || HeaderValue::from_str(&config.urls[server].authority).ok();
+    let host = client_host.cloned().filter(|_| config.host == HostPolicy::Preserve).or_else(own);
+    host.unwrap_or(HeaderValue::from_static("localhost"))
+}
+
+pub(super) fn describe(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -1,5 +1,6 @@
 //! The bytes of a connection to a server, below hyper.
 
+use crate::gateway::socket::Socket;
 use crate::gateway::spelling::{Spelling, Watch};
 use std::cell::Cell;
 use std::io::{IoSlice, Result};
@@ -7,11 +8,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// A server's socket that notes how names are spelled in the heads that come in.
 pub struct ServerStream {
-    socket: TcpStream,
+    socket: Socket,
     heads: Rc<Heads>,
     watch: Watch,
 }
@@ -27,7 +27,7 @@ pub struct Heads {
 
 impl ServerStream {
     /// Wraps `socket`.
-    pub fn new(socket: TcpStream, heads: Rc<Heads>) -> ServerStream {
+    pub fn new(socket: Socket, heads: Rc<Heads>) -> ServerStream {
         ServerStream { socket, heads, watch: Watch::default() }
     }
 }
