@@ -1,6 +1,7 @@
 //! Who is told what a server says before its answer: the client of `103 Early Hints`, the request's body of `100 Continue`.
 
 use crate::gateway::connection::Connection;
+use crate::gateway::headers::is_hop_by_hop;
 use crate::gateway::scan::News;
 use crate::gateway::upload::Upload;
 use std::rc::Rc;
@@ -28,7 +29,7 @@ impl Hearing {
             upload.open();
         }
         if let Some(client) = self.client.as_ref().filter(|_| !news.interims.is_empty()) {
-            client.interim(&news.interims);
+            client.interim(&end_to_end(&news.interims));
         }
     }
 
@@ -38,4 +39,13 @@ impl Hearing {
             upload.refuse();
         }
     }
+}
+
+/// Interim heads without what belongs to this hop.
+fn end_to_end(heads: &[u8]) -> Vec<u8> {
+    let is_kept = |line: &&[u8]| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        !std::str::from_utf8(name).is_ok_and(|name| is_hop_by_hop(&name.to_ascii_lowercase()))
+    };
+    heads.split_inclusive(|byte| *byte == b'\n').filter(is_kept).flatten().copied().collect()
 }

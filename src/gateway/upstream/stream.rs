@@ -69,11 +69,6 @@ impl ServerStream {
             self.intake.scanner().asks(asked);
         }
     }
-
-    /// The socket, once it speaks another protocol.
-    pub fn into_socket(self) -> TcpStream {
-        self.socket
-    }
 }
 
 // === impl Heads ===
