@@ -8,5 +8,6 @@ pub mod fingerprint;
 pub mod ledger;
 pub mod refusal;
 pub mod route;
+pub mod selector;
 pub mod target;
 pub mod time;
