@@ -6,6 +6,7 @@ pub mod client;
 pub mod event;
 pub mod fingerprint;
 pub mod ledger;
+pub mod read;
 pub mod refusal;
 pub mod route;
 pub mod selector;
