@@ -59,6 +59,7 @@ const KEPT: Kind = Duration("1ms", "3650d");
 /// The list, in the order of the documentation.
 pub(super) const KEYS: &[Key] = &[
     with("", "mode", Choice(&["enforce", "observe"]), "enforce"),
+    with("", "time_zone", Text, "UTC"),
     key("", "server", Table),
     key("", "admin", Table),
     key("", "log", Table),

@@ -4,6 +4,7 @@
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
+use crate::domain::selector::Zone;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::time::Duration;
 pub struct Config {
     /// `mode`; a route may have its own.
     pub mode: Mode,
+    /// `time_zone`: of dates and times that bring no offset.
+    pub time_zone: Zone,
     /// `[server]`
     pub server: Server,
     /// `[admin]`
