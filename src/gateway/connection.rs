@@ -9,11 +9,13 @@ use super::door::{self, Entered, Speaks};
 use super::exchange::exchange;
 use super::h2::{self, Streams};
 use super::intake;
-use super::scan::Problem;
+use super::scan::{Limits, Problem};
 use super::socket::Socket;
 use super::spelling::Spelling;
+use super::stall::{Patience, STRETCH, Slow, Stall};
 use super::stream::ClientStream;
 use super::tls::Principal;
+use super::upload::Leftover;
 use super::worker::Worker;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::journal::Journal;
@@ -29,7 +31,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -60,6 +62,14 @@ pub struct Connection {
     waker: RefCell<Option<Waker>>,
     /// How names are spelled in the head that came last, until its exchange takes it.
     spelling: Cell<Option<Spelling>>,
+    /// How slow the client is.
+    pub(super) stall: Stall,
+    /// It sent its body too slowly, so nothing more is read.
+    starved: Cell<bool>,
+    /// What is left of a body that nobody reads on.
+    leftover: RefCell<Option<Leftover>>,
+    /// Interim answers on their way to the client.
+    interims: RefCell<Vec<u8>>,
     journal: Arc<Journal>,
 }
 
@@ -87,7 +97,10 @@ enum Order {
 /// Held by an exchange and its answer's body: the connection is busy.
 pub struct Busy(Rc<Connection>);
 
-/// How long a connection that was told to end may take to say that it has understood.
+/// So much of interim answers waits for a client.
+const INTERIM_BYTES_MAX: usize = 64 << 10;
+
+/// How long an HTTP/2 connection that was told to end may take to say that it has understood.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves `stream` until it ends.
@@ -98,13 +111,19 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
     let Entered { socket, peer, secure, cert, speaks } = entered;
     let connection = Connection::new(&worker, peer, secure, cert);
     let place = worker.register(connection.clone());
+    let server = &worker.shared.policy.config().server;
+    let limits = Limits {
+        target_bytes: server.target_limit,
+        head_bytes: server.head_limit,
+        headers: server.headers_max,
+    };
     let turned = match speaks {
         Speaks::Http2 => Some((socket, Vec::new())),
-        _ => serve_http1(&worker, &connection, socket, speaks == Speaks::Http1Or2).await,
+        _ => serve_http1(&worker, &connection, socket, limits, speaks == Speaks::Http1Or2).await,
     };
     if let Some((socket, begun)) = turned {
         // Boxed: most connections never get here.
-        Box::pin(h2::serve(worker, connection, socket, begun)).await;
+        Box::pin(h2::serve(worker, connection, socket, begun, limits)).await;
     }
     drop(place);
 }
@@ -114,9 +133,10 @@ async fn serve_http1(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     socket: Socket,
+    limits: Limits,
     http2: bool,
 ) -> Option<(Socket, Vec<u8>)> {
-    let io = TokioIo::new(ClientStream::new(socket, connection.clone(), http2));
+    let io = TokioIo::new(ClientStream::new(socket, connection.clone(), limits, http2));
     let service = {
         let (worker, connection) = (worker.clone(), connection.clone());
         service_fn(move |request| {
@@ -128,10 +148,13 @@ async fn serve_http1(
         })
     };
     // Names that are not in Title-Case come with their spelling.
-    let mut http = http1::Builder::new()
-        .title_case_headers(true)
-        .header_read_timeout(None)
-        .serve_connection(io, service);
+    let mut http = http1::Builder::new();
+    http.title_case_headers(true).header_read_timeout(None);
+    if limits.headers > Limits::DEFAULT.headers {
+        // Costs an allocation a request, so only where somebody wants more than hyper's own.
+        http.max_headers(limits.headers);
+    }
+    let mut http = http.serve_connection(io, service);
     connection.drive(&mut http, |http| http.graceful_shutdown()).await;
     if connection.turned.get() { http.into_parts().io.into_inner().into_preface() } else { None }
 }
@@ -156,6 +179,10 @@ impl Connection {
             problem: Cell::new(None),
             waker: RefCell::new(None),
             spelling: Cell::new(None),
+            stall: Stall::default(),
+            starved: Cell::new(false),
+            leftover: RefCell::new(None),
+            interims: RefCell::new(Vec::new()),
             journal: worker.shared.journal.clone(),
         })
     }
@@ -171,8 +198,14 @@ impl Connection {
             }
             // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
             // has no client any more; what an exchange had to say about it is in that exchange's line.
-            let polled = Pin::new(&mut *http).poll(cx).map(|_| ());
-            if self.turned.get() && self.streams.get().is_none() { Poll::Ready(()) } else { polled }
+            let ended = Pin::new(&mut *http).poll(cx).map(|_| ());
+            if ended.is_pending() {
+                if self.turned.get() && self.streams().is_none() {
+                    return Poll::Ready(());
+                }
+                self.read_leftover(cx);
+            }
+            ended
         })
         .await;
     }
@@ -180,6 +213,11 @@ impl Connection {
     /// It speaks HTTP/2 from here on.
     pub(super) fn speaks_http2(&self, streams: Rc<Streams>) {
         let _ = self.streams.set(streams);
+    }
+
+    /// Its streams, where it speaks HTTP/2.
+    pub(super) fn streams(&self) -> Option<&Rc<Streams>> {
+        self.streams.get()
     }
 
     /// It began with the preface of HTTP/2.
@@ -213,34 +251,81 @@ impl Connection {
 
     /// Ends the connection after its present exchange; at once where it has none.
     pub fn drain(&self) {
-        if let Some(streams) = self.streams.get() {
+        if let Some(streams) = self.streams() {
             streams.farewell();
         }
         self.give(Order::Drain);
     }
 
-    /// Closes the connection where it is overdue at `now`: a head after `head`, a rest after `idle`.
-    pub fn sweep(&self, now: Instant, head: Duration, idle: Duration) {
+    /// Closes the connection where it is overdue at `now`: a head after `head`, a rest after `idle`, a client that is
+    /// slower than `patience` has.
+    pub fn sweep(&self, now: Instant, head: Duration, idle: Duration, patience: Patience) {
         let age = now.saturating_duration_since(self.since.get());
         let overdue = match self.phase.get() {
             Phase::Idle => age > idle,
             Phase::Head => age > head,
             Phase::Busy => false,
         };
-        let Some(streams) = self.streams.get() else {
-            if overdue {
-                self.give(Order::Close);
+        if let Some(streams) = self.streams() {
+            streams.sweep(now, patience);
+            // HTTP/2 says farewell before it closes, so that a client whose request is on its way knows that it was not
+            // read.
+            match self.phase.get() {
+                Phase::Idle if overdue && age < idle + FAREWELL => return self.give(Order::Drain),
+                Phase::Idle if streams.farewell_is_over(now, FAREWELL) => return self.give(Order::Close),
+                _ => {}
             }
-            return;
-        };
-        streams.sweep(now, head);
-        // HTTP/2 says farewell before it closes, so that a client whose request is under way knows that it was not read.
-        match self.phase.get() {
-            Phase::Idle if overdue && age < idle + FAREWELL => self.give(Order::Drain),
-            Phase::Idle if streams.farewell_is_over(now, FAREWELL) => self.give(Order::Close),
-            _ if overdue => self.give(Order::Close),
-            _ => {}
         }
+        match self.stall.judge(now, patience) {
+            _ if overdue => self.give(Order::Close),
+            Some(Slow::Taking) => self.give(Order::Close),
+            // The exchange gets an error in the place of the body, and tells the client.
+            Some(Slow::Sending) => {
+                self.starved.set(true);
+                self.wake();
+            }
+            None => {}
+        }
+        let mut leftover = self.leftover.borrow_mut();
+        if leftover.as_ref().is_some_and(|leftover| leftover.is_overdue(now)) {
+            // What it would have led to does not matter any more: hyper closes the connection behind its answer.
+            *leftover = None;
+            self.wake();
+        }
+    }
+
+    /// Keeps what is left of a body, to be read away.
+    pub(super) fn leave(&self, leftover: Leftover) {
+        *self.leftover.borrow_mut() = Some(leftover);
+        self.wake();
+    }
+
+    fn read_leftover(&self, cx: &mut Context<'_>) {
+        let mut slot = self.leftover.borrow_mut();
+        let ended = slot.as_mut().is_some_and(|leftover| leftover.poll_away(cx).is_ready());
+        // Dropped outside of the borrow: its end wakes this very task.
+        let ended = if ended { slot.take() } else { None };
+        drop(slot);
+        drop(ended);
+    }
+
+    /// Whether nothing more of the present body is read, because it came too slowly.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved.get()
+    }
+
+    /// Interim answers for the client, as their server sent them. Dropped where an earlier answer is still on its way.
+    pub fn interim(&self, heads: &[u8]) {
+        let mut interims = self.interims.borrow_mut();
+        if interims.len() + heads.len() <= INTERIM_BYTES_MAX {
+            interims.extend_from_slice(heads);
+        }
+        self.wake();
+    }
+
+    /// Interim answers that have not gone out.
+    pub(super) fn interims(&self) -> Vec<u8> {
+        if self.interims.borrow().is_empty() { Vec::new() } else { self.interims.take() }
     }
 
     /// Bytes came in. Between requests they begin the next one; whether they do.
@@ -277,6 +362,7 @@ impl Connection {
     /// from it.
     pub fn explain(&self, refusal: Refusal) -> Refusal {
         match (self.problem.get(), refusal.reason) {
+            (None, Reason::BadRequest | Reason::UpstreamFailed) if self.starved.get() => too_slow(),
             (Some(problem), Reason::BadRequest | Reason::UpstreamFailed) => problem.refusal_of_body(),
             _ => refusal,
         }
@@ -284,6 +370,10 @@ impl Connection {
 
     fn give(&self, order: Order) {
         self.order.set(order);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -296,6 +386,14 @@ impl Connection {
             None => *slot = Some(waker.clone()),
         }
     }
+}
+
+fn too_slow() -> Refusal {
+    let detail = format!(
+        "Of the request's body less came in {STRETCH:?} than the gateway wants (server.body_rate); the rest of it was not \
+         passed on."
+    );
+    Refusal::new(Reason::BodyTimeout, detail).closing()
 }
 
 impl Drop for Busy {

@@ -1,11 +1,11 @@
-//! Between a client's socket and hyper: hands over what the scanner accepted, holds what has not ended yet, and puts a
-//! stand-in in the place of a head that is refused.
+//! Between a socket and hyper: hands over what the scanner accepted, holds what has not ended yet, and, of a client's
+//! connection, puts a stand-in in the place of a head that is refused.
 //!
 //! The stand-in is the simplest way to answer in order: to hyper it is one more pipelined request, so its answer goes
 //! out behind those of the requests before it, is counted and logged as every refusal is, and ends the connection. Its
 //! method is one that the scanner lets through from nobody.
 
-use super::scan::{Limits, Problem, Scanner, Stop};
+use super::scan::{AnswerScanner, Limits, Problem, Scan, Scanner, Stop};
 use http::request::Parts;
 use tokio::io::ReadBuf;
 
@@ -15,8 +15,10 @@ const STAND_IN: &[u8] = b"- / HTTP/1.1\r\nConnection: close\r\n\r\n";
 const STAND_IN_METHOD: &str = "-";
 
 /// The bytes of one connection on their way to hyper.
-pub struct Intake {
-    scanner: Scanner,
+pub struct Intake<S> {
+    scanner: S,
+    /// What hyper reads instead of a refused head.
+    stand_in: &'static [u8],
     /// What cannot be handed over at once: parts that have not ended, and what did not fit hyper's buffer.
     held: Vec<u8>,
     /// So many bytes of `held` were handed over.
@@ -24,15 +26,17 @@ pub struct Intake {
     /// So many bytes of `held` may be handed over.
     cleared: usize,
     stop: Option<Stop>,
-    /// Whether the preface of HTTP/2 may come instead of a request, and whether it did: then everything is held.
     preface: Preface,
 }
 
-/// The preface of HTTP/2.
+/// The preface of HTTP/2, in the place of a connection's first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Preface {
+    /// It is an error, or it is too late for it.
     Refused,
+    /// It may come.
     Allowed,
+    /// It came: everything is held.
     Came,
 }
 
@@ -46,22 +50,45 @@ pub fn is_stand_in(parts: &Parts) -> bool {
 
 // === impl Intake ===
 
-impl Intake {
-    /// For a new connection; `http2` where it may begin with the preface of HTTP/2.
-    pub fn new(http2: bool) -> Intake {
+impl Intake<Scanner> {
+    /// For a client's connection; `http2` where it may begin with the preface of HTTP/2.
+    pub fn of_requests(limits: Limits, http2: bool) -> Intake<Scanner> {
         let preface = if http2 { Preface::Allowed } else { Preface::Refused };
-        let scanner = Scanner::new(Limits::DEFAULT);
-        Intake { scanner, held: Vec::new(), handed: 0, cleared: 0, stop: None, preface }
+        Intake { preface, ..Intake::new(Scanner::new(limits), STAND_IN) }
     }
 
-    /// Everything that came, where it begins with the preface of HTTP/2 and nothing was handed over.
+    /// Everything that came, where the connection began with the preface of HTTP/2.
     pub fn into_preface(self) -> Option<Vec<u8>> {
         (self.preface == Preface::Came).then_some(self.held)
+    }
+}
+
+impl Intake<AnswerScanner> {
+    /// For a connection to a server. Nothing stands in for its answers: who waits for them is told by an error.
+    pub fn of_answers(limits: Limits) -> Intake<AnswerScanner> {
+        Intake::new(AnswerScanner::new(limits), b"")
+    }
+}
+
+impl<S: Scan> Intake<S> {
+    fn new(scanner: S, stand_in: &'static [u8]) -> Intake<S> {
+        let preface = Preface::Refused;
+        Intake { scanner, stand_in, held: Vec::new(), handed: 0, cleared: 0, stop: None, preface }
     }
 
     /// Whether the connection began with the preface of HTTP/2.
     pub fn is_preface(&self) -> bool {
         self.preface == Preface::Came
+    }
+
+    /// Who reads along.
+    pub fn scanner(&mut self) -> &mut S {
+        &mut self.scanner
+    }
+
+    /// Whether something is held that has not ended, or was not handed over.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Why nothing more is read, once that is so.
@@ -94,15 +121,13 @@ impl Intake {
             buf.set_filled(before);
             let progress = self.scanner.scan(&self.held);
             self.cleared = progress.passed;
-            if let Some(stop) = progress.stop {
-                match self.is_preface_in(&self.held, stop.problem()) {
-                    Some(true) => self.turned(stop),
-                    Some(false) => {
-                        self.held.truncate(progress.passed);
-                        self.stopped(stop);
-                    }
-                    None => {}
+            match progress.stop {
+                Some(stop) => {
+                    let preface = self.preface(&self.held, progress.passed, stop);
+                    self.held.truncate(if preface == Some(false) { progress.passed } else { usize::MAX });
+                    self.stopped(stop, preface);
                 }
+                None => self.passed(progress.passed),
             }
             self.hand_over(buf);
         }
@@ -114,17 +139,15 @@ impl Intake {
         let progress = self.scanner.scan(&buf.filled()[before..]);
         let passed = before + progress.passed;
         if let Some(stop) = progress.stop {
-            let preface = self.is_preface_in(&buf.filled()[before..], stop.problem());
-            if preface == Some(false) {
-                buf.set_filled(passed);
-                return self.stopped(stop);
+            let preface = self.preface(&buf.filled()[before..], progress.passed, stop);
+            if preface != Some(false) {
+                self.held.extend_from_slice(&buf.filled()[before..]);
             }
-            self.held.extend_from_slice(&buf.filled()[before..]);
-            buf.set_filled(before);
-            if preface == Some(true) {
-                self.turned(stop);
-            }
-        } else if passed < buf.filled().len() {
+            buf.set_filled(passed);
+            return self.stopped(stop, preface);
+        }
+        self.passed(progress.passed);
+        if passed < buf.filled().len() {
             self.held.extend_from_slice(&buf.filled()[passed..]);
             buf.set_filled(passed);
         }
@@ -133,10 +156,10 @@ impl Intake {
     /// Whether what came first on this connection is for HTTP/2 to read: the preface, or three words without a slash,
     /// which is no line of HTTP/1.1 and so has nobody behind it who could read an answer in HTTP/1.1. `None` while it may
     /// become the preface.
-    fn is_preface_in(&self, bytes: &[u8], problem: Problem) -> Option<bool> {
-        let is_first = self.preface == Preface::Allowed && self.scanner.heads() == 0;
+    fn preface(&self, bytes: &[u8], passed: usize, stop: Stop) -> Option<bool> {
+        let is_first = self.preface == Preface::Allowed && passed == 0;
         let no_line = || bytes.iter().take_while(|byte| **byte != b'\r').all(|byte| *byte != b'/');
-        match problem {
+        match stop.problem() {
             Problem::Http2Preface if is_first && bytes.len() < PREFACE.len() => {
                 if PREFACE.starts_with(bytes) { None } else { Some(false) }
             }
@@ -146,15 +169,26 @@ impl Intake {
         }
     }
 
-    fn turned(&mut self, stop: Stop) {
-        (self.stop, self.preface) = (Some(stop), Preface::Came);
+    /// Once something has passed, it is too late for a preface.
+    fn passed(&mut self, count: usize) {
+        if count > 0 {
+            self.preface = Preface::Refused;
+        }
     }
 
-    /// A refused head is answered by its stand-in; a body that breaks off just ends.
-    fn stopped(&mut self, stop: Stop) {
-        self.stop = Some(stop);
+    /// A refused head is answered by its stand-in; a body that breaks off just ends. A preface that has not ended is
+    /// looked at again when more of it came.
+    fn stopped(&mut self, stop: Stop, preface: Option<bool>) {
+        match preface {
+            None => return,
+            Some(true) => {
+                (self.stop, self.preface) = (Some(stop), Preface::Came);
+                return;
+            }
+            Some(false) => self.stop = Some(stop),
+        }
         if let Stop::Message(_) = stop {
-            self.held.extend_from_slice(STAND_IN);
+            self.held.extend_from_slice(self.stand_in);
         }
         self.cleared = self.held.len();
     }
@@ -176,7 +210,7 @@ mod tests {
 
     /// Feeds `pieces` as reads of a socket, with room for so many bytes a read; what hyper gets.
     fn through(pieces: &[&[u8]], room: usize) -> (String, Option<Stop>) {
-        let (mut intake, mut out) = (Intake::new(true), Vec::new());
+        let (mut intake, mut out) = (Intake::of_requests(Limits::DEFAULT, true), Vec::new());
         for piece in pieces.iter().flat_map(|piece| piece.chunks(room)) {
             let mut bytes = vec![0; room];
             let mut buf = ReadBuf::new(&mut bytes);
@@ -198,32 +232,36 @@ mod tests {
 
     #[test]
     fn the_preface_of_http_2_is_kept_whole_and_only_at_the_very_beginning() {
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-        for room in 1..=preface.len() {
-            let mut intake = Intake::new(true);
-            let mut kept = Vec::new();
-            for piece in preface.chunks(room) {
+        let begun = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+        for room in 1..=begun.len() {
+            let mut intake = Intake::of_requests(Limits::DEFAULT, true);
+            let mut behind = Vec::new();
+            for piece in begun.chunks(room) {
                 let mut bytes = vec![0; room];
                 let mut buf = ReadBuf::new(&mut bytes);
                 buf.put_slice(piece);
                 if intake.is_preface() {
-                    kept.extend_from_slice(piece);
+                    behind.extend_from_slice(piece);
                 } else {
                     intake.came(&mut buf, 0);
                     assert!(buf.filled().is_empty(), "hyper sees none of it");
                 }
             }
             let held = intake.into_preface().expect("the preface came");
-            assert_eq!([held, kept].concat(), preface, "in pieces of {room}");
+            assert_eq!([held, behind].concat(), begun, "in pieces of {room}");
         }
-        let late = [GET.as_bytes(), preface].concat();
-        assert_eq!(through(&[&late], 1024).1, Some(Stop::Message(Problem::Http2Preface)));
-        let mut refusing = Intake::new(false);
-        let mut bytes = [0; 64];
+        let refused = Some(Stop::Message(Problem::Http2Preface));
+        let other = [b"PRI * HTTP/2.0\r\nHost: a\r\n\r\n", GET.as_bytes()].concat();
+        for room in 1..other.len() {
+            assert_eq!(through(&[&other], room).1, refused, "no preface, in pieces of {room}");
+            assert_eq!(through(&[GET.as_bytes(), PREFACE], room).1, refused, "too late, in pieces of {room}");
+        }
+        let mut intake = Intake::of_requests(Limits::DEFAULT, false);
+        let mut bytes = PREFACE.to_vec();
         let mut buf = ReadBuf::new(&mut bytes);
-        buf.put_slice(preface);
-        assert_eq!(refusing.came(&mut buf, 0), Some(Problem::Http2Preface));
-        assert!(refusing.into_preface().is_none());
+        buf.set_filled(PREFACE.len());
+        assert_eq!(intake.came(&mut buf, 0), Some(Problem::Http2Preface));
+        assert!(intake.into_preface().is_none());
     }
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -1,16 +1,14 @@
 //! Answers on their way to an HTTP/2 client, which decides by its windows how fast they go. One that takes nothing for too
 //! long is cut off, because behind its answer a place at the backend is held.
 
+use super::streams::Streams;
 use crate::gateway::body::{BodyError, ResponseBody};
 use crate::gateway::clock;
-use crate::journal::Journal;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,16 +22,8 @@ pub struct StreamBody {
     rest: Bytes,
 }
 
-/// The answers of one connection.
-pub struct Streams {
-    held: RefCell<Slab<Rc<Held>>>,
-    /// Since when the client has been told that the connection ends.
-    farewell: Cell<Option<Instant>>,
-    journal: Arc<Journal>,
-}
-
 /// One answer, as the connection's sweep sees it.
-struct Held {
+pub struct Held {
     /// Gone once it was cut off.
     body: RefCell<Option<ResponseBody>>,
     /// When its last piece was handed over, while nobody has asked for the next.
@@ -43,53 +33,35 @@ struct Held {
 /// The size of a frame that every client accepts.
 const FRAME_BYTES: usize = 16 << 10;
 
-// === impl Streams ===
+// === impl Held ===
 
-impl Streams {
-    /// None yet.
-    pub fn new(journal: Arc<Journal>) -> Streams {
-        Streams { held: RefCell::default(), farewell: Cell::new(None), journal }
-    }
-
-    /// Takes an answer under watch.
-    pub(super) fn watch(self: &Rc<Streams>, body: ResponseBody) -> StreamBody {
+impl Held {
+    /// An answer of which nothing was handed over.
+    pub fn new(body: ResponseBody) -> Rc<Held> {
         let handed = Cell::new((!body.is_end_stream()).then(clock::recent));
-        let held = Rc::new(Held { body: RefCell::new(Some(body)), handed });
-        let index = self.held.borrow_mut().insert(held.clone());
-        StreamBody { streams: self.clone(), index, held, rest: Bytes::new() }
+        Rc::new(Held { body: RefCell::new(Some(body)), handed })
     }
 
-    /// Cuts off the answers whose client has taken nothing for longer than `stall`.
-    pub fn sweep(&self, now: Instant, stall: Duration) {
-        let overdue = |held: &&Rc<Held>| {
-            held.handed.get().is_some_and(|handed| now.saturating_duration_since(handed) > stall)
-        };
-        let overdue: Vec<_> =
-            self.held.borrow().iter().map(|(_, held)| held).filter(overdue).cloned().collect();
-        for held in overdue {
-            held.handed.set(None);
-            if held.body.borrow_mut().take().is_some() {
-                self.journal.metrics().doors.http2_cut();
-            }
-        }
+    /// Whether its client takes nothing of it for longer than `patience`.
+    pub fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
+        self.handed.get().is_some_and(|handed| now.saturating_duration_since(handed) > patience)
     }
 
-    /// The client is told that the connection ends.
-    pub fn farewell(&self) {
-        if self.farewell.get().is_none() {
-            self.farewell.set(Some(clock::recent()));
-        }
-    }
-
-    /// Whether it was told so longer than `patience` ago.
-    pub fn farewell_is_over(&self, now: Instant, patience: Duration) -> bool {
-        self.farewell.get().is_some_and(|since| now.saturating_duration_since(since) > patience)
+    /// Lets go of the backend; whether there was anything to let go of.
+    pub fn cut_off(&self) -> bool {
+        self.handed.set(None);
+        self.body.borrow_mut().take().is_some()
     }
 }
 
 // === impl StreamBody ===
 
 impl StreamBody {
+    /// Of an answer that `streams` knows by `index`.
+    pub fn new(streams: Rc<Streams>, index: usize, held: Rc<Held>) -> StreamBody {
+        StreamBody { streams, index, held, rest: Bytes::new() }
+    }
+
     /// The front of what there is, at most a frame.
     fn piece(&mut self) -> Bytes {
         let length = self.rest.len().min(FRAME_BYTES);
@@ -140,6 +112,6 @@ impl Body for StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        self.streams.held.borrow_mut().try_remove(self.index);
+        self.streams.forget_answer(self.index);
     }
 }

@@ -9,9 +9,9 @@ use http_body::Body;
 
 /// Checks the head, and gives it the form that one of HTTP/1.1 has: a target without an authority, `Host` in front of all
 /// others, one `Cookie`. What is wrong with it goes along, and is what `refused` finds.
-pub fn translate<B: Body>(request: Request<B>) -> Request<B> {
+pub fn translate<B: Body>(request: Request<B>, limits: &Limits) -> Request<B> {
     let (mut parts, body) = request.into_parts();
-    match check_http2(&parts, body.is_end_stream(), &Limits::DEFAULT) {
+    match check_http2(&parts, body.is_end_stream(), limits) {
         Ok(()) => translate_head(&mut parts),
         Err(problem) => {
             parts.extensions.insert(problem);
@@ -80,7 +80,7 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        translate(request.body(Empty::new()).expect("a request"))
+        translate(request.body(Empty::new()).expect("a request"), &Limits::DEFAULT)
     }
 
     #[test]

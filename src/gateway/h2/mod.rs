@@ -9,9 +9,12 @@ mod body;
 mod frames;
 mod head;
 mod stream;
+mod streams;
+mod upload;
 
-pub use body::Streams;
 pub use head::refused;
+pub use streams::Streams;
+pub use upload::UploadWatch;
 
 use super::connection::Connection;
 use super::exchange::exchange;
@@ -53,7 +56,13 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
 }
 
 /// Serves HTTP/2 until the connection ends. `begun` is what was read of it already.
-pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, socket: Socket, begun: Vec<u8>) {
+pub async fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    socket: Socket,
+    begun: Vec<u8>,
+    limits: Limits,
+) {
     let journal = worker.shared.journal.clone();
     let _open = journal.metrics().doors.http2.held();
     let streams = Rc::new(Streams::new(journal.clone()));
@@ -64,7 +73,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, socket: Socke
         service_fn(move |request| {
             let (worker, connection, streams) = (worker.clone(), connection.clone(), streams.clone());
             Box::pin(async move {
-                let answer = exchange(worker, connection, head::translate(request)).await;
+                let answer = exchange(worker, connection, head::translate(request, &limits)).await;
                 let (head, body) = answer.into_parts();
                 Ok::<Response<StreamBody>, Infallible>(Response::from_parts(head, streams.watch(body)))
             })
@@ -75,7 +84,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, socket: Socke
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BYTES_MOST)
-        .max_header_list_size(u32::try_from(Limits::DEFAULT.head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(RESETS_PENDING_MOST)
         .max_local_error_reset_streams(RESETS_BY_ERROR_MOST)
         .serve_connection(io, service);

@@ -31,6 +31,17 @@ const STAND_IN: [u8; 9] = [0; 9];
 // === impl H2Stream ===
 
 impl H2Stream {
+    /// Notes whether the client takes what it is given.
+    fn note(&mut self, written: &Poll<Result<usize>>) {
+        match written {
+            Poll::Pending => self.connection.stall.blocked(),
+            Poll::Ready(written) => {
+                self.connection.stall.took();
+                self.frames.sent(written.as_ref().copied().unwrap_or_default());
+            }
+        }
+    }
+
     /// Wraps `socket` for `connection`; `begun` was read of it already.
     pub fn new(
         socket: Socket,
@@ -102,9 +113,9 @@ impl AsyncRead for H2Stream {
 
 impl AsyncWrite for H2Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
-        self.frames.sent(written);
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.note(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -112,9 +123,9 @@ impl AsyncWrite for H2Stream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, slices))?;
-        self.frames.sent(written);
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.note(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

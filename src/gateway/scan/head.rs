@@ -59,8 +59,10 @@ pub(super) struct Head {
 
 /// A header line, cut at its colon.
 pub(super) struct Field<'a> {
-    name: &'a [u8],
-    value: &'a [u8],
+    /// Before the colon.
+    pub name: &'a [u8],
+    /// Behind it, with the space around it.
+    pub value: &'a [u8],
     /// The name has a `_` or `.`.
     like_dash: bool,
 }

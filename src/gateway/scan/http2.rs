@@ -108,7 +108,7 @@ mod tests {
             ("GET", "https://a/".into(), &[("transfer.encoding", "x")], Problem::LookAlike),
             (
                 "POST",
-                "https://a/",
+                "https://a/".into(),
                 &[("content-length", "1"), ("content-length", "1")],
                 Problem::SeveralLengths,
             ),

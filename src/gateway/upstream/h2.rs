@@ -86,6 +86,7 @@ pub(super) async fn send(
             return Err(Failure::NotSent("the claim ended before anything was sent".into()));
         }
         let mut copy = (tries < TRIES_MOST).then(|| copy_of(&request)).flatten();
+        flight.opens();
         flight.sent(Some(clock::now()));
         let mut error = match stream.trunk.sender.clone().try_send_request(request).await {
             Ok(answer) => {
@@ -175,6 +176,8 @@ fn address(
 fn without_framing(headers: &mut HeaderMap) {
     headers.remove(header::HOST);
     headers.remove(header::TRANSFER_ENCODING);
+    // What a server says before its answer does not come through here.
+    headers.remove(header::EXPECT);
 }
 
 /// A place on a connection to the best server; `None` as the time of rest where that was just made.

@@ -208,6 +208,7 @@ mod tests {
             host: config::HostPolicy::Preserve,
             http2: false,
             tls: config::UpstreamTls::default(),
+            target: config::TargetSpelling::Normal,
         };
         Upstream::new(0, config, None, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
     }

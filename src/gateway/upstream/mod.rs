@@ -7,6 +7,7 @@ mod body;
 mod connect;
 mod h2;
 mod health;
+mod hearing;
 mod link;
 mod pool;
 mod send;
@@ -15,5 +16,6 @@ pub mod tls;
 
 pub use body::UpstreamBody;
 pub use health::{Permit, Upstream};
+pub use hearing::Hearing;
 pub use pool::Pool;
 pub use send::{Failure, Flight, Reply, Reuse, send};

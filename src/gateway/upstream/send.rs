@@ -4,11 +4,13 @@ use super::body::{Connection, UpstreamBody};
 use super::connect::connect;
 use super::h2;
 use super::health::Permit;
+use super::hearing::Hearing;
 use super::link::Link;
 use super::pool::Pool;
 use crate::config::{self, HostPolicy};
 use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
+use crate::gateway::scan::{Asked, Problem};
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version, response};
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 #[derive(Default)]
 pub struct Flight {
     sent_at: Cell<Option<Instant>>,
+    hearing: Hearing,
 }
 
 /// The answer's head, and its body as it comes.
@@ -38,6 +41,8 @@ pub enum Failure {
     NotSent(String),
     /// At least one byte may have left.
     Lost(String),
+    /// An answer came that has more than one reading.
+    Ambiguous(Problem),
 }
 
 /// Which pooled connections a request may use.
@@ -59,9 +64,19 @@ const UNSENT_MOST: u32 = 3;
 // === impl Flight ===
 
 impl Flight {
+    /// One in which somebody wants to know what comes before the answer.
+    pub fn heard_by(hearing: Hearing) -> Flight {
+        Flight { sent_at: Cell::new(None), hearing }
+    }
+
     /// When the first byte may have left; `None` while it certainly has not.
     pub fn sent_at(&self) -> Option<Instant> {
         self.sent_at.get()
+    }
+
+    /// The server will not say whether it wants the body: it gets it.
+    pub(super) fn opens(&self) {
+        self.hearing.upload.iter().for_each(|upload| upload.open());
     }
 
     /// The first byte may leave from now on; or it certainly has not left after all.
@@ -96,7 +111,10 @@ pub async fn send(
         }
         let second_try = copy_for_second_try(&request, reuse, rested);
         flight.sent_at.set(Some(clock::now()));
-        match link.exchange(request).await {
+        let head = *request.method() == Method::HEAD;
+        let asked = Asked { head, upgrade: false, expects: flight.hearing.upload.is_some() };
+        let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
+        match link.exchange(request, asked, hearing).await {
             Ok(answer) => {
                 let (mut head, incoming) = answer.into_parts();
                 // What the backend speaks ends here; to the client it is this gateway that answers.
@@ -118,6 +136,10 @@ pub async fn send(
                 (Some(_), _) => {
                     flight.sent_at.set(None);
                     return Err(Failure::NotSent(error.into_error().to_string()));
+                }
+                (None, _) if link.problem().is_some() => {
+                    let lost = || Failure::Lost(describe(&error.into_error()));
+                    return Err(link.problem().map_or_else(lost, Failure::Ambiguous));
                 }
                 (None, Some(copy)) => {
                     unsent = UNSENT_MOST;
