@@ -82,7 +82,7 @@ pub fn is_shareable(parts: &Parts, has_body: bool) -> bool {
 }
 
 /// Whether a header says who asks, so that a page for everyone leaves it out.
-fn says_who(name: &HeaderName, credentials: &[HeaderName]) -> bool {
+pub(super) fn says_who(name: &HeaderName, credentials: &[HeaderName]) -> bool {
     matches!(name.as_str(), "authorization" | "cookie" | "x-api-key" | "x-forwarded-for" | "forwarded")
         || credentials.contains(name)
 }
