@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure from outside, with a clock of their own")]
 
 mod architecture;
+mod caching;
 mod command_line;
 mod conformance;
 mod crash;

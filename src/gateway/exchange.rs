@@ -7,6 +7,7 @@ use super::guard;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::line::Line;
+use super::reads;
 use super::upstream::{Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
@@ -94,6 +95,8 @@ pub async fn exchange(
             } else if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await
+            } else if exchange.rules().reads.is_some() && matches!(parts.method, Method::GET | Method::HEAD) {
+                Box::pin(reads::read(exchange, parts, body)).await
             } else {
                 pass(exchange, parts, body).await
             }
@@ -111,7 +114,7 @@ fn asks_for_upgrade(headers: &HeaderMap) -> bool {
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
-async fn pass(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
+pub(super) async fn pass(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
     let permit = exchange.admit()?;
     let (body, upload) = RequestBody::stream(body);
     let request = Request::from_parts(parts, body);

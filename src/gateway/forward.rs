@@ -5,12 +5,12 @@ use super::clock;
 use super::exchange::{Exchange, Outcome};
 use super::headers::strip_hop_by_hop;
 use super::identity::{Shown, shown};
-use super::upstream::{Failure, Flight, Permit, Reply, Reuse, send};
+use super::upstream::{Failure, Flight, Permit, Reply, Reuse, UpstreamBody, send};
 use crate::domain::event::Decision;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::store::StoreError;
 use http::header::{self, HeaderMap};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, response};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +18,16 @@ use tokio::time::{Instant, timeout_at};
 
 /// How long a request waits for the store before it goes on without, or is refused.
 pub const STORE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A backend's answer to an unguarded request.
+pub struct Answered {
+    /// Status and end-to-end headers.
+    pub head: response::Parts,
+    /// The rest as it comes.
+    pub body: UpstreamBody,
+    /// From the first byte to the backend to the head.
+    pub upstream: Option<Duration>,
+}
 
 /// Forwards a request without a claim.
 pub async fn pass(
@@ -28,6 +38,29 @@ pub async fn pass(
     reuse: Reuse,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
+    let mut writing = exchange.writing_by(request.method(), request.uri().path(), request.headers());
+    let answered = ask(exchange, permit, request, upload, reuse).await;
+    let Answered { head, body, upstream } = answered.inspect_err(|refusal| {
+        if let Some(writing) = writing.as_mut().filter(|_| refusal.reason == Reason::UpstreamUnreachable) {
+            writing.not_sent();
+        }
+    })?;
+    let mut body = ResponseBody::stream(body);
+    if let Some(writing) = &mut writing {
+        writing.answered(exchange, head.status, &head.headers);
+    }
+    body.end_with(writing);
+    Ok(Outcome { response: Response::from_parts(head, body), decision, upstream, scope: None })
+}
+
+/// The same, with the answer as it came.
+pub async fn ask(
+    exchange: &Exchange,
+    permit: Permit,
+    request: Request<RequestBody>,
+    upload: Option<Rc<Upload>>,
+    reuse: Reuse,
+) -> Result<Answered, Refusal> {
     // What the answer may have consequences for is looked at before the request is gone.
     let changes = is_unsafe_change(request.method());
     let renews = request.method().is_safe() && request.headers().contains_key(header::COOKIE);
@@ -44,12 +77,7 @@ pub async fn pass(
     if let Some(caller) = caller.filter(|_| renews) {
         keep_scope(exchange, &caller, &head.headers);
     }
-    Ok(Outcome {
-        response: Response::from_parts(head, ResponseBody::stream(body)),
-        decision,
-        upstream,
-        scope: None,
-    })
+    Ok(Answered { head, body, upstream })
 }
 
 /// Sends, and waits for the head of the answer. While the request's body still moves, the backend is given time; the

@@ -9,5 +9,5 @@ pub mod share;
 
 pub use directives::Directives;
 pub use fresh::{Keeping, Lifetime, Standing};
-pub use key::{Asked, ReadKey, Reader, is_noise, is_shareable};
+pub use key::{Asked, Counted, ReadKey, Reader, is_noise, is_shareable};
 pub use share::{Bar, Keyed, bar};

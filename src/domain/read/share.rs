@@ -100,6 +100,18 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 // === impl Bar ===
 
 impl Bar {
+    /// All of them, in their order.
+    pub const ALL: [Bar; 8] = [
+        Bar::Status,
+        Bar::Cookie,
+        Bar::NoStore,
+        Bar::Private,
+        Bar::Vary,
+        Bar::Stream,
+        Bar::Authorization,
+        Bar::Large,
+    ];
+
     /// The word for logs and `Cache-Status`.
     pub fn word(self) -> &'static str {
         match self {
