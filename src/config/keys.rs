@@ -59,6 +59,7 @@ const KEPT: Kind = Duration("1ms", "3650d");
 /// The list, in the order of the documentation.
 pub(super) const KEYS: &[Key] = &[
     with("", "mode", Choice(&["enforce", "observe"]), "enforce"),
+    with("", "time_zone", Text, "UTC"),
     key("", "server", Table),
     key("", "admin", Table),
     key("", "log", Table),
@@ -81,12 +82,24 @@ pub(super) const KEYS: &[Key] = &[
     with("server", "header_timeout", Duration("10ms", "1h"), "10s"),
     with("server", "idle", Duration("1s", "24h"), "75s"),
     with("server", "body_timeout", Duration("10ms", "24h"), "30s"),
+    with("server", "body_rate", Size("0B", "1GiB"), "240B"),
+    with("server", "write_timeout", Duration("100ms", "1h"), "10s"),
+    with("server", "target_limit", Size("64B", "64KiB"), "16KiB"),
+    with("server", "head_limit", Size("1KiB", "256KiB"), "64KiB"),
+    with("server", "headers_max", Count(8, 1000), "100"),
     with("server", "connections_max", Count(1, 1_000_000), "20000"),
+    with("server", "connections_per_address", Count(0, 1_000_000), "0"),
+    with("server", "upgrades_max", Count(0, 1_000_000), "10000"),
+    with("server", "upgrade_idle", Duration("1s", "24h"), "10m"),
     with("server", "forwarded", Choice(&["x-forwarded", "forwarded", "both", "off"]), "x-forwarded"),
     with("server", "via", Switch, "true"),
     with("server", "request_id_header", Text, "X-Request-Id"),
+    key("server", "flood", Table),
     key("server", "tls", Later("TLS to clients")),
     key("server", "proxy_protocol", Later("the PROXY protocol")),
+    // [server.flood]
+    key("server.flood", "requests_per_second", Count(1, 1_000_000)),
+    key("server.flood", "burst", Count(1, 1_000_000)),
     // [admin]
     with("admin", "listen", Text, "127.0.0.1:9090"),
     key("admin", "token", Secret),
@@ -129,6 +142,7 @@ pub(super) const KEYS: &[Key] = &[
     key("upstream", "total", DEADLINE),
     with("upstream", "max_in_flight", Count(1, 1_000_000), "256"),
     with("upstream", "host", Choice(&["preserve", "rewrite"]), "preserve"),
+    with("upstream", "target", Choice(&["normal", "original"]), "normal"),
     // [[route]]
     key("route", "name", Text),
     key("route", "match", Texts),
@@ -136,6 +150,7 @@ pub(super) const KEYS: &[Key] = &[
     key("route", "mode", Choice(&["enforce", "observe"])),
     key("route", "body_limit", Size("1B", "4GiB")),
     key("route", "timeout", DEADLINE),
+    with("route", "upgrade", Texts, "[\"websocket\"]"),
     key("route", "idempotency", Table),
     key("route", "slot", Later("one holder for one thing")),
     key("route", "lane", Later("writes that share a key, one at a time")),

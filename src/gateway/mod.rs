@@ -31,8 +31,12 @@ mod observe;
 mod reads;
 mod respond;
 pub mod scan;
+pub mod source;
 mod spelling;
+mod stall;
 mod stream;
+mod upgrade;
+mod upload;
 mod upstream;
 mod whole;
 mod worker;
@@ -95,6 +99,7 @@ impl Gateway {
             jwt,
             attempts: AtomicUsize::new(0),
             body_bytes: AtomicU64::new(0),
+            upgrades: AtomicUsize::new(0),
             unrecorded: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             policy: policy.clone(),

@@ -3,6 +3,7 @@
 
 mod promise;
 mod reads;
+mod rim;
 mod routing;
 
 use crate::config::model::{Config, StoreUrl};
@@ -41,6 +42,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.routing();
     check.promise();
     check.reads();
+    check.rim();
 }
 
 // === impl Check ===

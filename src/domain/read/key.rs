@@ -86,11 +86,21 @@ pub fn is_noise(name: &str) -> bool {
 /// it is. Ranges, conditions that guard against a change, expectations and methods in disguise go to the backend by
 /// themselves.
 pub fn is_shareable(parts: &Parts, has_body: bool) -> bool {
-    let apart =
-        [header::RANGE, header::IF_RANGE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::EXPECT];
-    matches!(parts.method, Method::GET | Method::HEAD)
-        && !has_body
-        && !apart.iter().any(|name| parts.headers.contains_key(name))
+    let apart = |name: &HeaderName| {
+        matches!(
+            name.as_str(),
+            "range"
+                | "if-range"
+                | "if-match"
+                | "if-unmodified-since"
+                | "expect"
+                | "upgrade"
+                | "x-http-method-override"
+                | "x-http-method"
+                | "x-method-override"
+        )
+    };
+    matches!(parts.method, Method::GET | Method::HEAD) && !has_body && !parts.headers.keys().any(apart)
 }
 
 /// Whether a header says who asks, so that a page for everyone leaves it out.

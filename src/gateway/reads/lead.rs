@@ -119,7 +119,8 @@ impl Lead {
         }
         let permit = self.exchange.admit()?;
         let request = Request::from_parts(parts, RequestBody::empty());
-        forward::ask(&self.exchange, permit, request, None, Reuse::Any).await
+        // Nobody hears interim answers: the client may have left, or have its answer already.
+        forward::ask(&self.exchange, permit, request, None, Reuse::Any, None).await
     }
 
     /// The stale copy, where it stands in for a backend that fails and no write came after it.

@@ -27,6 +27,7 @@ pub use writing::Writing;
 
 use super::clock;
 use super::exchange::{self, Exchange, Outcome};
+use super::upload::ClientBody;
 use crate::config::{CacheMemory, Mode, Reads as Rules};
 use crate::domain::event::Decision;
 use crate::domain::read::{ReadKey, Standing, is_shareable};
@@ -36,7 +37,6 @@ use cache::{Cache, Slot};
 use endings::Endings;
 use flight::{Flight, Flights, Joined, Landing, Origin};
 use http::request::Parts;
-use hyper::body::Incoming;
 use kept::Kept;
 use lead::Lead;
 use reading::Reading;
@@ -69,7 +69,7 @@ const ROUNDS: usize = 2;
 const GATHERED_PART: u64 = 4;
 
 /// Answers a GET or HEAD of a route that keeps or shares answers.
-pub async fn read(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
+pub async fn read(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let worker = exchange.worker.clone();
     let (Some(reads), Some(rules)) =
         (exchange.reads().cloned(), worker.shared.policy.routes()[exchange.route].reads.as_ref())
@@ -137,7 +137,7 @@ pub fn key(exchange: &Exchange, parts: &Parts) -> Option<ReadKey> {
 async fn by_itself(
     exchange: Exchange,
     parts: Parts,
-    body: Incoming,
+    body: ClientBody,
     why: &'static str,
 ) -> Result<Outcome, Refusal> {
     let mut outcome = exchange::pass(exchange, parts, body).await?;
@@ -192,7 +192,7 @@ impl Reads {
         rules: &Rules,
         reading: Reading,
         parts: Parts,
-        body: Incoming,
+        body: ClientBody,
         stale: Option<Arc<Kept>>,
     ) -> Result<Outcome, Refusal> {
         let deadline = clock::now() + exchange.rules().timeout;
