@@ -103,7 +103,11 @@ fn a_leaders_failure_reaches_nobody_else() {
             by_hand: Some(|stream| drop(stream.shutdown(std::net::Shutdown::Both))),
             ..Said::ok("", "")
         },
-        _ => nonce(asked),
+        _ => {
+            // Slow, so that all of the others are back before it ends.
+            thread::sleep(Duration::from_millis(500));
+            nonce(asked)
+        }
     });
     let stand = Stand::new(backend.address, ROUTE, "");
     backend.hold();
