@@ -5,6 +5,7 @@ pub mod canon;
 pub mod client;
 pub mod event;
 pub mod fingerprint;
+pub mod lane;
 pub mod ledger;
 pub mod read;
 pub mod refusal;
