@@ -118,16 +118,17 @@ impl Change {
             return policy.parts(digest, source);
         };
         let mut label = String::new();
-        let parts = named.iter().zip(base.hold.parts.iter()).enumerate().map(|(at, (value, known))| match value {
-            Some(value) => {
-                policy.add_to(&mut label, &value.shown());
-                digest.slot_part(&policy.name, at, value)
-            }
-            None => {
-                policy.add_to(&mut label, base.hold.label.split(" | ").nth(at).unwrap_or("…"));
-                *known
-            }
-        });
+        let parts =
+            named.iter().zip(base.hold.parts.iter()).enumerate().map(|(at, (value, known))| match value {
+                Some(value) => {
+                    policy.add_to(&mut label, &value.shown());
+                    digest.slot_part(&policy.name, at, value)
+                }
+                None => {
+                    policy.add_to(&mut label, base.hold.label.split(" | ").nth(at).unwrap_or("…"));
+                    *known
+                }
+            });
         let parts = parts.collect();
         Ok(Some((parts, label)))
     }

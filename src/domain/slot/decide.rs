@@ -17,6 +17,17 @@ pub enum Fate {
     Answered,
 }
 
+/// What a command says of its attempt's outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saw {
+    /// There is an answer.
+    Answer,
+    /// Nothing was executed.
+    NotExecuted,
+    /// Neither: only time may have passed.
+    Time,
+}
+
 /// Why `wanted` cannot be had by the attempt `by`, if it cannot: its slot's other holders at `now` leave no place.
 pub fn refusal<'h>(
     holds: impl IntoIterator<Item = &'h Hold>,
@@ -42,6 +53,7 @@ pub fn refusal<'h>(
     Some(Taken {
         name: wanted.name.clone(),
         slot: wanted.slot,
+        label: wanted.label.clone(),
         capacity: wanted.capacity,
         since: others.iter().map(|hold| hold.since).max().unwrap_or(now),
         until: if in_flight { None } else { ends.min() },
@@ -50,21 +62,19 @@ pub fn refusal<'h>(
     })
 }
 
-/// What `step`, the ledger's answer to `command` on the record `before`, means for the places that the attempt of
-/// `before` reserved. `None` for a command: only time passed.
+/// What `step`, the ledger's answer to the command of which this was seen, on the record `before`, means for the places
+/// that the attempt of `before` reserved.
 ///
 /// A window's end, `End` and `Delete` change nothing: a slot's lifetime is not the replay window, and an answer that is
 /// forgotten was given all the same.
-pub fn fate<A>(before: &Record<A>, command: Option<&Command<A>>, step: &Step<A>) -> Fate {
-    if matches!(step.outcome, Outcome::Applied)
-        && let Some(command) = command
-    {
-        match command {
-            Command::Complete { .. } if matches!(before.phase, Phase::Done { .. }) => return Fate::Stay,
-            Command::Complete { .. } => return Fate::Answered,
-            Command::Resolve { verdict: Verdict::Executed { .. }, .. } => return Fate::Answered,
-            Command::Resolve { verdict: Verdict::NotExecuted, .. } | Command::Abandon { .. } => return Fate::Free,
-            _ => {}
+pub fn fate<A>(before: &Record<A>, saw: Saw, step: &Step<A>) -> Fate {
+    if matches!(step.outcome, Outcome::Applied) {
+        match saw {
+            // Repeated: what it did then is done.
+            Saw::Answer if matches!(before.phase, Phase::Done { .. }) => return Fate::Stay,
+            Saw::Answer => return Fate::Answered,
+            Saw::NotExecuted => return Fate::Free,
+            Saw::Time => {}
         }
     }
     let goes = match &step.change {
@@ -86,7 +96,31 @@ pub fn fate<A>(before: &Record<A>, command: Option<&Command<A>>, step: &Step<A>)
 /// The attempt that a record is about.
 fn attempt<A>(phase: &Phase<A>) -> Option<Token> {
     match phase {
-        Phase::Queued { token, .. } | Phase::Sent { token, .. } | Phase::InDoubt { token, .. } => Some(*token),
+        Phase::Queued { token, .. } | Phase::Sent { token, .. } | Phase::InDoubt { token, .. } => {
+            Some(*token)
+        }
         Phase::Done { by, .. } => *by,
+    }
+}
+
+// === impl Saw ===
+
+impl<A> From<&Command<A>> for Saw {
+    fn from(command: &Command<A>) -> Saw {
+        match command {
+            Command::Complete { .. } | Command::Resolve { verdict: Verdict::Executed { .. }, .. } => {
+                Saw::Answer
+            }
+            Command::Abandon { .. } | Command::Resolve { verdict: Verdict::NotExecuted, .. } => {
+                Saw::NotExecuted
+            }
+            Command::Claim(_)
+            | Command::MarkSent { .. }
+            | Command::Renew { .. }
+            | Command::Doubt { .. }
+            | Command::End { .. }
+            | Command::OwnersDied { .. }
+            | Command::Delete => Saw::Time,
+        }
     }
 }

@@ -122,6 +122,8 @@ pub struct Taken {
     pub name: Arc<str>,
     /// The slot.
     pub slot: SlotId,
+    /// The values of its key, as the refused request named them; empty where the store keeps none.
+    pub label: Arc<str>,
     /// How many may hold it.
     pub capacity: u32,
     /// Since when there is no place left.

@@ -16,11 +16,8 @@ mod key;
 mod policy;
 mod release;
 
-#[cfg(test)]
-mod tests;
-
 pub use change::{Change, Known};
-pub use decide::{Fate, fate, refusal};
+pub use decide::{Fate, Saw, fate, refusal};
 pub use hold::{Booking, End, Hold, HoldKey, HoldState, Keep, Taken, Wanted};
 pub use key::{BookingId, Part, SlotId};
 pub use policy::{HoldFor, MissingRule, Problem, SlotPolicy};

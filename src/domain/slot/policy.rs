@@ -104,7 +104,9 @@ impl SlotPolicy {
                     Some(instant) => {
                         Ok(Keep::Until(Millis(u64::try_from(instant.as_millisecond()).unwrap_or(0))))
                     }
-                    None => Err(self.problem(selector, Some("it is no date with a time that can be read".into()))),
+                    None => {
+                        Err(self.problem(selector, Some("it is no date with a time that can be read".into())))
+                    }
                 },
                 Found::Missing => Err(self.problem(selector, None)),
                 Found::Unreadable(why) => Err(self.problem(selector, Some(why))),
