@@ -7,9 +7,12 @@ use super::body::ResponseBody;
 use super::clock;
 use super::exchange::exchange;
 use super::intake;
-use super::scan::Problem;
+use super::scan::{Limits, Problem};
 use super::spelling::Spelling;
+use super::stall::{Patience, STRETCH, Slow, Stall};
 use super::stream::ClientStream;
+use super::upgrade::{self, Switch};
+use super::upload::Leftover;
 use super::worker::Worker;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::journal::Journal;
@@ -22,11 +25,10 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -40,12 +42,24 @@ pub struct Connection {
     pub trusted: bool,
     phase: Cell<Phase>,
     since: Cell<Instant>,
-    order: Cell<Order>,
+    order: Cell<Orders>,
     /// What the scanner found wrong; nothing behind it reached hyper.
     problem: Cell<Option<Problem>>,
     waker: RefCell<Option<Waker>>,
     /// How names are spelled in the head that came last, until its exchange takes it.
     spelling: Cell<Option<Spelling>>,
+    /// How slow the client is.
+    pub(super) stall: Stall,
+    /// It sent its body too slowly, so nothing more is read.
+    starved: Cell<bool>,
+    /// What is left of a body that nobody reads on.
+    leftover: RefCell<Option<Leftover>>,
+    /// Interim answers on their way to the client.
+    interims: RefCell<Vec<u8>>,
+    /// What it is joined with when its present answer's head has gone out.
+    switch: Cell<Option<Box<Switch>>>,
+    /// From the moment on in which `switch` was set.
+    switches: Cell<bool>,
     journal: Arc<Journal>,
 }
 
@@ -58,11 +72,14 @@ enum Phase {
     Head,
     /// An exchange runs: from the request's head to the answer's last byte.
     Busy,
+    /// It speaks another protocol.
+    Switched,
 }
 
 /// What the worker wants of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub enum Orders {
+    /// Nothing.
     None,
     /// End after the present exchange.
     Drain,
@@ -73,6 +90,9 @@ enum Order {
 /// Held by an exchange and its answer's body: the connection is busy.
 pub struct Busy(Rc<Connection>);
 
+/// So much of interim answers waits for a client.
+const INTERIM_BYTES_MAX: usize = 64 << 10;
+
 /// Serves `stream` until it ends.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
     let peer = peer.to_canonical();
@@ -82,14 +102,26 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         trusted: worker.is_trusted(peer),
         phase: Cell::new(Phase::Head),
         since: Cell::new(clock::now()),
-        order: Cell::new(Order::None),
+        order: Cell::new(Orders::None),
         problem: Cell::new(None),
         waker: RefCell::new(None),
         spelling: Cell::new(None),
+        stall: Stall::default(),
+        starved: Cell::new(false),
+        leftover: RefCell::new(None),
+        interims: RefCell::new(Vec::new()),
+        switch: Cell::new(None),
+        switches: Cell::new(false),
         journal: worker.shared.journal.clone(),
     });
     let place = worker.register(connection.clone());
-    let io = TokioIo::new(ClientStream::new(stream, connection.clone()));
+    let server = &worker.shared.policy.config().server;
+    let limits = Limits {
+        target_bytes: server.target_limit,
+        head_bytes: server.head_limit,
+        headers: server.headers_max,
+    };
+    let io = TokioIo::new(ClientStream::new(stream, connection.clone(), limits));
     let service = {
         let connection = connection.clone();
         service_fn(move |request| {
@@ -101,31 +133,47 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         })
     };
     // Names that are not in Title-Case come with their spelling.
-    let http = http1::Builder::new()
-        .title_case_headers(true)
-        .header_read_timeout(None)
-        .serve_connection(io, service);
-    drive(http, &connection).await;
+    let mut http = http1::Builder::new();
+    http.title_case_headers(true).header_read_timeout(None);
+    if limits.headers > Limits::DEFAULT.headers {
+        // Costs an allocation a request, so only where somebody wants more than hyper's own.
+        http.max_headers(limits.headers);
+    }
+    let mut http = http.serve_connection(io, service);
+    drive(&mut http, &connection).await;
+    if let Some(switch) = connection.switch.take() {
+        let http1::Parts { io, read_buf, .. } = http.into_parts();
+        let (socket, held) = io.into_inner().into_parts();
+        connection.rest_as(Phase::Switched);
+        let early = [&read_buf[..], &held].concat();
+        // Boxed: most connections never need the room.
+        Box::pin(upgrade::run(&connection, socket, early, *switch)).await;
+    }
     drop(place);
 }
 
 /// Polls the connection, and lets the worker's orders through.
-async fn drive<S>(http: http1::Connection<TokioIo<ClientStream>, S>, connection: &Connection)
+async fn drive<S>(http: &mut http1::Connection<TokioIo<ClientStream>, S>, connection: &Connection)
 where
+    S: Unpin,
+    S::Future: Unpin,
     S: hyper::service::HttpService<hyper::body::Incoming, ResBody = ResponseBody>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut http = pin!(http);
+    let mut http = Pin::new(http);
     poll_fn(|cx| {
-        connection.wake_by(cx.waker());
-        match connection.order.replace(Order::None) {
-            Order::None => {}
-            Order::Drain => http.as_mut().graceful_shutdown(),
-            Order::Close => return Poll::Ready(()),
+        match connection.orders(cx.waker()) {
+            Orders::None => {}
+            Orders::Drain => http.as_mut().graceful_shutdown(),
+            Orders::Close => return Poll::Ready(()),
         }
         // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
         // has no client any more; what an exchange had to say about it is in that exchange's line.
-        http.as_mut().poll(cx).map(|_| ())
+        let ended = http.as_mut().poll(cx).map(|_| ());
+        if ended.is_pending() {
+            connection.read_leftover(cx);
+        }
+        ended
     })
     .await;
 }
@@ -142,20 +190,68 @@ impl Connection {
 
     /// Ends the connection after its present exchange; at once where it has none.
     pub fn drain(&self) {
-        self.give(Order::Drain);
+        self.give(Orders::Drain);
     }
 
-    /// Closes the connection where it is overdue at `now`: a head after `head`, a rest after `idle`.
-    pub fn sweep(&self, now: Instant, head: Duration, idle: Duration) {
+    /// Closes the connection where it is overdue at `now`, or its client slower than `patience` has.
+    pub fn sweep(&self, now: Instant, patience: Patience) {
         let age = now.saturating_duration_since(self.since.get());
         let overdue = match self.phase.get() {
-            Phase::Idle => age > idle,
-            Phase::Head => age > head,
+            Phase::Idle => age > patience.idle,
+            Phase::Head => age > patience.head,
             Phase::Busy => false,
+            Phase::Switched => age > patience.switched,
         };
-        if overdue {
-            self.give(Order::Close);
+        match self.stall.judge(now, patience) {
+            _ if overdue => self.give(Orders::Close),
+            Some(Slow::Taking) => self.give(Orders::Close),
+            // The exchange gets an error in the place of the body, and tells the client.
+            Some(Slow::Sending) => {
+                self.starved.set(true);
+                self.wake();
+            }
+            None => {}
         }
+        let mut leftover = self.leftover.borrow_mut();
+        if leftover.as_ref().is_some_and(|leftover| leftover.is_overdue(now)) {
+            // What it would have led to does not matter any more: hyper closes the connection behind its answer.
+            *leftover = None;
+            self.wake();
+        }
+    }
+
+    /// Keeps what is left of a body, to be read away.
+    pub(super) fn leave(&self, leftover: Leftover) {
+        *self.leftover.borrow_mut() = Some(leftover);
+        self.wake();
+    }
+
+    fn read_leftover(&self, cx: &mut Context<'_>) {
+        let mut slot = self.leftover.borrow_mut();
+        let ended = slot.as_mut().is_some_and(|leftover| leftover.poll_away(cx).is_ready());
+        // Dropped outside of the borrow: its end wakes this very task.
+        let ended = if ended { slot.take() } else { None };
+        drop(slot);
+        drop(ended);
+    }
+
+    /// Whether nothing more of the present body is read, because it came too slowly.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved.get()
+    }
+
+    /// Interim answers for the client, as their server sent them. Dropped where an earlier answer is still on its way.
+    pub fn interim(&self, heads: &[u8]) {
+        let mut interims = self.interims.borrow_mut();
+        if interims.len() + heads.len() <= INTERIM_BYTES_MAX {
+            interims.extend_from_slice(heads);
+        }
+        self.wake();
+    }
+
+    /// Interim answers that have not gone out.
+    pub(super) fn interims(&self) -> Vec<u8> {
+        if self.interims.borrow().is_empty() { Vec::new() } else { self.interims.take() }
     }
 
     /// Bytes came in. Between requests they begin the next one; whether they do.
@@ -178,6 +274,36 @@ impl Connection {
         self.spelling.take()
     }
 
+    /// What the worker wants now; it wakes `waker` when that changes.
+    pub fn orders(&self, waker: &Waker) -> Orders {
+        self.wake_by(waker);
+        self.order.replace(Orders::None)
+    }
+
+    /// The connection is joined with `switch` once its present answer's head has gone out. Not where a request behind
+    /// that one was refused: what its bytes mean is no longer clear.
+    pub fn switch_to(&self, switch: Switch) {
+        if self.problem.get().is_none() {
+            self.switch.set(Some(Box::new(switch)));
+            self.switches.set(true);
+        }
+    }
+
+    /// Whether nothing more is read as a request.
+    pub(super) fn switches(&self) -> bool {
+        self.switches.get()
+    }
+
+    /// Bytes of another protocol moved.
+    pub fn moved(&self, now: Instant) {
+        self.since.set(now);
+    }
+
+    fn rest_as(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(clock::now());
+    }
+
     /// The scanner reads no further.
     pub(super) fn malformed(&self, problem: Problem) {
         self.problem.set(Some(problem));
@@ -192,13 +318,18 @@ impl Connection {
     /// from it.
     pub fn explain(&self, refusal: Refusal) -> Refusal {
         match (self.problem.get(), refusal.reason) {
+            (None, Reason::BadRequest | Reason::UpstreamFailed) if self.starved.get() => too_slow(),
             (Some(problem), Reason::BadRequest | Reason::UpstreamFailed) => problem.refusal_of_body(),
             _ => refusal,
         }
     }
 
-    fn give(&self, order: Order) {
+    fn give(&self, order: Orders) {
         self.order.set(order);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -211,6 +342,14 @@ impl Connection {
             None => *slot = Some(waker.clone()),
         }
     }
+}
+
+fn too_slow() -> Refusal {
+    let detail = format!(
+        "Of the request's body less came in {STRETCH:?} than the gateway wants (server.body_rate); the rest of it was not \
+         passed on."
+    );
+    Refusal::new(Reason::BodyTimeout, detail).closing()
 }
 
 impl Drop for Busy {

@@ -31,7 +31,10 @@ mod respond;
 pub mod scan;
 pub mod source;
 mod spelling;
+mod stall;
 mod stream;
+mod upgrade;
+mod upload;
 mod upstream;
 mod whole;
 mod worker;
@@ -92,6 +95,7 @@ impl Gateway {
             jwt,
             attempts: AtomicUsize::new(0),
             body_bytes: AtomicU64::new(0),
+            upgrades: AtomicUsize::new(0),
             unrecorded: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             policy: policy.clone(),

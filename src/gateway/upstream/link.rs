@@ -8,12 +8,14 @@
 //! Owned by an exchange, then by its answer's body, then by the pool. What hyper's two halves wake each other for is
 //! done in the same poll; [`Relay`] keeps those wake-ups from reaching the task, which would run once more for nothing.
 
+use super::hearing::Hearing;
 use super::stream::{Heads, ServerStream};
 use crate::gateway::body::RequestBody;
+use crate::gateway::scan::{Asked, Problem};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Connection, SendRequest};
+use hyper::client::conn::http1::{Connection, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -21,6 +23,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use tokio::net::TcpStream;
 
 /// The I/O half of a connection.
 pub(super) type Io = Connection<TokioIo<ServerStream>, RequestBody>;
@@ -45,6 +48,16 @@ enum Driver {
     Task,
     /// Nobody: it has ended, and what it had not taken has been handed back.
     Ended,
+    /// Nobody: the server switched to another protocol.
+    Switched(Box<Switched>),
+}
+
+/// The server's side of a connection that speaks another protocol.
+pub struct Switched {
+    /// What it goes on with.
+    pub socket: TcpStream,
+    /// What had come of it already.
+    pub early: Vec<u8>,
 }
 
 /// Passes wake-ups on to the task that uses the connection, except those that it causes itself while it drives it.
@@ -73,11 +86,13 @@ impl Link {
     pub fn exchange(
         &mut self,
         request: Request<RequestBody>,
+        asked: Asked,
+        hearing: Option<Hearing>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
         if request.body().is_streamed() {
             self.detach();
         }
-        self.heads.expect();
+        self.heads.expect(asked, hearing);
         // What the sender wakes now is polled below.
         self.relay.driven.store(true, Ordering::Release);
         let answer = self.sender.try_send_request(request);
@@ -149,12 +164,22 @@ impl Link {
 
     /// Whether it can take a request now.
     pub fn is_ready(&self) -> bool {
-        self.sender.is_ready()
+        self.sender.is_ready() && !self.heads.is_spent()
     }
 
     /// Whether it will never take one again.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || self.heads.is_spent()
+    }
+
+    /// What is wrong with the answer that came.
+    pub fn problem(&self) -> Option<Problem> {
+        self.heads.problem()
+    }
+
+    /// Its exchange is over: nobody listens to it any more.
+    pub fn rests(&self) {
+        self.heads.forget();
     }
 
     fn drive(&mut self) {
@@ -162,8 +187,35 @@ impl Link {
             // An error of it is told to the exchange too, which classifies it. With the half goes the request that it
             // had not begun to send; the exchange gets it back.
             if Pin::new(&mut **io).poll(&mut Context::from_waker(&self.waker)).is_ready() {
-                self.driver = Driver::Ended;
+                let ended = std::mem::replace(&mut self.driver, Driver::Ended);
+                if self.heads.has_switched() {
+                    self.keep(ended);
+                }
             }
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, ended: Driver) {
+        if let Driver::User(io) = ended {
+            let Parts { io, read_buf, .. } = io.into_parts();
+            let (socket, held) = io.into_inner().into_parts();
+            let early = [&read_buf[..], &held].concat();
+            self.driver = Driver::Switched(Box::new(Switched { socket, early }));
+        }
+    }
+
+    /// Whether the server switched to another protocol.
+    pub fn has_switched(&self) -> bool {
+        self.heads.has_switched()
+    }
+
+    /// What the server goes on with, where it switched to another protocol.
+    pub fn switched(&mut self) -> Option<Switched> {
+        self.drive();
+        match std::mem::replace(&mut self.driver, Driver::Ended) {
+            Driver::Switched(switched) => Some(*switched),
+            _ => None,
         }
     }
 
@@ -172,6 +224,13 @@ impl Link {
             self.task = Some(task.clone());
             *self.relay.task() = Some(task.clone());
         }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // A body that was held back keeps the other half's task alive until it is told that nobody wants it.
+        self.heads.forget();
     }
 }
 
