@@ -299,7 +299,17 @@ impl Attempt {
             self.exchange.ends(asked.uri.path(), self.intent.counted, Some(self.intent.fingerprint))
         });
         let alias = self.renewed_scope(&head.headers);
-        Completion { id: self.intent.id, token: self.token, answer, keep, ends, names, alias }
+        Completion {
+            id: self.intent.id,
+            token: self.token,
+            answer,
+            keep,
+            ends,
+            names,
+            alias,
+            slots: Default::default(),
+            frees: Vec::new(),
+        }
     }
 
     /// The scope that the caller will have after this answer, where the answer renews its own cookie.
