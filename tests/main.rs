@@ -6,6 +6,7 @@
 
 mod answers;
 mod architecture;
+mod caching;
 mod command_line;
 mod conformance;
 mod crash;
@@ -20,3 +21,4 @@ mod proxy;
 mod same_meaning;
 mod simulation;
 mod sync;
+mod upgrades;

@@ -26,7 +26,7 @@ mod values;
 
 pub use certificates::{CertificateFiles, ClientCertificates, ServerTls, UpstreamTls, authorities};
 pub use model::*;
-pub use policy::{Guard, Policy, RoutePolicy, Taken};
+pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use summary::summary;
 pub use values::{show_duration, show_size};

@@ -15,6 +15,7 @@ use super::spelling::Spelling;
 use super::stall::{Patience, STRETCH, Slow, Stall};
 use super::stream::ClientStream;
 use super::tls::Principal;
+use super::upgrade::{self, Switch};
 use super::upload::Leftover;
 use super::worker::Worker;
 use crate::domain::refusal::{Reason, Refusal};
@@ -52,7 +53,7 @@ pub struct Connection {
     since: Cell<Instant>,
     /// Exchanges under way: one at most, unless it speaks HTTP/2.
     exchanges: Cell<u32>,
-    order: Cell<Order>,
+    order: Cell<Orders>,
     /// It began with the preface of HTTP/2.
     turned: Cell<bool>,
     /// What HTTP/2 knows of its streams, where it is spoken.
@@ -70,6 +71,10 @@ pub struct Connection {
     leftover: RefCell<Option<Leftover>>,
     /// Interim answers on their way to the client.
     interims: RefCell<Vec<u8>>,
+    /// What it is joined with when its present answer's head has gone out.
+    switch: Cell<Option<Box<Switch>>>,
+    /// From the moment on in which `switch` was set.
+    switches: Cell<bool>,
     journal: Arc<Journal>,
 }
 
@@ -82,11 +87,14 @@ enum Phase {
     Head,
     /// An exchange runs: from the request's head to the answer's last byte.
     Busy,
+    /// It speaks another protocol.
+    Switched,
 }
 
 /// What the worker wants of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub enum Orders {
+    /// Nothing.
     None,
     /// End after the present exchange.
     Drain,
@@ -128,7 +136,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
     drop(place);
 }
 
-/// Serves HTTP/1.1; `Some` where the connection began with the preface of HTTP/2, with what was read of it.
+/// Serves HTTP/1.1, and whatever it is upgraded to; `Some` where the connection began with the preface of HTTP/2 instead,
+/// with what was read of it.
 async fn serve_http1(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
@@ -156,7 +165,18 @@ async fn serve_http1(
     }
     let mut http = http.serve_connection(io, service);
     connection.drive(&mut http, |http| http.graceful_shutdown()).await;
-    if connection.turned.get() { http.into_parts().io.into_inner().into_preface() } else { None }
+    if connection.turned.get() {
+        return Some(http.into_parts().io.into_inner().into_parts());
+    }
+    if let Some(switch) = connection.switch.take() {
+        let http1::Parts { io, read_buf, .. } = http.into_parts();
+        let (socket, held) = io.into_inner().into_parts();
+        connection.rest_as(Phase::Switched);
+        let early = [&read_buf[..], &held].concat();
+        // Boxed: most connections never need the room.
+        Box::pin(upgrade::run(connection, socket, early, *switch)).await;
+    }
+    None
 }
 
 // === impl Connection ===
@@ -173,7 +193,7 @@ impl Connection {
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock::now()),
             exchanges: Cell::new(0),
-            order: Cell::new(Order::None),
+            order: Cell::new(Orders::None),
             turned: Cell::new(false),
             streams: OnceCell::new(),
             problem: Cell::new(None),
@@ -183,6 +203,8 @@ impl Connection {
             starved: Cell::new(false),
             leftover: RefCell::new(None),
             interims: RefCell::new(Vec::new()),
+            switch: Cell::new(None),
+            switches: Cell::new(false),
             journal: worker.shared.journal.clone(),
         })
     }
@@ -190,11 +212,10 @@ impl Connection {
     /// Polls the connection's protocol to its end, and lets the worker's orders through; `end` tells it to end politely.
     pub(super) async fn drive<C: Future + Unpin>(&self, http: &mut C, end: impl Fn(Pin<&mut C>)) {
         poll_fn(|cx| {
-            self.wake_by(cx.waker());
-            match self.order.replace(Order::None) {
-                Order::None => {}
-                Order::Drain => end(Pin::new(&mut *http)),
-                Order::Close => return Poll::Ready(()),
+            match self.orders(cx.waker()) {
+                Orders::None => {}
+                Orders::Drain => end(Pin::new(&mut *http)),
+                Orders::Close => return Poll::Ready(()),
             }
             // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
             // has no client any more; what an exchange had to say about it is in that exchange's line.
@@ -229,14 +250,8 @@ impl Connection {
     /// head shortens no rest and prolongs none.
     pub(super) fn head_comes(&self, comes: bool) {
         match (self.phase.get(), comes) {
-            (Phase::Idle, true) => {
-                self.phase.set(Phase::Head);
-                self.since.set(clock::recent());
-            }
-            (Phase::Head, false) => {
-                self.phase.set(Phase::Idle);
-                self.since.set(clock::recent());
-            }
+            (Phase::Idle, true) => self.rest_as(Phase::Head),
+            (Phase::Head, false) => self.rest_as(Phase::Idle),
             _ => {}
         }
     }
@@ -254,31 +269,31 @@ impl Connection {
         if let Some(streams) = self.streams() {
             streams.farewell();
         }
-        self.give(Order::Drain);
+        self.give(Orders::Drain);
     }
 
-    /// Closes the connection where it is overdue at `now`: a head after `head`, a rest after `idle`, a client that is
-    /// slower than `patience` has.
-    pub fn sweep(&self, now: Instant, head: Duration, idle: Duration, patience: Patience) {
+    /// Closes the connection where it is overdue at `now`, or its client slower than `patience` has.
+    pub fn sweep(&self, now: Instant, patience: Patience) {
         let age = now.saturating_duration_since(self.since.get());
         let overdue = match self.phase.get() {
-            Phase::Idle => age > idle,
-            Phase::Head => age > head,
+            Phase::Idle => age > patience.idle,
+            Phase::Head => age > patience.head,
             Phase::Busy => false,
+            Phase::Switched => age > patience.switched,
         };
         if let Some(streams) = self.streams() {
             streams.sweep(now, patience);
             // HTTP/2 says farewell before it closes, so that a client whose request is on its way knows that it was not
             // read.
             match self.phase.get() {
-                Phase::Idle if overdue && age < idle + FAREWELL => return self.give(Order::Drain),
-                Phase::Idle if streams.farewell_is_over(now, FAREWELL) => return self.give(Order::Close),
+                Phase::Idle if overdue && age < patience.idle + FAREWELL => return self.give(Orders::Drain),
+                Phase::Idle if streams.farewell_is_over(now, FAREWELL) => return self.give(Orders::Close),
                 _ => {}
             }
         }
         match self.stall.judge(now, patience) {
-            _ if overdue => self.give(Order::Close),
-            Some(Slow::Taking) => self.give(Order::Close),
+            _ if overdue => self.give(Orders::Close),
+            Some(Slow::Taking) => self.give(Orders::Close),
             // The exchange gets an error in the place of the body, and tells the client.
             Some(Slow::Sending) => {
                 self.starved.set(true);
@@ -348,6 +363,36 @@ impl Connection {
         self.spelling.take()
     }
 
+    /// What the worker wants now; it wakes `waker` when that changes.
+    pub fn orders(&self, waker: &Waker) -> Orders {
+        self.wake_by(waker);
+        self.order.replace(Orders::None)
+    }
+
+    /// The connection is joined with `switch` once its present answer's head has gone out. Not where a request behind
+    /// that one was refused: what its bytes mean is no longer clear.
+    pub fn switch_to(&self, switch: Switch) {
+        if self.problem.get().is_none() {
+            self.switch.set(Some(Box::new(switch)));
+            self.switches.set(true);
+        }
+    }
+
+    /// Whether nothing more is read as a request.
+    pub(super) fn switches(&self) -> bool {
+        self.switches.get()
+    }
+
+    /// Bytes of another protocol moved.
+    pub fn moved(&self, now: Instant) {
+        self.since.set(now);
+    }
+
+    fn rest_as(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(clock::now());
+    }
+
     /// The scanner reads no further.
     pub(super) fn malformed(&self, problem: Problem) {
         self.problem.set(Some(problem));
@@ -368,7 +413,7 @@ impl Connection {
         }
     }
 
-    fn give(&self, order: Order) {
+    fn give(&self, order: Orders) {
         self.order.set(order);
         self.wake();
     }

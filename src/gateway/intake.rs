@@ -56,11 +56,6 @@ impl Intake<Scanner> {
         let preface = if http2 { Preface::Allowed } else { Preface::Refused };
         Intake { preface, ..Intake::new(Scanner::new(limits), STAND_IN) }
     }
-
-    /// Everything that came, where the connection began with the preface of HTTP/2.
-    pub fn into_preface(self) -> Option<Vec<u8>> {
-        (self.preface == Preface::Came).then_some(self.held)
-    }
 }
 
 impl Intake<AnswerScanner> {
@@ -84,6 +79,11 @@ impl<S: Scan> Intake<S> {
     /// Who reads along.
     pub fn scanner(&mut self) -> &mut S {
         &mut self.scanner
+    }
+
+    /// What was not handed over.
+    pub fn into_held(mut self) -> Vec<u8> {
+        self.held.split_off(self.handed)
     }
 
     /// Whether something is held that has not ended, or was not handed over.
@@ -247,7 +247,8 @@ mod tests {
                     assert!(buf.filled().is_empty(), "hyper sees none of it");
                 }
             }
-            let held = intake.into_preface().expect("the preface came");
+            assert!(intake.is_preface());
+            let held = intake.into_held();
             assert_eq!([held, behind].concat(), begun, "in pieces of {room}");
         }
         let refused = Some(Stop::Message(Problem::Http2Preface));
@@ -261,7 +262,7 @@ mod tests {
         let mut buf = ReadBuf::new(&mut bytes);
         buf.set_filled(PREFACE.len());
         assert_eq!(intake.came(&mut buf, 0), Some(Problem::Http2Preface));
-        assert!(intake.into_preface().is_none());
+        assert!(!intake.is_preface());
     }
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

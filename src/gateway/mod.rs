@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! listener -> worker -> connection -> exchange -+-> forward ----------> upstream
+//!                           |                   +-> reads ---> lead --> upstream
 //!                           |                   +-> guard -> attempt -> upstream
 //!                       stream -> intake -> scan
 //! ```
@@ -30,6 +31,7 @@ mod linger;
 mod listener;
 mod observe;
 mod proxy_protocol;
+mod reads;
 mod respond;
 pub mod scan;
 mod socket;
@@ -38,6 +40,7 @@ mod spelling;
 mod stall;
 mod stream;
 mod tls;
+mod upgrade;
 mod upload;
 mod upstream;
 mod whole;
@@ -98,15 +101,18 @@ impl Gateway {
             })
             .collect::<Result<_, _>>()?;
         let digest = FingerprintKey::new(store.secret());
+        let reads = policy.shares_reads().then(|| reads::Reads::new(&config.cache, journal.clone()));
         let shared = Arc::new(Shared {
             store,
             journal,
             upstreams,
             digest,
+            reads,
             jwt,
             tls,
             attempts: AtomicUsize::new(0),
             body_bytes: AtomicU64::new(0),
+            upgrades: AtomicUsize::new(0),
             unrecorded: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             policy: policy.clone(),

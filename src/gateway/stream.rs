@@ -34,9 +34,9 @@ impl ClientStream {
         ClientStream { socket, connection, watch, intake, flushed: true, interims: Vec::new(), linger: None }
     }
 
-    /// The socket and everything that was read of it, where that began with the preface of HTTP/2.
-    pub fn into_preface(self) -> Option<(Socket, Vec<u8>)> {
-        Some((self.socket, self.intake.into_preface()?))
+    /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
+    pub fn into_parts(self) -> (Socket, Vec<u8>) {
+        (self.socket, self.intake.into_held())
     }
 
     /// Notes whether the client takes what it is given.
@@ -83,6 +83,10 @@ impl AsyncRead for ClientStream {
                 Some(Stop::Body(problem)) => {
                     return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, problem)));
                 }
+            }
+            if connection.switches() {
+                // What comes now is no request. It is left in the socket for whom the connection is joined with.
+                return Poll::Pending;
             }
             let in_body = !intake.scanner().is_between_messages();
             if in_body && connection.is_starved() {

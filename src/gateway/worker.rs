@@ -6,6 +6,7 @@ use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::reads::Reads;
 use super::stall::Patience;
 use super::tls::{Handshakes, ServerSide};
 use super::upstream::{Pool, Upstream};
@@ -39,6 +40,8 @@ pub struct Shared {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Makes fingerprints, scopes and record ids.
     pub digest: FingerprintKey,
+    /// Kept and coming answers, where any route keeps or shares some.
+    pub reads: Option<Arc<Reads>>,
     /// Verifies bearer tokens, where `[clients.jwt]` is configured.
     pub jwt: Option<Verifier>,
     /// How clients are met where `[server.tls]` is configured.
@@ -47,6 +50,8 @@ pub struct Shared {
     pub attempts: AtomicUsize,
     /// Bytes of request bodies that are read whole and not yet sent.
     pub body_bytes: AtomicU64,
+    /// Connections that speak another protocol, or are about to.
+    pub upgrades: AtomicUsize,
     /// Answers that the store has not taken yet, each kept by a task of its own.
     pub unrecorded: AtomicUsize,
     /// No new requests on connections that live on.
@@ -168,7 +173,13 @@ impl Worker {
     /// Closes what is overdue, until the worker ends.
     async fn sweep(self: Rc<Worker>) {
         let server = &self.shared.policy.config().server;
-        let patience = Patience { body_rate: server.body_rate, write: server.write_timeout };
+        let patience = Patience {
+            head: server.header_timeout,
+            idle: server.idle,
+            switched: server.upgrade_idle,
+            body_rate: server.body_rate,
+            write: server.write_timeout,
+        };
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
@@ -178,7 +189,7 @@ impl Worker {
                 if draining {
                     connection.drain();
                 }
-                connection.sweep(now, server.header_timeout, server.idle, patience);
+                connection.sweep(now, patience);
             }
             self.deadlines.sweep(now);
             for pool in &self.pools {

@@ -66,7 +66,12 @@ pub fn labelled_gauge(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], v
     ConstGauge::new(value).encode(family.encode_family(&labels)?)
 }
 
-fn labelled_counter(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) -> fmt::Result {
+/// A counter's value under its labels, as above.
+pub(super) fn labelled_counter(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: u64,
+) -> fmt::Result {
     ConstCounter::new(value).encode(family.encode_family(&labels)?)
 }
 
@@ -80,6 +85,8 @@ impl Collector for DataPath {
         let mut family = encoder.encode_descriptor("build", build, None, MetricType::Info)?;
         family.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         gauge(encoder, "connections", "Open client connections", None, metrics.connections.get())?;
+        let what = "Connections that speak another protocol after an upgrade";
+        gauge(encoder, "upgrades", what, None, metrics.upgrades.get())?;
         gauge(encoder, "in_flight", "Requests being served", None, metrics.in_flight.get())?;
         counter(encoder, "log_dropped", "Log lines lost because nobody read them in time", self.log_dropped)?;
         let help = "Facts told to the journal";
@@ -88,6 +95,7 @@ impl Collector for DataPath {
             labelled_counter(&mut family, &[("event", word)], count)?;
         }
         metrics.doors.encode(encoder)?;
+        metrics.reads.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)
     }

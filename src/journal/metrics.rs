@@ -3,6 +3,7 @@
 
 use super::doors::Doors;
 use super::histogram::{Figures, Histogram};
+use super::reads::ReadFigures;
 use super::shard::{Gauge, SHARDS, shard};
 use crate::domain::event::{Decision, Event};
 use std::collections::BTreeMap;
@@ -21,10 +22,14 @@ pub(super) const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "other"
 pub struct Metrics {
     /// Open client connections.
     pub connections: Gauge,
+    /// Connections that speak another protocol after an upgrade.
+    pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
     /// The way in.
     pub doors: Doors,
+    /// Kept and shared answers.
+    pub reads: ReadFigures,
     pub(super) route_names: Vec<Arc<str>>,
     /// A copy per shard, so that workers do not share cache lines; in each a cell per route, and one more for requests
     /// without a route.
@@ -69,13 +74,21 @@ impl Metrics {
         let cells = || (0..=route_names.len()).map(|_| RouteCells::default()).collect();
         Metrics {
             connections: Gauge::default(),
+            upgrades: Gauge::default(),
             in_flight: Gauge::default(),
             doors: Doors::default(),
+            reads: ReadFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,
             upstreams: upstream_names.into_iter().map(Upstream::new).collect(),
             events: Default::default(),
         }
+    }
+
+    /// Without routes and upstreams.
+    #[cfg(test)]
+    pub fn for_tests() -> Metrics {
+        Metrics::new(Vec::new(), Vec::new())
     }
 
     /// The figures of an upstream, by its index in the configuration.

@@ -11,6 +11,7 @@ mod metrics;
 mod process;
 mod queue;
 mod readiness;
+mod reads;
 mod shard;
 mod stamp;
 
@@ -18,6 +19,7 @@ pub use doors::Doors;
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
+pub use reads::ReadFigures;
 pub use shard::{Gauge, Held};
 
 use crate::domain::event::{Decision, Event, Exchange};

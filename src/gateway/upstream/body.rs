@@ -3,7 +3,7 @@
 
 use super::h2::Stream;
 use super::health::Permit;
-use super::link::Link;
+use super::link::{Link, Switched};
 use super::pool::Pool;
 use crate::gateway::body::BodyError;
 use crate::gateway::clock;
@@ -38,6 +38,14 @@ pub(super) struct Connection {
     pub permit: Permit,
 }
 
+// === impl Connection ===
+
+impl Connection {
+    fn has_switched(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.has_switched())
+    }
+}
+
 // === impl UpstreamBody ===
 
 impl UpstreamBody {
@@ -48,8 +56,14 @@ impl UpstreamBody {
         body
     }
 
+    /// What the server goes on with, where it switched to another protocol. The place at the upstream is given up.
+    pub fn into_switched(mut self) -> Option<Switched> {
+        self.connection.take()?.link?.switched()
+    }
+
     fn give_back_at_end(&mut self) {
         if self.incoming.is_end_stream()
+            && !self.connection.as_ref().is_some_and(Connection::has_switched)
             && let Some(Connection { link, stream, pool, server, permit }) = self.connection.take()
         {
             drop(permit);

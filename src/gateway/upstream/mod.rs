@@ -17,5 +17,6 @@ pub mod tls;
 pub use body::UpstreamBody;
 pub use health::{Permit, Upstream};
 pub use hearing::Hearing;
+pub use link::Switched;
 pub use pool::Pool;
 pub use send::{Failure, Flight, Reply, Reuse, send};
