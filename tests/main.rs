@@ -6,10 +6,12 @@
 
 mod answers;
 mod architecture;
+mod bypass;
 mod command_line;
 mod conformance;
 mod crash;
 mod doubt;
+mod early;
 mod framing;
 mod guarantees;
 mod harness;

@@ -2,6 +2,7 @@
 
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Connection;
+use super::disguise;
 use super::forward;
 use super::guard;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
@@ -9,7 +10,7 @@ use super::identity::{self, client_address};
 use super::line::Line;
 use super::upgrade;
 use super::upload::ClientBody;
-use super::upstream::{Permit, Pool, Reuse};
+use super::upstream::{OriginalTarget, Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
@@ -91,7 +92,7 @@ pub async fn exchange(
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &mut parts);
-    let outcome = match route(&worker, &connection, &mut parts, &line) {
+    let outcome = match route(&worker, &connection, &mut parts, &line, found) {
         Err(refusal) => Err(refusal),
         Ok(exchange) => {
             line.route = Some(exchange.route);
@@ -148,6 +149,10 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    if found.trailers {
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     // hyper has answered it, or will when the body is read.
     if found.expect {
         parts.headers.remove(header::EXPECT);
@@ -161,6 +166,7 @@ fn route(
     connection: &Rc<Connection>,
     parts: &mut Parts,
     line: &Line,
+    found: Found,
 ) -> Result<Exchange, Refusal> {
     if let Some(refusal) = connection.refused_head(parts) {
         return Err(refusal);
@@ -172,15 +178,22 @@ fn route(
     let normal = NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()).closing())?;
     let policy = &worker.shared.policy;
-    let taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
+    let mut taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
         Refusal::new(
             Reason::NoRoute,
             format!("No route of the gateway matches {} {}.", parts.method, normal.path()),
         )
     })?;
+    if taken.guard.is_none() && (found.disguise || parts.uri.query().is_some()) {
+        taken = disguise::guarded(policy, parts, normal.path(), found.disguise).unwrap_or(taken);
+    }
     if parts.uri.authority().is_some() || normal.as_str() != target {
-        parts.uri = Uri::try_from(normal.as_str())
+        let uri = Uri::try_from(normal.as_str())
             .map_err(|error| Refusal::new(Reason::BadTarget, error.to_string()).closing())?;
+        let original = std::mem::replace(&mut parts.uri, uri).into_parts().path_and_query;
+        if let Some(original) = original.filter(|_| taken.route.keeps_target) {
+            parts.extensions.insert(OriginalTarget(original));
+        }
     }
     let (route, guarded) = (taken.route.index, taken.guard.is_some());
     if taken.route.lets_writes_through && !guarded && !is_safe(&parts.method) {

@@ -15,6 +15,7 @@ mod body;
 mod clock;
 mod connection;
 mod deadline;
+mod disguise;
 mod exchange;
 mod forward;
 mod guard;
@@ -27,6 +28,7 @@ mod line;
 mod linger;
 mod listener;
 mod observe;
+mod places;
 mod respond;
 pub mod scan;
 pub mod source;
@@ -44,6 +46,7 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
 use listener::Listener;
+use places::Places;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -103,8 +106,8 @@ impl Gateway {
         let failed = |error: std::io::Error| StartError(error.to_string());
         let start = |index| WorkerHandle::start(index, shared.clone()).map_err(failed);
         let workers = (0..config.server.workers.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
-        let listener = Listener::start(&config.server.listen, &workers, config.server.connections_max)
-            .map_err(failed)?;
+        let places = Places::new(config, shared.journal.clone());
+        let listener = Listener::start(&config.server.listen, &workers, places).map_err(failed)?;
         Ok(Gateway { listener: Some(listener), workers, shared })
     }
 

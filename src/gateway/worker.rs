@@ -6,6 +6,7 @@ use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::places;
 use super::stall::Patience;
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
 /// What all workers share.
@@ -59,7 +60,7 @@ pub struct Arrival {
     /// Who connected.
     pub peer: IpAddr,
     /// The connection's place among `server.connections_max`.
-    pub place: OwnedSemaphorePermit,
+    pub place: places::Place,
 }
 
 /// What the listener knows of a worker.
@@ -96,6 +97,8 @@ pub struct Place {
 
 /// How often overdue connections are looked for: deadlines are kept to this grain.
 pub const SWEEP: Duration = Duration::from_millis(250);
+/// Bytes of answers that the kernel keeps for one client beside those on their way.
+const UNSENT_MOST: u32 = 64 << 10;
 /// Connections waiting for a worker.
 const ARRIVALS_MOST: usize = 1024;
 /// A request id from outside is kept up to this length.
@@ -138,6 +141,8 @@ impl Worker {
             match tokio::net::TcpStream::from_std(socket) {
                 Ok(socket) => {
                     let _ = socket.set_nodelay(true);
+                    // With more in the kernel's hands, nobody could tell a slow client from one that takes nothing.
+                    let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_MOST);
                     spawn_local(async move {
                         serve(worker, socket, peer).await;
                         drop(place);

@@ -20,6 +20,8 @@ pub(super) const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "other"
 pub struct Metrics {
     /// Open client connections.
     pub connections: Gauge,
+    /// Connections that were closed at once, because their address had as many as it may.
+    pub connections_refused: AtomicU64,
     /// Connections that speak another protocol after an upgrade.
     pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
@@ -68,6 +70,7 @@ impl Metrics {
         let cells = || (0..=route_names.len()).map(|_| RouteCells::default()).collect();
         Metrics {
             connections: Gauge::default(),
+            connections_refused: AtomicU64::new(0),
             upgrades: Gauge::default(),
             in_flight: Gauge::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),

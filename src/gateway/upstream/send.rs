@@ -6,7 +6,7 @@ use super::health::Permit;
 use super::hearing::Hearing;
 use super::link::Link;
 use super::pool::Pool;
-use crate::config::HostPolicy;
+use crate::config::{HostPolicy, TargetSpelling};
 use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
 use crate::gateway::scan::{Asked, Problem};
@@ -17,6 +17,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// A target as its client spelled it, in a request's extensions, where that is not its normal form.
+#[derive(Clone, Debug)]
+pub struct OriginalTarget(pub PathAndQuery);
 
 /// What a caller sees of an exchange that it stopped waiting for.
 #[derive(Default)]
@@ -92,6 +96,11 @@ pub async fn send(
     flight: &Flight,
     may_send: impl Fn() -> bool,
 ) -> Result<Box<Reply>, Failure> {
+    if pool.upstream.config.target == TargetSpelling::Original
+        && let Some(OriginalTarget(original)) = request.extensions_mut().remove()
+    {
+        *request.uri_mut() = Uri::from(original);
+    }
     let target = request.uri().path_and_query().cloned();
     let client_host = request.headers().get(header::HOST).cloned();
     let mut unsent = 0;
