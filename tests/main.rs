@@ -7,6 +7,7 @@
 mod answers;
 mod architecture;
 mod bypass;
+mod caching;
 mod command_line;
 mod conformance;
 mod crash;
