@@ -3,6 +3,7 @@
 use super::block;
 use super::queue::{Batch, Queue};
 use super::segments::Segments;
+use std::time::Instant;
 
 /// Writes until the queue closes or an error makes the log useless.
 pub(in super::super) fn run(queue: &Queue, segments: &Segments) {
@@ -25,9 +26,11 @@ pub(in super::super) fn write(queue: &Queue, segments: &Segments, mut batch: Bat
         return false;
     };
     block::close(&mut batch.block, segment.head.salt, batch.number, batch.time);
+    let began = Instant::now();
     match segment.file.write_at(&batch.block, batch.at).and_then(|()| segment.file.sync()) {
         Ok(()) => {
-            queue.synced(batch);
+            let now = Instant::now();
+            queue.synced(batch, now - began, now);
             true
         }
         Err(error) => {
