@@ -6,6 +6,7 @@
 use super::body::ResponseBody;
 use super::clock;
 use super::exchange::exchange;
+use super::identity::LastCaller;
 use super::intake;
 use super::scan::{Limits, Problem};
 use super::spelling::Spelling;
@@ -56,6 +57,8 @@ pub struct Connection {
     leftover: RefCell<Option<Leftover>>,
     /// Interim answers on their way to the client.
     interims: RefCell<Vec<u8>>,
+    /// Who asked last.
+    pub last_caller: LastCaller,
     journal: Arc<Journal>,
 }
 
@@ -103,6 +106,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         starved: Cell::new(false),
         leftover: RefCell::new(None),
         interims: RefCell::new(Vec::new()),
+        last_caller: LastCaller::default(),
         journal: worker.shared.journal.clone(),
     });
     let place = worker.register(connection.clone());

@@ -157,9 +157,9 @@ pub fn intent(
         return Ok(None);
     }
     let shown = exchange.shown(&parts.headers);
-    let scope = shown.scope(&shared.digest, key.as_deref(), exchange.address);
-    let scope = shared.store.scope_of(scope);
-    let counted = shared.store.scope_of(shown.counted(&shared.digest, exchange.address));
+    let last = &exchange.connection.last_caller;
+    let (scope, counted) = shown.scopes(last, &shared.digest, key.as_deref(), exchange.address);
+    let (scope, counted) = (shared.store.scope_of(scope), shared.store.scope_of(counted));
     // Few requests have any of them, and one pass over the names finds that out.
     let looked_for = if parts.headers.keys().any(|name| bears_meaning(name.as_str())) {
         &MEANING_HEADERS[..]
@@ -191,7 +191,8 @@ pub fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u
 
 /// Asks the store, and waits for an attempt in flight, until it is clear what to do.
 async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, intent: &Intent) -> Verdict {
-    let patience = clock::now() + idempotency.wait;
+    let mut claimed = clock::now();
+    let patience = claimed + idempotency.wait;
     let token = exchange.worker.new_token();
     loop {
         // Shed before the claim: a request that cannot be forwarded leaves no record behind. Only a copy goes on without
@@ -201,7 +202,6 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
             Err(_) if exchange.shared().store.show(intent.id).await.is_some() => exchange.admit(),
             Err(refusal) => return Verdict::Refuse(refusal),
         };
-        let claimed = clock::now();
         match claim(exchange, idempotency, parts, intent, token).await {
             Ok(Claimed::Granted) => match permit {
                 Ok(permit) => return Verdict::Execute(Granted { token, claimed, permit }),
@@ -222,6 +222,7 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
                 {
                     return verdict;
                 }
+                claimed = clock::now();
             }
             Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
             Ok(Claimed::InDoubt { since, until, why }) => return in_doubt(idempotency, since, until, why),
@@ -243,8 +244,9 @@ pub async fn claim(
     let request = claim_request(exchange, idempotency, parts, intent, token);
     let mut pending = Pending { exchange, id: intent.id, token, armed: true };
     let deadlines = &exchange.worker.deadlines;
-    let claimed =
-        deadlines.within(clock::now() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request))).await;
+    let claimed = deadlines
+        .within(clock::recent() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request)))
+        .await;
     let Some(claimed) = claimed else {
         return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
     };
@@ -298,7 +300,7 @@ fn claim_request(
         keyed: intent.keyed,
         policy: exchange.guard().map_or(PolicyVersion(0), |guard| guard.version),
         scope: intent.counted,
-        target: exchange.target(parts.uri.path()),
+        target: exchange.own_target(parts.uri.path()),
         token,
         owner: shared.store.owner(),
         lease: store.lease,

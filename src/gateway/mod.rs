@@ -45,7 +45,7 @@ use crate::store::Store;
 use listener::Listener;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use upstream::Upstream;
 use worker::{Shared, WorkerHandle};
@@ -92,9 +92,8 @@ impl Gateway {
             upstreams,
             digest,
             jwt,
-            attempts: AtomicUsize::new(0),
-            body_bytes: AtomicU64::new(0),
-            unrecorded: AtomicUsize::new(0),
+            body_bytes: Default::default(),
+            unrecorded: Default::default(),
             draining: AtomicBool::new(false),
             policy: policy.clone(),
         });

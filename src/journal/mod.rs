@@ -16,7 +16,7 @@ mod stamp;
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
-pub use shard::{Gauge, Held};
+pub use shard::{Apart, Gauge, Held};
 
 use crate::domain::event::{Decision, Event, Exchange};
 use line::Line;

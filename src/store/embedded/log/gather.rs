@@ -51,3 +51,46 @@ impl Gather {
         self.expected
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::clock::instant;
+    use super::*;
+
+    const SYNC: Duration = Duration::from_micros(100);
+
+    fn synced(written: u32, waiting: u32, took: Duration) -> (Gather, Instant) {
+        let (mut gather, now) = (Gather::new(), instant());
+        gather.synced(written, waiting, took, now);
+        (gather, now)
+    }
+
+    #[test]
+    fn a_caller_that_is_alone_never_waits() {
+        let (mut gather, now) = synced(1, 0, SYNC);
+        assert_eq!((gather.wait(0, now), gather.wait(1, now), gather.enough()), (None, None, 1));
+    }
+
+    #[test]
+    fn those_whom_a_sync_woke_and_those_who_came_meanwhile_are_waited_for() {
+        let (mut gather, now) = synced(3, 2, SYNC);
+        assert_eq!(gather.enough(), 5);
+        assert_eq!(gather.wait(2, now), Some(SYNC * SYNCS));
+        assert_eq!(gather.wait(4, now + SYNC), Some(SYNC * SYNCS - SYNC));
+        assert_eq!(gather.wait(5, now + SYNC), None);
+        assert_eq!(gather.enough(), 1, "from here on the first one is written");
+    }
+
+    #[test]
+    fn those_who_stay_away_are_not_waited_for_twice() {
+        let (mut gather, now) = synced(3, 2, SYNC);
+        assert_eq!(gather.wait(2, now + SYNC * SYNCS), None);
+        assert_eq!(gather.wait(1, now), None);
+    }
+
+    #[test]
+    fn a_slow_disk_makes_nobody_wait_for_long() {
+        let (mut gather, now) = synced(3, 2, Duration::from_secs(1));
+        assert_eq!(gather.wait(2, now), Some(WAIT_MAX));
+    }
+}

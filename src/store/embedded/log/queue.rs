@@ -4,6 +4,7 @@
 //! answer's place is known before it is written. Lock order: the state's lock first, then this one.
 
 use super::super::AttemptEnd;
+use super::super::clock::instant;
 use super::super::waiters::{Attempt, Signal};
 use super::block::{self, BLOCK_HEADER};
 use super::gather::Gather;
@@ -346,13 +347,8 @@ impl Queue {
     pub(in super::super) fn take(&self) -> Option<Batch> {
         let mut inner = self.lock();
         loop {
-            let waiting = inner.callers();
-            let wait = if inner.sealed.is_empty() && !inner.closing {
-                inner.gather.wait(waiting, Instant::now())
-            } else {
-                None
-            };
-            if wait.is_none() {
+            let company = inner.company();
+            if company.is_none() {
                 if let Some(batch) = inner.due() {
                     return Some(batch);
                 }
@@ -361,11 +357,11 @@ impl Queue {
                 }
             }
             inner.asleep = true;
-            inner = match wait {
+            inner = match company {
                 None => self.wake.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner()),
-                Some(wait) => {
-                    let woken = self.wake.wait_timeout(inner, wait);
-                    woken.unwrap_or_else(|poisoned| poisoned.into_inner()).0
+                Some(most) => {
+                    let waited = self.wake.wait_timeout(inner, most);
+                    waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
                 }
             };
             inner.asleep = false;
@@ -406,6 +402,14 @@ impl Inner {
     /// Commands whose callers wait for the open batch.
     fn callers(&self) -> u32 {
         self.open.as_ref().map_or(0, |batch| batch.callers)
+    }
+
+    /// How long to wait for more commands before the open batch is written.
+    fn company(&mut self) -> Option<Duration> {
+        if self.closing || !self.sealed.is_empty() {
+            return None;
+        }
+        self.gather.wait(self.callers(), instant())
     }
 
     /// Whether the writer would begin to write now.

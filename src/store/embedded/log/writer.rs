@@ -1,9 +1,9 @@
 //! The one thread that writes the log: take a batch, one write, one sync, wake everyone who waits for it.
 
+use super::super::clock::instant;
 use super::block;
 use super::queue::{Batch, Queue};
 use super::segments::Segments;
-use std::time::Instant;
 
 /// Writes until the queue closes or an error makes the log useless.
 pub(in super::super) fn run(queue: &Queue, segments: &Segments) {
@@ -26,10 +26,10 @@ pub(in super::super) fn write(queue: &Queue, segments: &Segments, mut batch: Bat
         return false;
     };
     block::close(&mut batch.block, segment.head.salt, batch.number, batch.time);
-    let began = Instant::now();
+    let began = instant();
     match segment.file.write_at(&batch.block, batch.at).and_then(|()| segment.file.sync()) {
         Ok(()) => {
-            let now = Instant::now();
+            let now = instant();
             queue.synced(batch, now - began, now);
             true
         }
