@@ -20,3 +20,4 @@ mod proxy;
 mod same_meaning;
 mod simulation;
 mod sync;
+mod upgrades;

@@ -80,6 +80,9 @@ struct Pending<'a> {
     armed: bool,
 }
 
+/// How long a copy's answer waits for the name of its original.
+const ORIGINAL_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Guards one write, from its head to its answer's.
 pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let Some(guard) = exchange.guard() else {
@@ -212,7 +215,7 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
                 }
             },
             Ok(Claimed::Done(answer)) => {
-                tell_duplicate(exchange, &parts.headers, intent);
+                tell_duplicate(exchange, &parts.headers, intent).await;
                 return answered(Decision::Replayed, respond::replay(&answer, Copy::Late));
             }
             Ok(Claimed::InFlight(waiter)) => {
@@ -276,7 +279,7 @@ async fn wait(
 ) -> Option<Verdict> {
     match waiter.ended(patience.saturating_duration_since(clock::now())).await {
         Some(AttemptEnd::Answered(answer)) => {
-            tell_duplicate(exchange, headers, intent);
+            tell_duplicate(exchange, headers, intent).await;
             Some(answered(Decision::Joined, respond::replay(&answer, Copy::Waited)))
         }
         Some(AttemptEnd::InDoubt { since, until, why }) => Some(in_doubt(idempotency, since, until, why)),
@@ -367,15 +370,26 @@ fn unstored(mut outcome: Outcome) -> Outcome {
     outcome
 }
 
-fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
-    exchange.shared().journal.duplicate(|| Event::Duplicate {
+async fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
+    let shared = exchange.shared();
+    // Only the line needs it; where none is written, the store is not asked.
+    let original_request_id =
+        if shared.journal.writes_duplicates() { original(exchange, intent.id).await } else { None };
+    shared.journal.duplicate(|| Event::Duplicate {
         route: exchange.rules().name.clone(),
         id: intent.id,
         request_id: exchange.request_id.to_str().unwrap_or_default().into(),
-        original_request_id: None,
+        original_request_id,
         scope: intent.scope,
         client: exchange.client(headers),
     });
+}
+
+/// The request id of the attempt that made the record. The copy's answer does not wait long for what only a log line says.
+async fn original(exchange: &Exchange, id: RecordId) -> Option<String> {
+    let asked = pin!(exchange.shared().store.show(id));
+    let record = exchange.worker.deadlines.within(clock::now() + ORIGINAL_PATIENCE, asked).await??;
+    (!record.about.request_id.is_empty()).then_some(record.about.request_id)
 }
 
 // === refusals ===

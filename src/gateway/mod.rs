@@ -33,6 +33,7 @@ pub mod source;
 mod spelling;
 mod stall;
 mod stream;
+mod upgrade;
 mod upload;
 mod upstream;
 mod whole;
@@ -93,6 +94,7 @@ impl Gateway {
             digest,
             jwt,
             body_bytes: Default::default(),
+            upgrades: Default::default(),
             unrecorded: Default::default(),
             draining: AtomicBool::new(false),
             policy: policy.clone(),

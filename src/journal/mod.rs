@@ -105,6 +105,11 @@ impl Journal {
         }
     }
 
+    /// Whether a copy's line is written, so that it is worth finding out what it says.
+    pub fn writes_duplicates(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.wants(line::DUPLICATE))
+    }
+
     /// Counts a copy that was answered from its record, and writes its line where the log wants it: only then is
     /// building the event worth its strings, because copies may be most of the traffic.
     pub fn duplicate(&self, event: impl FnOnce() -> Event) {
