@@ -24,7 +24,7 @@ mod tests;
 mod values;
 
 pub use model::*;
-pub use policy::{Guard, Policy, RoutePolicy, Taken};
+pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use summary::summary;
 pub use values::{show_duration, show_size};

@@ -2,6 +2,7 @@
 //! values were checked where they were read.
 
 mod promise;
+mod reads;
 mod rim;
 mod routing;
 
@@ -40,6 +41,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.stop();
     check.routing();
     check.promise();
+    check.reads();
     check.rim();
 }
 

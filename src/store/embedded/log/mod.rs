@@ -6,6 +6,7 @@ pub(super) mod compact;
 pub(super) mod disk;
 pub(super) mod entry;
 mod gather;
+pub(super) mod hold;
 pub(super) mod queue;
 pub(super) mod recover;
 pub(super) mod segments;
