@@ -29,7 +29,6 @@ use http_body::Body;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -56,12 +55,12 @@ pub struct Exchange {
 /// Memory that a body takes while it is held whole.
 pub struct Room {
     bytes: u64,
-    shared: Arc<Shared>,
+    worker: Rc<Worker>,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.shared.body_bytes.fetch_sub(self.bytes, Relaxed);
+        self.worker.shared.body_bytes.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -273,7 +272,7 @@ impl Exchange {
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.
     pub fn admit(&self) -> Result<Permit, Refusal> {
-        self.pool().upstream.admit().ok_or_else(|| {
+        Permit::take(self.pool()).ok_or_else(|| {
             let upstream = &self.pool().upstream.config;
             let detail = format!(
                 "{} requests to the backend '{}' are in flight, as many as the gateway allows; nothing was sent.",
@@ -288,10 +287,10 @@ impl Exchange {
         use http_body::Body;
         let limit = self.rules().body_limit;
         let bytes = body.size_hint().exact().unwrap_or(limit).min(limit);
-        let shared = self.worker.shared.clone();
-        let room = Room { bytes, shared };
-        let most = room.shared.policy.config().server.body_memory;
-        if room.shared.body_bytes.fetch_add(bytes, Relaxed) + bytes > most {
+        let room = Room { bytes, worker: self.worker.clone() };
+        let shared = self.shared();
+        let most = shared.policy.config().server.body_memory;
+        if shared.body_bytes.fetch_add(bytes, Relaxed) + bytes > most {
             let detail =
                 "The gateway reads as many request bodies at a time as it has memory for; nothing was sent.";
             return Err(Refusal::new(Reason::Overloaded, detail)
@@ -306,6 +305,21 @@ impl Exchange {
         let resource = NormalTarget::parse(path);
         let resource = resource.as_ref().map_or(path, NormalTarget::resource);
         self.shared().digest.target_id(&self.pool().upstream.config.name, resource)
+    }
+
+    /// The same of this request's own path. Writes come to the same collection again and again, so the last one of each
+    /// route is remembered (a few routes share).
+    pub fn own_target(&self, path: &str) -> TargetId {
+        let mut last = self.pool().last_targets.borrow_mut();
+        let slot = self.route % last.len();
+        match &mut last[slot] {
+            Some((known, id)) if known == path => *id,
+            slot => {
+                let id = self.target(path);
+                *slot = Some((path.to_owned(), id));
+                id
+            }
+        }
     }
 
     /// What ends when a request to `path` that means `by` succeeds.

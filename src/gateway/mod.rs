@@ -51,7 +51,7 @@ use listener::Listener;
 use places::Places;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use upstream::Upstream;
 use worker::{Shared, WorkerHandle};
@@ -100,10 +100,9 @@ impl Gateway {
             digest,
             reads,
             jwt,
-            attempts: AtomicUsize::new(0),
-            body_bytes: AtomicU64::new(0),
-            upgrades: AtomicUsize::new(0),
-            unrecorded: AtomicUsize::new(0),
+            body_bytes: Default::default(),
+            upgrades: Default::default(),
+            unrecorded: Default::default(),
             draining: AtomicBool::new(false),
             policy: policy.clone(),
         });

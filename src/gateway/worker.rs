@@ -13,7 +13,7 @@ use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::ledger::Token;
-use crate::journal::Journal;
+use crate::journal::{Apart, Journal};
 use crate::store::Store;
 use http::header::{Entry, HeaderMap, HeaderValue};
 use slab::Slab;
@@ -44,14 +44,12 @@ pub struct Shared {
     pub reads: Option<Arc<Reads>>,
     /// Verifies bearer tokens, where `[clients.jwt]` is configured.
     pub jwt: Option<Verifier>,
-    /// Attempts whose client may be gone; a drain waits for them.
-    pub attempts: AtomicUsize,
     /// Bytes of request bodies that are read whole and not yet sent.
-    pub body_bytes: AtomicU64,
+    pub body_bytes: Apart<AtomicU64>,
     /// Connections that speak another protocol, or are about to.
-    pub upgrades: AtomicUsize,
+    pub upgrades: Apart<AtomicUsize>,
     /// Answers that the store has not taken yet, each kept by a task of its own.
-    pub unrecorded: AtomicUsize,
+    pub unrecorded: Apart<AtomicUsize>,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
 }
@@ -85,12 +83,14 @@ pub struct Worker {
     pub deadlines: Deadlines,
     connections: RefCell<Slab<Rc<Connection>>>,
     open: Arc<AtomicUsize>,
+    /// Attempts and other work whose client may be gone.
+    running: Cell<usize>,
     ids: Cell<u64>,
     tokens: Cell<u128>,
 }
 
 /// Work whose client may be gone: a drain waits for it.
-pub struct Running(Arc<Shared>);
+pub struct Running(Rc<Worker>);
 
 /// A connection's place in its worker's list; given up when dropped.
 pub struct Place {
@@ -165,8 +165,9 @@ impl Worker {
         let pools = shared.upstreams.iter().map(|upstream| Rc::new(Pool::new(upstream.clone()))).collect();
         let seed = u64::from_ne_bytes(random());
         let (deadlines, connections) = (Deadlines::default(), RefCell::new(Slab::new()));
-        let (ids, tokens) = (Cell::new(seed), Cell::new(u128::from_ne_bytes(random())));
-        Rc::new(Worker { shared, pools, deadlines, connections, open, ids, tokens })
+        let (running, ids) = (Cell::new(0), Cell::new(seed));
+        let tokens = Cell::new(u128::from_ne_bytes(random()));
+        Rc::new(Worker { shared, pools, deadlines, connections, open, running, ids, tokens })
     }
 
     /// Closes what is overdue, until the worker ends.
@@ -202,7 +203,7 @@ impl Worker {
         for (_, connection) in self.connections.borrow().iter() {
             connection.drain();
         }
-        while self.open.load(Relaxed) > 0 || self.shared.attempts.load(Relaxed) > 0 {
+        while self.open.load(Relaxed) > 0 || self.running.get() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -272,15 +273,15 @@ fn is_usable_id(id: &[u8]) -> bool {
 
 impl Running {
     /// Counted from now until it is dropped.
-    pub fn new(worker: &Worker) -> Running {
-        worker.shared.attempts.fetch_add(1, Relaxed);
-        Running(worker.shared.clone())
+    pub fn new(worker: &Rc<Worker>) -> Running {
+        worker.running.set(worker.running.get() + 1);
+        Running(worker.clone())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.attempts.fetch_sub(1, Relaxed);
+        self.0.running.set(self.0.running.get() - 1);
     }
 }
 

@@ -94,7 +94,7 @@ pub async fn send(
     mut request: Request<RequestBody>,
     reuse: Reuse,
     flight: &Flight,
-    may_send: impl Fn() -> bool,
+    may_send: impl Fn(Instant) -> bool,
 ) -> Result<Box<Reply>, Failure> {
     if pool.upstream.config.target == TargetSpelling::Original
         && let Some(OriginalTarget(original)) = request.extensions_mut().remove()
@@ -107,12 +107,13 @@ pub async fn send(
     loop {
         let (server, mut link, rested) = connection(pool, reuse, unsent, &mut permit).await?;
         prepare(&mut request, pool, server, target.as_ref(), client_host.as_ref())?;
-        if !may_send() {
-            pool.give_back(server, link, clock::recent());
+        let now = clock::now();
+        if !may_send(now) {
+            pool.give_back(server, link, now);
             return Err(Failure::NotSent("the claim ended before anything was sent".into()));
         }
         let second_try = copy_for_second_try(&request, reuse, rested);
-        flight.sent_at.set(Some(clock::now()));
+        flight.sent_at.set(Some(now));
         let head = *request.method() == Method::HEAD;
         let asked = Asked { head, upgrade: flight.switches, expects: flight.hearing.upload.is_some() };
         let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
