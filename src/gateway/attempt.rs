@@ -110,7 +110,7 @@ impl Attempt {
         let flight = Flight::default();
         let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
         let timeout = self.exchange.rules().timeout;
-        let in_time = self.holding_the_lease(clock::now() + timeout, exchanging.as_mut()).await;
+        let in_time = self.holding_the_lease(clock::recent() + timeout, exchanging.as_mut()).await;
         let told = match in_time {
             Some(ended) => self.settle(ended, &asked).await,
             None if flight.sent_at().is_none() => self.not_sent("no connection in time").await,
@@ -140,7 +140,7 @@ impl Attempt {
         request: Request<RequestBody>,
         flight: &Flight,
     ) -> Ended {
-        let may_send = || !self.told.get() && clock::now() < self.lease_until.get();
+        let may_send = |now| !self.told.get() && now < self.lease_until.get();
         let pool = self.exchange.pool();
         let Reply { mut head, mut body } =
             *match send(pool, permit, request, Reuse::Recent, flight, may_send).await {

@@ -8,6 +8,7 @@ use super::clock;
 use super::door::{self, Entered, Speaks};
 use super::exchange::exchange;
 use super::h2::{self, Streams};
+use super::identity::LastCaller;
 use super::intake;
 use super::scan::{Limits, Problem};
 use super::socket::Socket;
@@ -71,6 +72,8 @@ pub struct Connection {
     leftover: RefCell<Option<Leftover>>,
     /// Interim answers on their way to the client.
     interims: RefCell<Vec<u8>>,
+    /// Who asked last.
+    pub last_caller: LastCaller,
     /// What it is joined with when its present answer's head has gone out.
     switch: Cell<Option<Box<Switch>>>,
     /// From the moment on in which `switch` was set.
@@ -203,6 +206,7 @@ impl Connection {
             starved: Cell::new(false),
             leftover: RefCell::new(None),
             interims: RefCell::new(Vec::new()),
+            last_caller: LastCaller::default(),
             switch: Cell::new(None),
             switches: Cell::new(false),
             journal: worker.shared.journal.clone(),

@@ -16,6 +16,7 @@ mod body;
 mod clock;
 mod connection;
 mod deadline;
+mod disguise;
 mod door;
 mod exchange;
 mod forward;
@@ -30,6 +31,7 @@ mod line;
 mod linger;
 mod listener;
 mod observe;
+mod places;
 mod proxy_protocol;
 mod reads;
 mod respond;
@@ -51,9 +53,10 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
 use listener::Listener;
+use places::Places;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use upstream::Upstream;
 use worker::{Shared, WorkerHandle};
@@ -110,18 +113,17 @@ impl Gateway {
             reads,
             jwt,
             tls,
-            attempts: AtomicUsize::new(0),
-            body_bytes: AtomicU64::new(0),
-            upgrades: AtomicUsize::new(0),
-            unrecorded: AtomicUsize::new(0),
+            body_bytes: Default::default(),
+            upgrades: Default::default(),
+            unrecorded: Default::default(),
             draining: AtomicBool::new(false),
             policy: policy.clone(),
         });
         let failed = |error: std::io::Error| StartError(error.to_string());
         let start = |index| WorkerHandle::start(index, shared.clone()).map_err(failed);
         let workers = (0..config.server.workers.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
-        let listener = Listener::start(&config.server.listen, &workers, config.server.connections_max)
-            .map_err(failed)?;
+        let places = Places::new(config, shared.journal.clone());
+        let listener = Listener::start(&config.server.listen, &workers, places).map_err(failed)?;
         Ok(Gateway { listener: Some(listener), workers, shared })
     }
 

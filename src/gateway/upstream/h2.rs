@@ -73,8 +73,13 @@ pub(super) async fn send(
     mut request: Request<RequestBody>,
     reuse: Reuse,
     flight: &Flight,
-    may_send: &dyn Fn() -> bool,
+    may_send: &dyn Fn(Instant) -> bool,
 ) -> Result<Box<Reply>, Failure> {
+    if flight.switches() {
+        return Err(Failure::NotSent(
+            "an upgrade needs HTTP/1.1, and this backend is spoken to in HTTP/2".into(),
+        ));
+    }
     let target = request.uri().path_and_query().cloned();
     let client_host = request.headers().get(header::HOST).cloned();
     let mut tries = 0;
@@ -82,12 +87,13 @@ pub(super) async fn send(
         tries += 1;
         let (server, stream, rested) = stream(pool, trunks, reuse, tries, &mut permit).await?;
         address(&mut request, pool, server, target.as_ref(), client_host.as_ref())?;
-        if !may_send() {
+        let now = clock::now();
+        if !may_send(now) {
             return Err(Failure::NotSent("the claim ended before anything was sent".into()));
         }
         let mut copy = (tries < TRIES_MOST).then(|| copy_of(&request)).flatten();
         flight.opens();
-        flight.sent(Some(clock::now()));
+        flight.sent(Some(now));
         let mut error = match stream.trunk.sender.clone().try_send_request(request).await {
             Ok(answer) => {
                 let (mut head, incoming) = answer.into_parts();

@@ -3,6 +3,7 @@
 use super::h2::Trunks;
 use super::health::Upstream;
 use super::link::Link;
+use crate::domain::ledger::TargetId;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub struct Pool {
     idle: Vec<RefCell<Vec<Idle>>>,
     /// Where the upstream speaks HTTP/2.
     pub(super) trunks: Option<Trunks>,
+    /// Paths that were written to last, and the resources that they address here.
+    pub last_targets: RefCell<[Option<(String, TargetId)>; TARGETS]>,
 }
 
 struct Idle {
@@ -23,6 +26,8 @@ struct Idle {
     since: Instant,
 }
 
+/// Paths whose resources are remembered.
+const TARGETS: usize = 8;
 /// More idle connections than this a server are not kept by one worker.
 const IDLE_MOST: usize = 1024;
 
@@ -33,7 +38,7 @@ impl Pool {
     pub fn new(upstream: Arc<Upstream>) -> Pool {
         let idle = upstream.config.urls.iter().map(|_| RefCell::new(Vec::new())).collect();
         let trunks = upstream.config.http2.then(|| Trunks::new(upstream.config.urls.len()));
-        Pool { upstream, idle, trunks }
+        Pool { upstream, idle, trunks, last_targets: RefCell::default() }
     }
 
     /// A connection that is open, ready and was not idle for longer than `most`, with its time of rest.
