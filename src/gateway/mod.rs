@@ -13,8 +13,10 @@
 mod attempt;
 mod body;
 mod clock;
+mod completion;
 mod connection;
 mod deadline;
+mod detect;
 mod exchange;
 mod forward;
 mod guard;
@@ -23,10 +25,12 @@ mod identity;
 mod intake;
 mod jwt;
 mod key;
+mod lane;
 mod line;
 mod linger;
 mod listener;
 mod observe;
+mod recover;
 mod respond;
 pub mod scan;
 pub mod source;
@@ -41,6 +45,7 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
 use listener::Listener;
+use recover::Asking;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -93,6 +98,9 @@ impl Gateway {
             attempts: AtomicUsize::new(0),
             body_bytes: AtomicU64::new(0),
             unrecorded: AtomicUsize::new(0),
+            asking: Asking::default(),
+            spread_start: worker::random_start(),
+            spreads: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             policy: policy.clone(),
         });

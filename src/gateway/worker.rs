@@ -6,6 +6,7 @@ use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::recover::Asking;
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
@@ -45,6 +46,12 @@ pub struct Shared {
     pub body_bytes: AtomicU64,
     /// Answers that the store has not taken yet, each kept by a task of its own.
     pub unrecorded: AtomicUsize,
+    /// Records that the backend is asked about at this moment.
+    pub asking: Asking,
+    /// Where the walk of waits before further attempts begins, and how far it is.
+    pub spread_start: u64,
+    /// See `spread_start`.
+    pub spreads: AtomicU64,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
 }
@@ -243,6 +250,11 @@ fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
+}
+
+/// A number that no other process begins with.
+pub fn random_start() -> u64 {
+    u64::from_ne_bytes(random())
 }
 
 fn is_usable_id(id: &[u8]) -> bool {

@@ -2,6 +2,7 @@
 //! values were checked where they were read.
 
 mod promise;
+mod race;
 mod routing;
 
 use crate::config::model::{Config, StoreUrl};
@@ -39,6 +40,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.stop();
     check.routing();
     check.promise();
+    check.races();
 }
 
 // === impl Check ===

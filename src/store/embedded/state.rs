@@ -6,6 +6,7 @@ use super::index::Index;
 use super::journal::{Journal, RoomFor};
 use super::kept::{Kept, tombstone};
 use super::lanes::Lanes;
+use super::recovery::Sightings;
 use super::waiters::{Attempt, Signal, Waiter};
 use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, Settle, Settled, StoreError};
 use crate::domain::answer::Answer;
@@ -28,6 +29,8 @@ pub(super) struct State {
     pub(super) index: Index,
     /// Scopes that stand for others.
     pub(super) aliases: Aliases,
+    /// What was seen in answers.
+    pub(super) sightings: Sightings,
     /// Who waits for whom.
     pub(super) lanes: Lanes,
     /// Where changes are noted; in memory only, nowhere.
@@ -53,6 +56,7 @@ pub(super) enum ClaimStep {
     Done(Kept),
     OtherMeaning,
     InDoubt {
+        token: Token,
         since: Millis,
         until: Millis,
         why: Doubt,
@@ -68,7 +72,14 @@ impl State {
     /// An empty state.
     pub(super) fn new(memory_max: u64, records_max: usize, journal: Option<Journal>) -> State {
         let index = Index::new(memory_max, journal.is_some());
-        State { index, aliases: Aliases::new(records_max), lanes: Lanes::default(), journal, records_max }
+        State {
+            index,
+            aliases: Aliases::new(records_max),
+            lanes: Lanes::default(),
+            sightings: Sightings::default(),
+            journal,
+            records_max,
+        }
     }
 
     /// See [`Store::claim`](crate::store::Store::claim). The request's texts are taken out of it when it is granted.
@@ -124,10 +135,10 @@ impl State {
                 self.commit(true);
                 Ok(ClaimStep::OtherMeaning)
             }
-            Outcome::InDoubt { since, until, why, .. } => {
+            Outcome::InDoubt { token, since, until, why } => {
                 self.carry_out(id, change, None, after);
                 self.commit(true);
-                Ok(ClaimStep::InDoubt { since, until, why })
+                Ok(ClaimStep::InDoubt { token, since, until, why })
             }
             Outcome::Applied | Outcome::Refused => Err(inconsistent()),
         }
@@ -164,9 +175,20 @@ impl State {
         now: Millis,
         after: &mut After,
     ) -> Result<Held, StoreError> {
-        let Completion { id, token, answer, keep, ends, names, alias } = completion;
-        let kept = self.fitting(&answer);
-        let command = Command::Complete { token, answer: Kept::new(kept), keep };
+        let kept = Kept::new(self.fitting(&completion.answer));
+        let (token, keep) = (completion.token, completion.keep);
+        self.finish(completion, Command::Complete { token, answer: kept, keep }, now, after)
+    }
+
+    /// A record is done, with all that follows from it in the same step.
+    pub(super) fn finish(
+        &mut self,
+        completion: Completion,
+        command: Command<Kept>,
+        now: Millis,
+        after: &mut After,
+    ) -> Result<Held, StoreError> {
+        let Completion { id, answer, keep, ends, names, alias, .. } = completion;
         let before = self.index.get(&id).map(|entry| &entry.record.phase);
         let repeated = matches!(before, Some(Phase::Done { .. }));
         // Copies that wait get the whole answer even where only a tombstone can be kept.
@@ -257,6 +279,7 @@ impl State {
             Settle::Delete => Command::Delete,
         };
         let held = self.command(id, command, None, now, after);
+        self.free_lane_of(id, held, now, after);
         after.commit = self.commit(false);
         match held {
             Held::Yes => Settled::Yes,
@@ -401,7 +424,7 @@ impl State {
     }
 
     /// `answer`, or the tombstone of it that there is room for.
-    fn fitting(&self, answer: &Answer) -> Answer {
+    pub(super) fn fitting(&self, answer: &Answer) -> Answer {
         let len = answer.as_bytes().len();
         let fits = match &self.journal {
             Some(journal) => journal.fits_answer(len),
