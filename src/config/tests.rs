@@ -202,6 +202,10 @@ fn every_listed_key_is_read() {
             "upstream" => (format!("[[upstream]]\n{line}"), format!("upstream[0].{}", key.name)),
             "route" => (format!("[[route]]\n{line}"), format!("route[0].{}", key.name)),
             "route.idempotency" => (minimal("") + &line, format!("route[0].idempotency.{}", key.name)),
+            table if table.starts_with("route.") => {
+                let path = format!("{}.{}", table.replacen("route", "route[0]", 1), key.name);
+                (minimal("") + &format!("[{table}]\n{line}"), path)
+            }
             table => (minimal(&format!("[{table}]\n{line}")), format!("{table}.{}", key.name)),
         };
         let found = errors(&text);

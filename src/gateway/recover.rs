@@ -256,7 +256,11 @@ async fn settle(
 /// lease ended proves neither: its gateway may only hang.
 fn is_over(exchange: &Exchange, guard: &Guard, doubt: &InDoubt) -> bool {
     let ended = match doubt.why {
-        Doubt::OwnerDied | Doubt::ConnectionLost | Doubt::TimedOut | Doubt::AnswerTruncated => true,
+        Doubt::OwnerDied
+        | Doubt::ConnectionLost
+        | Doubt::TimedOut
+        | Doubt::AnswerTruncated
+        | Doubt::AnswerAmbiguous => true,
         Doubt::LeaseEnded => false,
     };
     let time = exchange.rules().timeout + guard.pause;

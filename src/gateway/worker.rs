@@ -7,6 +7,7 @@ use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
 use super::recover::Asking;
+use super::stall::Patience;
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
@@ -168,6 +169,7 @@ impl Worker {
     /// Closes what is overdue, until the worker ends.
     async fn sweep(self: Rc<Worker>) {
         let server = &self.shared.policy.config().server;
+        let patience = Patience { body_rate: server.body_rate, write: server.write_timeout };
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
@@ -177,7 +179,7 @@ impl Worker {
                 if draining {
                     connection.drain();
                 }
-                connection.sweep(now, server.header_timeout, server.idle);
+                connection.sweep(now, server.header_timeout, server.idle, patience);
             }
             self.deadlines.sweep(now);
             for pool in &self.pools {

@@ -3,6 +3,7 @@
 
 mod promise;
 mod race;
+mod rim;
 mod routing;
 
 use crate::config::model::{Config, StoreUrl};
@@ -41,6 +42,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.routing();
     check.promise();
     check.races();
+    check.rim();
 }
 
 // === impl Check ===

@@ -59,6 +59,7 @@ pub(super) fn detect(table: &Table<'_>, route: &str, zone: &Zone) -> Option<Dete
     table.require("unique", "add unique = \"answer:$.tokenNumber\": what must not come twice");
     let within = table.list("within", false, |text| pointer(text, zone));
     let window = table.duration("window");
+    let name = table.parsed("name", values::name).unwrap_or_else(|| route.to_owned()).into();
     let unique = table.parsed("unique", |text| pointer(text, zone))?;
     if !unique.answer {
         let wrong = Wrong::new(format!("{} is in the request", quote(&unique.selector.to_string())));
@@ -67,7 +68,6 @@ pub(super) fn detect(table: &Table<'_>, route: &str, zone: &Zone) -> Option<Dete
             wrong.help("write \"answer:$.tokenNumber\": it is the backend's answers that are compared"),
         );
     }
-    let name = table.parsed("name", values::name).unwrap_or_else(|| route.to_owned()).into();
     Some(Detect { name, unique, within, window })
 }
 

@@ -195,11 +195,13 @@ mod tests {
             urls: (0..servers).map(base).collect(),
             timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
+            pause: Duration::from_secs(5),
             idle: Duration::from_secs(4),
             stall: Duration::from_secs(60),
             total: None,
             max_in_flight,
             host: config::HostPolicy::Preserve,
+            target: config::TargetSpelling::Normal,
         };
         Upstream::new(0, config, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
     }
