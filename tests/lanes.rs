@@ -88,6 +88,9 @@ fn writes_run_in_the_order_in_which_they_came() {
         let first = scope.spawn(|| stand.send(&slow(0, "north", 600)));
         stand.wait_for_requests(1);
         let later: Vec<_> = (1..=12).map(|n| queue_up(scope, &stand, slow(n, "north", 0), n)).collect();
+        let lanes = Call::new("GET", "/api/lanes").send(stand.gate.admin).unwrap().json();
+        assert_eq!((&lanes["lanes"][0]["waiting"], &lanes["lanes"][0]["key"]), (&12.into(), &"north".into()));
+        assert!(lanes["lanes"][0]["turn_until"].is_number(), "{lanes}");
         assert_eq!(first.join().unwrap().status, 201);
         assert!(later.into_iter().all(|reply| reply.join().unwrap().status == 201));
     });

@@ -132,7 +132,9 @@ impl Attempt {
             Ok(permit) => self.execute(permit, request, &asked, &mut tell).await,
             Err(told) => Some(told),
         };
-        if let Some(Err(told)) = told.map(|told| tell.send(told)) {
+        if let Some(told) = told
+            && let Err(told) = tell.send(told)
+        {
             // Nobody listens any more: the client has left, and the record has the answer.
             let (status, decision) = (told.response.status().as_u16(), told.decision.word());
             tracing::info!(request_id = ?self.exchange.request_id, status, decision, "a write ended after its client had left");

@@ -406,9 +406,32 @@ mod tests {
                 detail: String::new(),
             },
             Event::Settled { id, verdict: crate::domain::event::OperatorVerdict::NotExecuted },
+            Event::Retry {
+                route: "book".into(),
+                id,
+                request_id: "r".into(),
+                attempt: 1,
+                status: 500,
+                wait: Duration::from_millis(117),
+            },
+            Event::Recovered {
+                route: "book".into(),
+                id,
+                request_id: "r".into(),
+                how: crate::domain::event::Recovery::Existing,
+            },
+            Event::DuplicateAnswer {
+                route: "book".into(),
+                id,
+                request_id: "r".into(),
+                first_request_id: "s".into(),
+                value: "A005".into(),
+                within: "north, \"王\"".into(),
+            },
         ];
-        assert_eq!(events.len(), Event::WORDS.len());
-        for (event, level) in events.into_iter().zip(["INFO", "WARN", "WARN", "INFO", "INFO"]) {
+        let levels = ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN"];
+        assert_eq!([events.len(), levels.len()], [Event::WORDS.len(); 2]);
+        for (event, level) in events.into_iter().zip(levels) {
             let word = event.word();
             let line = written(&Line::Event(event), Style::Json);
             let fields: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
