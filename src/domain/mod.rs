@@ -12,5 +12,6 @@ pub mod read;
 pub mod refusal;
 pub mod route;
 pub mod selector;
+pub mod slot;
 pub mod target;
 pub mod time;

@@ -41,7 +41,8 @@ pub fn completion(
     let ends = (is_unsafe_change(&asked.method) && is_success(head.status))
         .then(|| exchange.ends(asked.uri.path(), intent.counted, Some(intent.fingerprint)));
     let alias = renewed_scope(exchange, intent, &head.headers);
-    Completion { id: intent.id, token, answer, keep, ends, names, alias }
+    let (slots, frees) = (Default::default(), Vec::new());
+    Completion { id: intent.id, token, answer, keep, ends, names, alias, slots, frees }
 }
 
 /// The scope that the caller will have after this answer, where the answer renews its own cookie.

@@ -7,6 +7,7 @@ use super::guard;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::line::Line;
+use super::upgrade;
 use super::upload::ClientBody;
 use super::upstream::{Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
@@ -22,6 +23,7 @@ use crate::store::EndIntents;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -81,7 +83,7 @@ pub async fn exchange(
 ) -> Response<ResponseBody> {
     let busy = connection.busy();
     let (mut parts, body) = request.into_parts();
-    let upgrade = asks_for_upgrade(&parts.headers);
+    let protocol = upgrade::wanted(&parts.headers);
     if let Some(spelling) = connection.spelling() {
         parts.extensions.extend((*spelling).clone());
     }
@@ -94,7 +96,7 @@ pub async fn exchange(
         Ok(exchange) => {
             line.route = Some(exchange.route);
             tell_the_backend(&exchange, &connection, &mut parts, found);
-            if exchange.guarded && upgrade {
+            if exchange.guarded && protocol.is_some() {
                 Err(Refusal::new(
                     Reason::UpgradeRefused,
                     "This route guards its writes; an upgrade would bypass that.",
@@ -102,6 +104,10 @@ pub async fn exchange(
             } else if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await
+            } else if let Some(protocol) = protocol
+                .filter(|protocol| upgrade::is_allowed(&exchange, &parts, protocol, !body.is_end_stream()))
+            {
+                Box::pin(upgrade::pass(&exchange, parts, protocol)).await
             } else {
                 pass(exchange, parts, body).await
             }
@@ -109,12 +115,6 @@ pub async fn exchange(
     };
     let outcome = outcome.unwrap_or_else(|refusal| line.refused(&connection.explain(refusal)));
     line.end(busy, outcome)
-}
-
-/// Whether the client wants another protocol. A client that offers h2c with every request, as some libraries do, wants
-/// nothing that it would miss.
-fn asks_for_upgrade(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a

@@ -232,6 +232,8 @@ async fn verdict(
                     return verdict;
                 }
             }
+            Ok(Claimed::SlotTaken(taken)) => return Verdict::Refuse(slot_taken(taken)),
+            Ok(Claimed::SlotChanged) => return Verdict::Refuse(still_in_flight()),
             Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
             Ok(Claimed::InDoubt { token, since, until, why }) => {
                 let doubt = InDoubt { token, since, why };
@@ -328,7 +330,7 @@ fn claim_request(
         request: [parts.method.as_str(), " ", parts.uri.path()].concat(),
         request_id: exchange.request_id.to_str().unwrap_or_default().to_owned(),
     };
-    ClaimRequest { id: intent.id, claim, quota: store.records_per_scope, about }
+    ClaimRequest { id: intent.id, claim, quota: store.records_per_scope, about, slots: Vec::new() }
 }
 
 /// Executes the claimed write in a task of its own: the client going away changes nothing once it was claimed.
@@ -417,6 +419,10 @@ fn still_in_flight() -> Refusal {
         "The same request came before and is still being processed. It is not executed again.",
     )
     .retry_after(Duration::from_secs(2))
+}
+
+fn slot_taken(taken: crate::domain::slot::Taken) -> Refusal {
+    Refusal::new(Reason::SlotTaken, "Somebody else holds it.").taken(taken)
 }
 
 fn over_quota(exchange: &Exchange) -> Refusal {

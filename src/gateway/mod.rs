@@ -37,6 +37,7 @@ pub mod source;
 mod spelling;
 mod stall;
 mod stream;
+mod upgrade;
 mod upload;
 mod upstream;
 mod whole;
@@ -99,6 +100,7 @@ impl Gateway {
             jwt,
             attempts: AtomicUsize::new(0),
             body_bytes: AtomicU64::new(0),
+            upgrades: AtomicUsize::new(0),
             unrecorded: AtomicUsize::new(0),
             asking: Asking::default(),
             spread_start: worker::random_start(),
