@@ -258,7 +258,7 @@ fn documentation_and_list_of_keys_agree() {
 fn the_example_is_accepted_and_names_every_key() {
     let text = read("config.toml");
     let loaded = config(&text);
-    assert_eq!(loaded.routes.len(), 3);
+    assert_eq!(loaded.routes.len(), 4);
     for key in KEYS.iter().filter(|key| !matches!(key.kind, Kind::Later(_) | Kind::Table | Kind::Tables)) {
         let names = |line: &str| {
             line.trim_start_matches("# ").split_once('=').is_some_and(|(name, _)| name.trim() == key.name)

@@ -16,6 +16,7 @@ use super::forward::unreachable_backend;
 use super::guard::{Intent, outcome_unknown};
 use super::headers::{IDEMPOTENT_STORED, strip_hop_by_hop};
 use super::lane::InLane;
+use super::reads::Writing;
 use super::respond::{self, Copy};
 use super::upstream::{Failure, Flight, Permit, Reply, Reuse, UpstreamBody, send};
 use super::whole::Gathered;
@@ -30,7 +31,7 @@ use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Request, Response, request, response};
 use http_body_util::BodyExt;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -52,6 +53,8 @@ pub struct Attempt {
     send_by: Cell<Option<Instant>>,
     /// The request, where it may be needed once more.
     original: Option<Original>,
+    /// What it does to kept answers, from before it is sent until after it was answered.
+    writing: RefCell<Option<Writing>>,
 }
 
 /// A request as it came, kept for another attempt, or for a question about it.
@@ -103,7 +106,8 @@ impl Attempt {
     ) -> Attempt {
         let lease_until = Cell::new(claimed + exchange.shared().policy.config().store.lease);
         let (told, send_by) = (Cell::new(false), Cell::new(None));
-        Attempt { exchange, intent, token, lease_until, told, lane, send_by, original }
+        let writing = RefCell::default();
+        Attempt { exchange, intent, token, lease_until, told, lane, send_by, original, writing }
     }
 
     /// Runs the attempt in its own task.
@@ -151,6 +155,8 @@ impl Attempt {
         tell: &mut oneshot::Sender<Outcome>,
     ) -> Option<Outcome> {
         let timeout = self.exchange.rules().timeout;
+        // A guarded GET writes too: that is why it is guarded.
+        self.writing.replace(self.exchange.writing(asked.uri.path(), request.headers()));
         let (mut permit, mut request) = (permit, request);
         for further in 0.. {
             let flight = Flight::default();
@@ -294,6 +300,9 @@ impl Attempt {
     /// Records the outcome, durably, before the answer's first byte goes to anybody.
     async fn answered(&self, answered: Answered, conflict: bool, asked: &Asked) -> Outcome {
         let Answered { head, body, upstream } = answered;
+        if let Some(writing) = &mut *self.writing.borrow_mut() {
+            writing.answered(&self.exchange, head.status, &head.headers);
+        }
         let kept = match &body {
             Kept::Whole(bytes) => Some(&bytes[..]),
             Kept::TooLarge(..) => None,
@@ -387,6 +396,9 @@ impl Attempt {
 
     /// Known not executed: the record is absent again; waiting copies get the answer, later ones execute.
     async fn not_sent(&self, why: &str) -> Outcome {
+        if let Some(writing) = &mut *self.writing.borrow_mut() {
+            writing.not_sent();
+        }
         let refusal = unreachable_backend(why);
         let policy = Some(&*self.exchange.rules().name);
         let answer = respond::refusal_answer(&refusal, policy, &self.exchange.request_id);

@@ -3,6 +3,7 @@
 
 mod promise;
 mod race;
+mod reads;
 mod rim;
 mod routing;
 
@@ -42,6 +43,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.routing();
     check.promise();
     check.races();
+    check.reads();
     check.rim();
 }
 

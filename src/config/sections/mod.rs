@@ -3,6 +3,7 @@
 
 mod clients;
 mod race;
+mod reads;
 mod route;
 mod server;
 mod store;
@@ -40,6 +41,7 @@ pub(super) fn config(reader: &Reader<'_>) -> Config {
         log: server::read_log(&root.table("log")),
         store: store::read(reader, &root.table("store")),
         clients: clients::read(reader, &root.table("clients")),
+        cache: reads::read_memory(&root.table("cache")),
         upstreams,
         routes,
     }

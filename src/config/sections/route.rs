@@ -1,6 +1,7 @@
 //! `[[route]]` and `[route.idempotency]`: what happens to which request.
 
 use super::race;
+use super::reads;
 use crate::config::model::{Idempotency, InDoubtRule, KeyRule, Route, Upstream};
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, alternatives, quote, similar};
@@ -47,6 +48,8 @@ pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream], zone: &Zone) -> Ro
         mode: table.word_set("mode"),
         body_limit: table.size_set("body_limit"),
         timeout: table.duration_set("timeout"),
+        coalesce: table.switch("coalesce"),
+        cache: table.has("cache").then(|| reads::read(&table.table("cache"))),
         upgrade: table.list("upgrade", false, protocol),
         idempotency: table.has("idempotency").then(|| idempotency(&table.table("idempotency"))),
     }
