@@ -1,7 +1,9 @@
 //! The compiled configuration: what one request reads. Immutable, shared by reference, and everything that a request
 //! needs of its route is resolved once, here.
 
-use crate::config::model::{Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share};
+use crate::config::model::{
+    Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
+};
 use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::domain::canon::Rules;
 use crate::domain::client::Identity;
@@ -39,6 +41,8 @@ pub struct RoutePolicy {
     pub body_limit: u64,
     /// To the response head, for guarded writes to the answer's last byte: its own, or the upstream's.
     pub timeout: Duration,
+    /// Whether the backend gets a target as the client spelled it.
+    pub keeps_target: bool,
     /// Protocols to which an unguarded request may switch its connection, in lower case.
     pub upgrade: Vec<String>,
     /// Whether writes that pass here unguarded are counted as such.
@@ -179,6 +183,10 @@ impl RoutePolicy {
             mode: route.mode.unwrap_or(config.mode),
             body_limit,
             timeout: route.timeout.unwrap_or(timeout),
+            keeps_target: config
+                .upstreams
+                .get(route.upstream)
+                .is_some_and(|upstream| upstream.target == TargetSpelling::Original),
             upgrade: route.upgrade.clone(),
             lets_writes_through: route.lets_writes_through(),
             reads: Reads::new(route, config),

@@ -210,8 +210,7 @@ impl Attempt {
         request: Request<RequestBody>,
         flight: &Flight,
     ) -> Ended {
-        let may_send = || {
-            let now = clock::now();
+        let may_send = |now| {
             !self.told.get() && now < self.lease_until.get() && self.send_by.get().is_none_or(|by| now <= by)
         };
         let pool = self.exchange.pool();

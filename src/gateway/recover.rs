@@ -149,7 +149,7 @@ impl<'a> Question<'a> {
         let flight = Flight::default();
         let limit = self.exchange.shared().policy.config().store.answer_limit;
         let asked = async {
-            let reply = send(self.exchange.pool(), permit, request, Reuse::Any, &flight, || true).await;
+            let reply = send(self.exchange.pool(), permit, request, Reuse::Any, &flight, |_| true).await;
             let mut reply = reply.map_err(|failure| format!("{failure:?}"))?;
             let mut gathered = Gathered::default();
             while let Some(frame) = reply.body.frame().await {

@@ -3,7 +3,7 @@
 
 use super::histogram::{Figures, Histogram};
 use super::reads::ReadFigures;
-use super::shard::{Gauge, SHARDS, shard};
+use super::shard::{Apart, Gauge, SHARDS, shard};
 use crate::domain::event::{Decision, Event};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,8 @@ pub(super) const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "other"
 pub struct Metrics {
     /// Open client connections.
     pub connections: Gauge,
+    /// Connections that were closed at once, because their address had as many as it may.
+    pub connections_refused: AtomicU64,
     /// Connections that speak another protocol after an upgrade.
     pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
@@ -32,7 +34,7 @@ pub struct Metrics {
     /// without a route.
     shards: Vec<Vec<RouteCells>>,
     pub(super) upstreams: Vec<Upstream>,
-    events: [AtomicU64; Event::WORDS.len()],
+    events: [Apart<[AtomicU64; Event::WORDS.len()]>; SHARDS],
 }
 
 /// What is counted for one route, in one shard.
@@ -75,6 +77,7 @@ impl Metrics {
         let cells = || (0..=route_names.len()).map(|_| RouteCells::default()).collect();
         Metrics {
             connections: Gauge::default(),
+            connections_refused: AtomicU64::new(0),
             upgrades: Gauge::default(),
             in_flight: Gauge::default(),
             reads: ReadFigures::default(),
@@ -131,7 +134,7 @@ impl Metrics {
 
     /// The same, by [`Event::index`].
     pub(super) fn count_event_at(&self, index: usize) {
-        self.events[index].fetch_add(1, Ordering::Relaxed);
+        self.events[shard()][index].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Remembers a server's state; whether that is a change. A server that was never heard of counts as up.
@@ -143,7 +146,8 @@ impl Metrics {
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Event::WORDS.into_iter().zip(self.events.iter().map(|count| count.load(Ordering::Relaxed)))
+        let sum = |index: usize| self.events.iter().map(|shard| shard[index].load(Ordering::Relaxed)).sum();
+        Event::WORDS.into_iter().enumerate().map(move |(index, word)| (word, sum(index)))
     }
 
     /// Each route's name (empty for requests without one) and figures, summed over the shards.

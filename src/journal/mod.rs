@@ -18,7 +18,7 @@ pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
 pub use reads::ReadFigures;
-pub use shard::{Gauge, Held};
+pub use shard::{Apart, Gauge, Held};
 
 use crate::domain::event::{Decision, Event, Exchange};
 use line::Line;
@@ -120,6 +120,11 @@ impl Journal {
         if let Some(log) = self.log.as_ref().filter(|log| log.wants(line::level(&event))) {
             log.send(Line::Event(event));
         }
+    }
+
+    /// Whether a copy's line is written, so that it is worth finding out what it says.
+    pub fn writes_duplicates(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.wants(line::DUPLICATE))
     }
 
     /// Counts a copy that was answered from its record, and writes its line where the log wants it: only then is

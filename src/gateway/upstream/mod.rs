@@ -17,4 +17,4 @@ pub use health::{Permit, Upstream};
 pub use hearing::Hearing;
 pub use link::Switched;
 pub use pool::Pool;
-pub use send::{Failure, Flight, Reply, Reuse, send};
+pub use send::{Failure, Flight, OriginalTarget, Reply, Reuse, send};
