@@ -14,6 +14,7 @@ mod mask;
 mod model;
 mod policy;
 mod problem;
+mod race;
 mod read;
 mod relations;
 mod sections;
@@ -28,6 +29,7 @@ pub use certificates::{CertificateFiles, ClientCertificates, ServerTls, Upstream
 pub use model::*;
 pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
+pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
 pub use summary::summary;
 pub use values::{show_duration, show_size};
 

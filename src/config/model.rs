@@ -2,6 +2,7 @@
 //! those of config.toml.
 
 use crate::config::certificates::{ServerTls, UpstreamTls};
+use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
@@ -236,6 +237,8 @@ pub struct Upstream {
     pub timeout: Duration,
     /// `connect_timeout`
     pub connect_timeout: Duration,
+    /// `pause`: for so long after `timeout` what was sent may still take effect.
+    pub pause: Duration,
     /// `idle`: how long an unused connection is kept; below the backend's own keep-alive.
     pub idle: Duration,
     /// `stall`: the longest silence within a streamed body.
@@ -310,6 +313,14 @@ pub struct Route {
     pub upgrade: Vec<String>,
     /// `[route.idempotency]`: present on guarded routes.
     pub idempotency: Option<Idempotency>,
+    /// `[route.lane]`
+    pub lane: Option<Lane>,
+    /// `[route.retry]`
+    pub retry: Option<Retry>,
+    /// `[route.recover]`
+    pub recover: Option<Recover>,
+    /// `[route.detect]`
+    pub detect: Option<Detect>,
 }
 
 /// `[cache]`: room for the answers of all routes.
@@ -399,6 +410,8 @@ pub enum KeyRule {
 pub enum InDoubtRule {
     /// 409 `outcome-unknown` until it is settled.
     Refuse,
+    /// The backend is asked (`[route.recover]`); 409 as long as that settles nothing.
+    Recover,
     /// Executed again: voids the promise, for writes that may happen twice.
     Forward,
 }

@@ -208,8 +208,9 @@ fn every_listed_key_is_read() {
                 (format!("[[upstream]]\n[upstream.tls]\n{line}"), format!("upstream[0].tls.{}", key.name))
             }
             "route.idempotency" => (minimal("") + &line, format!("route[0].idempotency.{}", key.name)),
-            "route.cache" => {
-                (minimal("") + "[route.cache]\n" + &line, format!("route[0].cache.{}", key.name))
+            table if table.starts_with("route.") => {
+                let path = format!("{}.{}", table.replacen("route", "route[0]", 1), key.name);
+                (minimal("") + &format!("[{table}]\n{line}"), path)
             }
             table => (minimal(&format!("[{table}]\n{line}")), format!("{table}.{}", key.name)),
         };

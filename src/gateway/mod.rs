@@ -14,8 +14,10 @@
 mod attempt;
 mod body;
 mod clock;
+mod completion;
 mod connection;
 mod deadline;
+mod detect;
 mod disguise;
 mod door;
 mod exchange;
@@ -27,6 +29,7 @@ mod identity;
 mod intake;
 mod jwt;
 mod key;
+mod lane;
 mod line;
 mod linger;
 mod listener;
@@ -34,6 +37,7 @@ mod observe;
 mod places;
 mod proxy_protocol;
 mod reads;
+mod recover;
 mod respond;
 pub mod scan;
 mod socket;
@@ -54,6 +58,7 @@ use crate::journal::Journal;
 use crate::store::Store;
 use listener::Listener;
 use places::Places;
+use recover::Asking;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -113,6 +118,9 @@ impl Gateway {
             reads,
             jwt,
             tls,
+            asking: Asking::default(),
+            spread_start: worker::random_start(),
+            spreads: Default::default(),
             body_bytes: Default::default(),
             upgrades: Default::default(),
             unrecorded: Default::default(),
