@@ -31,6 +31,7 @@ const CONFIG: Config = Config {
     rest: "",
     idempotency: "remember_fingerprint = \"1h\"\nwait = \"5s\"",
     backend: None,
+    secure: false,
 };
 
 /// What the backend does to the first request of an operation, and whether its outcome can be known all the same.

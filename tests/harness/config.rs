@@ -19,6 +19,8 @@ pub struct Config {
     pub idempotency: &'static str,
     /// Lines of the last route, which takes what no other does.
     pub rest: &'static str,
+    /// Whether the backend is behind TLS.
+    pub secure: bool,
     /// Where the backend is; `None` for the stand's own.
     pub backend: Option<SocketAddr>,
 }
@@ -28,7 +30,9 @@ pub struct Config {
 impl Config {
     /// The file, with `{listen}`, `{admin}` and `{store}` left to the gate.
     pub fn text(&self, backend: SocketAddr) -> String {
-        let Config { top, server, store, clients, upstream, idempotency, rest, backend: other } = self;
+        let Config { top, server, store, clients, upstream, idempotency, rest, secure, backend: other } =
+            self;
+        let scheme = if *secure { "https" } else { "http" };
         let backend = other.unwrap_or(backend);
         // Lines given twice are an error in TOML, so a default steps back where the test says something else.
         let unless = |given: &str, key: &str, line: &'static str| if given.contains(key) { "" } else { line };
@@ -59,7 +63,7 @@ url = "{{store}}"
 
 [[upstream]]
 name = "scheduler"
-url = "http://{backend}"
+url = "{scheme}://{backend}"
 {timeout}
 {upstream}
 
