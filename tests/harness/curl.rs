@@ -11,8 +11,6 @@ pub struct Curled {
     pub version: String,
     /// Head and body, as they came.
     pub text: String,
-    /// curl's own exit code.
-    pub code: i32,
 }
 
 /// Runs curl with `arguments`.
@@ -26,10 +24,5 @@ pub fn curl(arguments: &[&str]) -> Curled {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (text, last) = text.rsplit_once('\n').expect("what it was told to write");
     let (status, version) = last.split_once(' ').expect("two words");
-    Curled {
-        status: status.parse().unwrap(),
-        version: version.to_owned(),
-        text: text.to_owned(),
-        code: output.status.code().unwrap_or(-1),
-    }
+    Curled { status: status.parse().unwrap(), version: version.to_owned(), text: text.to_owned() }
 }
