@@ -20,6 +20,7 @@ mod incident_1;
 mod incident_5;
 mod lanes;
 mod life;
+mod numbering;
 mod proxy;
 mod same_meaning;
 mod simulation;
