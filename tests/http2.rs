@@ -4,8 +4,8 @@ mod abuse;
 mod backends;
 
 use crate::harness::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS,
-    WINDOW_UPDATE, Wire, block, frame, request,
+    DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PREFACE, RST_STREAM, WINDOW_UPDATE, Wire, block,
+    frame, request,
 };
 use crate::harness::{Call, Config, RawBackend, Stand, curl, eventually, ok};
 use std::io::{Read, Write};
@@ -77,14 +77,14 @@ fn the_backend_gets_a_head_of_http_1() {
 
 #[test]
 fn heads_that_http_1_would_refuse_are_refused_and_nothing_reaches_the_backend() {
-    type Fields<'a> = &'a [(&'a str, &'a [u8])];
+    type Field = (&'static str, &'static [u8]);
     let raw = RawBackend::start(ok);
     let stand = before(&raw);
-    let line = |method: &'static [u8], path: &'static [u8]| -> Vec<(&'static str, &'static [u8])> {
+    let line = |method: &'static [u8], path: &'static [u8]| -> Vec<Field> {
         vec![(":method", method), (":scheme", b"http"), (":authority", b"a"), (":path", path)]
     };
-    let with = |more: Fields<'static>| [&line(b"POST", b"/x")[..], more].concat();
-    let cases: Vec<(&str, Vec<(&str, &[u8])>)> = vec![
+    let with = |more: &[Field]| [&line(b"POST", b"/x")[..], more].concat();
+    let cases: Vec<(&str, Vec<Field>)> = vec![
         ("another host", with(&[("host", b"b")])),
         ("two hosts", with(&[("host", b"a"), ("host", b"a")])),
         (

@@ -21,6 +21,7 @@ mod incident_1;
 mod incident_5;
 mod lanes;
 mod life;
+mod numbering;
 mod proxy;
 mod proxy_protocol;
 mod same_meaning;

@@ -6,7 +6,9 @@ mod config;
 mod curl;
 pub mod frames;
 mod handed;
+mod numbering;
 mod pki;
+mod postgres;
 mod raw;
 mod stand;
 
@@ -14,6 +16,7 @@ pub use backend::Backend;
 pub use config::Config;
 pub use curl::{Curled, curl};
 pub use handed::{Handed, head};
+pub use numbering::Numbering;
 pub use oncegate::cli::demo::gate::free_address;
 pub use oncegate::cli::demo::http::{Call, Reply};
 pub use pki::Authority;
