@@ -148,15 +148,31 @@ pub(super) const KEYS: &[Key] = &[
     key("route", "timeout", DEADLINE),
     with("route", "upgrade", Texts, "[\"websocket\"]"),
     key("route", "idempotency", Table),
-    key("route", "slot", Later("one holder for one thing")),
+    key("route", "slot", Tables),
     key("route", "lane", Later("writes that share a key, one at a time")),
     key("route", "retry", Later("another attempt after a definite conflict")),
     key("route", "recover", Later("asking the backend what became of a write")),
     key("route", "detect", Later("duplicates in the backend's own answers")),
-    key("route", "release", Later("freeing a slot")),
+    key("route", "release", Tables),
+    key("route", "ask", Table),
     key("route", "coalesce", Later("one backend call for equal reads")),
     key("route", "cache", Later("answers of reads, kept")),
     key("route", "throttle", Later("limits and paced polling")),
+    // [[route.slot]]
+    key("route.slot", "name", Text),
+    key("route.slot", "by", Texts),
+    with("route.slot", "capacity", Count(1, 10_000), "1"),
+    key("route.slot", "hold", Text),
+    with("route.slot", "missing", Choice(&["refuse", "skip"]), "refuse"),
+    key("route.slot", "id", Text),
+    with("route.slot", "readable", Switch, "true"),
+    // [[route.release]]
+    key("route.release", "slot", Text),
+    key("route.release", "id", Text),
+    key("route.release", "when", Table),
+    // [route.ask]
+    key("route.ask", "slot", Text),
+    key("route.ask", "by", Texts),
     // [route.idempotency]
     with(
         "route.idempotency",

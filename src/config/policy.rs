@@ -2,6 +2,7 @@
 //! needs of its route is resolved once, here.
 
 use crate::config::model::{Config, Idempotency, KeyRule, Mode, OnOutage, Route};
+use crate::config::slots::SlotRules;
 use crate::domain::canon::Rules;
 use crate::domain::fingerprint::policy_version;
 use crate::domain::ledger::PolicyVersion;
@@ -40,6 +41,8 @@ pub struct RoutePolicy {
     pub upgrade: Vec<String>,
     /// Whether writes that pass here unguarded are counted as such.
     pub lets_writes_through: bool,
+    /// What it does with slots.
+    pub slots: SlotRules,
     /// Present where it has `[route.idempotency]`. Whether it guards one request, [`Taken::guard`] says.
     guard: Option<Guard>,
 }
@@ -139,6 +142,7 @@ impl RoutePolicy {
             timeout: route.timeout.unwrap_or(timeout),
             upgrade: route.upgrade.clone(),
             lets_writes_through: route.lets_writes_through(),
+            slots: SlotRules::new(route, config),
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),
                 on_outage: rules.on_outage.unwrap_or(config.store.on_outage),

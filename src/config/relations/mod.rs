@@ -4,6 +4,7 @@
 mod promise;
 mod rim;
 mod routing;
+mod slots;
 
 use crate::config::model::{Config, StoreUrl};
 use crate::config::problem::Severity;
@@ -40,6 +41,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.stop();
     check.routing();
     check.promise();
+    check.slots();
     check.rim();
 }
 

@@ -4,6 +4,7 @@
 mod clients;
 mod route;
 mod server;
+mod slot;
 mod store;
 mod upstream;
 
@@ -28,10 +29,12 @@ pub(super) fn config(reader: &Reader<'_>) -> Config {
     root.require("route", "add [[route]] with `name`, `match` and `upstream`");
     let upstreams: Vec<_> =
         root.tables("upstream").iter().map(|table| upstream::read(reader, table)).collect();
-    let routes = root.tables("route").iter().map(|table| route::read(table, &upstreams)).collect();
+    let time_zone = root.parsed_or_default("time_zone", values::time_zone);
+    let routes =
+        root.tables("route").iter().map(|table| route::read(table, &upstreams, &time_zone)).collect();
     Config {
         mode: root.word("mode"),
-        time_zone: root.parsed_or_default("time_zone", values::time_zone),
+        time_zone,
         server: server::read(&root.table("server")),
         admin: server::read_admin(&root.table("admin")),
         log: server::read_log(&root.table("log")),
