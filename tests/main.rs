@@ -6,6 +6,7 @@
 
 mod answers;
 mod architecture;
+mod caching;
 mod command_line;
 mod conformance;
 mod crash;

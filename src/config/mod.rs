@@ -26,7 +26,7 @@ mod tests;
 mod values;
 
 pub use model::*;
-pub use policy::{Guard, Policy, RoutePolicy, Taken};
+pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use slots::{ChangeRule, SlotRules};
 pub use summary::summary;

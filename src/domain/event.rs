@@ -55,6 +55,14 @@ pub enum Decision {
     Unguarded,
     /// `mode = "observe"`: forwarded, and enforced it would have been answered otherwise.
     WouldRefuse,
+    /// A read was answered from a fresh copy.
+    Cached,
+    /// A read was answered by the call of an equal one.
+    Coalesced,
+    /// A read was answered from a stale copy.
+    Stale,
+    /// A read was answered from a copy that the backend confirmed.
+    Revalidated,
     /// The client left before there was an answer. A guarded write that was claimed runs on without it.
     ClientLeft,
 }
@@ -129,7 +137,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 9] = [
+const PLAIN: [Decision; 13] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -139,6 +147,10 @@ const PLAIN: [Decision; 9] = [
     Decision::Unguarded,
     Decision::WouldRefuse,
     Decision::ClientLeft,
+    Decision::Cached,
+    Decision::Coalesced,
+    Decision::Stale,
+    Decision::Revalidated,
 ];
 
 impl Decision {
@@ -157,6 +169,10 @@ impl Decision {
             Decision::Unguarded => 6,
             Decision::WouldRefuse => 7,
             Decision::ClientLeft => 8,
+            Decision::Cached => 9,
+            Decision::Coalesced => 10,
+            Decision::Stale => 11,
+            Decision::Revalidated => 12,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -179,6 +195,10 @@ impl Decision {
             Decision::Unguarded => "unguarded",
             Decision::WouldRefuse => "would-refuse",
             Decision::ClientLeft => "client-left",
+            Decision::Cached => "cached",
+            Decision::Coalesced => "coalesced",
+            Decision::Stale => "stale",
+            Decision::Revalidated => "revalidated",
         }
     }
 }

@@ -92,6 +92,8 @@ reasons! {
     Overloaded = "overloaded", 503, "The gateway is at its limit";
     /// The gateway is shutting down.
     Draining = "draining", 503, "The gateway is shutting down";
+    /// The client wants a kept answer or none, and there is none.
+    NotCached = "not-cached", 504, "No kept answer satisfies the request";
     /// The backend did not answer an unguarded request in time.
     UpstreamTimeout = "upstream-timeout", 504, "The backend did not answer in time";
 }

@@ -7,6 +7,7 @@ use super::guard;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::line::Line;
+use super::reads;
 use super::upgrade;
 use super::upload::ClientBody;
 use super::upstream::{Permit, Pool, Reuse};
@@ -108,6 +109,8 @@ pub async fn exchange(
                 .filter(|protocol| upgrade::is_allowed(&exchange, &parts, protocol, !body.is_end_stream()))
             {
                 Box::pin(upgrade::pass(&exchange, parts, protocol)).await
+            } else if exchange.rules().reads.is_some() && matches!(parts.method, Method::GET | Method::HEAD) {
+                Box::pin(reads::read(exchange, parts, body)).await
             } else {
                 pass(exchange, parts, body).await
             }
@@ -119,7 +122,7 @@ pub async fn exchange(
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
-async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
+pub(super) async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let permit = exchange.admit()?;
     if body.expects() {
         // Whether the body is wanted is the backend's to say.

@@ -204,6 +204,16 @@ fn split_cookie(cookie: &[u8]) -> (&[u8], &[u8]) {
 // === impl Shown ===
 
 impl Shown {
+    /// Whether it is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Whether a verified token showed it, so that the token's own text does not matter.
+    pub fn is_from_token(&self) -> bool {
+        self.parts.first().is_some_and(|(label, _)| *label == "jwt-issuer")
+    }
+
     /// The scope of a caller who has shown this; one who has shown nothing is scoped by a long key alone, or by its
     /// address.
     pub fn scope(&self, digest: &FingerprintKey, key: Option<&[u8]>, address: IpAddr) -> ScopeId {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! listener -> worker -> connection -> exchange -+-> forward ----------> upstream
+//!                           |                   +-> reads ---> lead --> upstream
 //!                           |                   +-> guard -> attempt -> upstream
 //!                       stream -> intake -> scan
 //! ```
@@ -27,6 +28,7 @@ mod line;
 mod linger;
 mod listener;
 mod observe;
+mod reads;
 mod respond;
 pub mod scan;
 pub mod source;
@@ -87,11 +89,13 @@ impl Gateway {
             .map(|(index, upstream)| Upstream::new(index, upstream.clone(), journal.clone(), started))
             .collect();
         let digest = FingerprintKey::new(store.secret());
+        let reads = policy.shares_reads().then(|| reads::Reads::new(&config.cache, journal.clone()));
         let shared = Arc::new(Shared {
             store,
             journal,
             upstreams,
             digest,
+            reads,
             jwt,
             attempts: AtomicUsize::new(0),
             body_bytes: AtomicU64::new(0),

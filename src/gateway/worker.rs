@@ -6,6 +6,7 @@ use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::reads::Reads;
 use super::stall::Patience;
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Makes fingerprints, scopes and record ids.
     pub digest: FingerprintKey,
+    /// Kept and coming answers, where any route keeps or shares some.
+    pub reads: Option<Arc<Reads>>,
     /// Verifies bearer tokens, where `[clients.jwt]` is configured.
     pub jwt: Option<Verifier>,
     /// Attempts whose client may be gone; a drain waits for them.

@@ -66,7 +66,12 @@ pub fn labelled_gauge(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], v
     ConstGauge::new(value).encode(family.encode_family(&labels)?)
 }
 
-fn labelled_counter(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) -> fmt::Result {
+/// A counter's value under its labels, as above.
+pub(super) fn labelled_counter(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: u64,
+) -> fmt::Result {
     ConstCounter::new(value).encode(family.encode_family(&labels)?)
 }
 
@@ -89,6 +94,7 @@ impl Collector for DataPath {
         for (word, count) in metrics.events() {
             labelled_counter(&mut family, &[("event", word)], count)?;
         }
+        metrics.reads.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)
     }

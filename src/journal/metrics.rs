@@ -2,6 +2,7 @@
 //! hot path finds it without a lookup by name, a lock or an allocation.
 
 use super::histogram::{Figures, Histogram};
+use super::reads::ReadFigures;
 use super::shard::{Gauge, SHARDS, shard};
 use crate::domain::event::{Decision, Event};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub struct Metrics {
     pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
+    /// Kept and shared answers.
+    pub reads: ReadFigures,
     pub(super) route_names: Vec<Arc<str>>,
     /// A copy per shard, so that workers do not share cache lines; in each a cell per route, and one more for requests
     /// without a route.
@@ -70,11 +73,18 @@ impl Metrics {
             connections: Gauge::default(),
             upgrades: Gauge::default(),
             in_flight: Gauge::default(),
+            reads: ReadFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,
             upstreams: upstream_names.into_iter().map(Upstream::new).collect(),
             events: Default::default(),
         }
+    }
+
+    /// Without routes and upstreams.
+    #[cfg(test)]
+    pub fn for_tests() -> Metrics {
+        Metrics::new(Vec::new(), Vec::new())
     }
 
     /// The figures of an upstream, by its index in the configuration.

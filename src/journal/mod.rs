@@ -10,12 +10,14 @@ mod metrics;
 mod process;
 mod queue;
 mod readiness;
+mod reads;
 mod shard;
 mod stamp;
 
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
+pub use reads::ReadFigures;
 pub use shard::{Gauge, Held};
 
 use crate::domain::event::{Decision, Event, Exchange};

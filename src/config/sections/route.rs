@@ -1,5 +1,6 @@
 //! `[[route]]` and `[route.idempotency]`: what happens to which request.
 
+use super::reads;
 use crate::config::model::{Idempotency, InDoubtRule, KeyRule, Route, Upstream};
 use crate::config::sections::slot;
 use crate::config::table::{Table, Word};
@@ -41,6 +42,8 @@ pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream], zone: &Zone) -> Ro
         mode: table.word_set("mode"),
         body_limit: table.size_set("body_limit"),
         timeout: table.duration_set("timeout"),
+        coalesce: table.switch("coalesce"),
+        cache: table.has("cache").then(|| reads::read(&table.table("cache"))),
         upgrade: table.list("upgrade", false, protocol),
         // What takes a slot is claimed, so it is guarded; with the defaults where the file says nothing else.
         idempotency: (table.has("idempotency") || slots.need_a_guard())
