@@ -43,7 +43,9 @@ fn guard(config: &Config, route: &Route) -> String {
         None => "not guarded".into(),
         Some(rules) => {
             let observed = route.mode.unwrap_or(config.mode) == Mode::Observe;
-            format!("{} by {}", if observed { "observed" } else { "guarded" }, key(rules))
+            let guarded = if observed { "observed" } else { "guarded" };
+            let slots = route.slots.slots.iter().map(|slot| format!(", slot {}", slot.name));
+            format!("{guarded} by {}{}", key(rules), slots.collect::<String>())
         }
     }
 }

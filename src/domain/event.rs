@@ -3,6 +3,8 @@
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Doubt, RecordId};
 use crate::domain::refusal::Reason;
+use crate::domain::slot::{HoldState, SlotId};
+use crate::domain::time::Millis;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +51,8 @@ pub enum Decision {
     Joined,
     /// It was forwarded, and nobody knows how it ended.
     InDoubt,
+    /// The gateway itself answered the question whether a slot is free.
+    Asked,
     /// The gateway answered by itself.
     Refused(Reason),
     /// A guarded one was forwarded without a claim: the store was away and `on_outage = "forward"`.
@@ -114,6 +118,25 @@ pub enum Event {
         /// Why, for the log.
         detail: String,
     },
+    /// Somebody asked for a slot that is taken.
+    SlotTaken {
+        /// The route's name.
+        route: Arc<str>,
+        /// The slot's name.
+        slot: Arc<str>,
+        /// Which one of that name.
+        slot_id: SlotId,
+        /// How firmly it is held.
+        state: HoldState,
+        /// Since when.
+        since: Millis,
+        /// The refused request's id.
+        request_id: Arc<str>,
+        /// Whose it is.
+        scope: ScopeId,
+        /// Who sent it, as in the access line.
+        client: String,
+    },
     /// An operator settled or removed a record.
     Settled {
         /// Which one.
@@ -137,7 +160,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 13] = [
+const PLAIN: [Decision; 14] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -151,6 +174,7 @@ const PLAIN: [Decision; 13] = [
     Decision::Coalesced,
     Decision::Stale,
     Decision::Revalidated,
+    Decision::Asked,
 ];
 
 impl Decision {
@@ -173,6 +197,7 @@ impl Decision {
             Decision::Coalesced => 10,
             Decision::Stale => 11,
             Decision::Revalidated => 12,
+            Decision::Asked => 13,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -199,6 +224,7 @@ impl Decision {
             Decision::Coalesced => "coalesced",
             Decision::Stale => "stale",
             Decision::Revalidated => "revalidated",
+            Decision::Asked => "asked",
         }
     }
 }
@@ -207,8 +233,8 @@ impl Decision {
 
 impl Event {
     /// The words of all events, in the order of [`Event::index`].
-    pub const WORDS: [&'static str; 5] =
-        ["duplicate", "in-doubt", "store-outage", "upstream-health", "settled"];
+    pub const WORDS: [&'static str; 6] =
+        ["duplicate", "in-doubt", "store-outage", "upstream-health", "settled", "slot-taken"];
 
     /// The index of [`Event::Duplicate`].
     pub const DUPLICATE: usize = 0;
@@ -221,6 +247,7 @@ impl Event {
             Event::StoreOutage { .. } => 2,
             Event::UpstreamHealth { .. } => 3,
             Event::Settled { .. } => 4,
+            Event::SlotTaken { .. } => 5,
         }
     }
 

@@ -11,6 +11,7 @@ use super::guard::{Intent, outcome_unknown};
 use super::headers::{IDEMPOTENT_STORED, strip_hop_by_hop};
 use super::reads::Writing;
 use super::respond::{self, Copy};
+use super::slots;
 use super::upstream::{Failure, Flight, Permit, Reply, Reuse, UpstreamBody, send};
 use super::whole::Gathered;
 use super::worker::Running;
@@ -220,7 +221,7 @@ impl Attempt {
             if self.idempotency().is_some_and(|rules| rules.not_executed.contains(head.status)) {
                 (Decision::NotExecuted, self.abandon(Some(answer)).await)
             } else {
-                match self.complete(answer, &head, asked).await {
+                match self.complete(answer, &head, kept, asked).await {
                     Ok(stored) => (Decision::Executed, stored),
                     // Settled meanwhile, by an operator: every copy gets that answer, and so does the first client.
                     Err(Some(settled)) => {
@@ -249,9 +250,10 @@ impl Attempt {
         &self,
         answer: Answer,
         head: &response::Parts,
+        body: Option<&[u8]>,
         asked: &Asked,
     ) -> Result<bool, Option<Answer>> {
-        let completion = self.completion(answer, head, asked);
+        let completion = self.completion(answer, head, body, asked);
         let store = &self.exchange.worker.shared.store;
         match store.complete(completion.clone()).await {
             Ok(Held::Yes) => Ok(true),
@@ -288,7 +290,13 @@ impl Attempt {
         });
     }
 
-    fn completion(&self, answer: Answer, head: &response::Parts, asked: &Asked) -> Completion {
+    fn completion(
+        &self,
+        answer: Answer,
+        head: &response::Parts,
+        body: Option<&[u8]>,
+        asked: &Asked,
+    ) -> Completion {
         let keep = self.idempotency().map_or(Duration::ZERO, |rules| {
             if self.intent.keyed { rules.remember } else { rules.remember_fingerprint }
         });
@@ -299,6 +307,7 @@ impl Attempt {
             self.exchange.ends(asked.uri.path(), self.intent.counted, Some(self.intent.fingerprint))
         });
         let alias = self.renewed_scope(&head.headers);
+        let read = slots::Answered { status: head.status, headers: &head.headers, body };
         Completion {
             id: self.intent.id,
             token: self.token,
@@ -307,8 +316,8 @@ impl Attempt {
             ends,
             names,
             alias,
-            slots: Default::default(),
-            frees: Vec::new(),
+            slots: self.intent.slots.settlement(&self.exchange, read),
+            frees: self.intent.slots.frees(&self.exchange, read),
         }
     }
 

@@ -10,6 +10,7 @@ use super::identity::Shown;
 use super::key::idempotency_key;
 use super::observe;
 use super::respond::{self, Copy};
+use super::slots::{self, Obstacle, Slotted};
 use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
 use super::whole::{Read, read_whole};
@@ -47,6 +48,8 @@ pub struct Intent {
     pub scope: ScopeId,
     /// Whom the quota counts.
     pub counted: ScopeId,
+    /// What it has to do with slots.
+    pub slots: Slotted,
 }
 
 /// The right to execute a write: a claim, and a place at its backend.
@@ -95,12 +98,12 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         Read::Whole(body) => body,
         Read::TooLarge(..) => return Err(too_large(exchange.rules().body_limit)),
     };
-    let Some(intent) = intent(&exchange, guard, &parts, key, &body)? else {
+    let Some(mut intent) = intent(&exchange, guard, &parts, key, &body)? else {
         // A GraphQL query: it changes nothing, so there is nothing to guard.
         return whole(&exchange, parts, body, Decision::Passed).await;
     };
     let scope = intent.scope;
-    let outcome = match verdict(&exchange, &guard.rules, &parts, &intent).await {
+    let outcome = match verdict(&exchange, &guard.rules, &parts, &mut intent).await {
         Verdict::Execute(granted) => execute(exchange, parts, body, intent, granted).await,
         Verdict::Answer(outcome) => Ok(*outcome),
         Verdict::Refuse(refusal) => Err(refusal),
@@ -108,6 +111,18 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     };
     drop(room);
     outcome.map(|outcome| Outcome { scope: Some(scope), ..outcome })
+}
+
+// === impl Intent ===
+
+impl Intent {
+    /// Says what its claim has to reserve.
+    pub async fn plan(&mut self, exchange: &Exchange, parts: &Parts) -> Result<(), Obstacle> {
+        // A key of one's own is as good as something shown: nobody else has it.
+        let anonymous = self.shown.is_empty() && self.scope == self.counted;
+        let (scope, fingerprint) = (self.scope, self.fingerprint);
+        self.slots.plan(exchange, parts, (scope, &fingerprint.0, anonymous)).await
+    }
 }
 
 /// Reads the body within the route's limit and the server's deadline.
@@ -179,7 +194,8 @@ pub fn intent(
         headers: &headers,
     });
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
-    Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted }))
+    let slots = Slotted::read(exchange, parts, body);
+    Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted, slots }))
 }
 
 /// A header's value; several lines of it as one list, which is what they mean (RFC 9110, 5.3).
@@ -190,7 +206,18 @@ pub fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u
 }
 
 /// Asks the store, and waits for an attempt in flight, until it is clear what to do.
-async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, intent: &Intent) -> Verdict {
+async fn verdict(
+    exchange: &Exchange,
+    idempotency: &Idempotency,
+    parts: &Parts,
+    intent: &mut Intent,
+) -> Verdict {
+    match intent.plan(exchange, parts).await {
+        Ok(()) => {}
+        Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
+        Err(Obstacle::Store(error)) => return outage(exchange, &error),
+    }
+    let mut looks = 1;
     let patience = clock::now() + idempotency.wait;
     let token = exchange.worker.new_token();
     loop {
@@ -223,8 +250,19 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
                     return verdict;
                 }
             }
-            Ok(Claimed::SlotTaken(taken)) => return Verdict::Refuse(slot_taken(taken)),
-            Ok(Claimed::SlotChanged) => return Verdict::Refuse(still_in_flight()),
+            Ok(Claimed::SlotTaken(taken)) => {
+                slots::tell_taken(exchange, &parts.headers, intent, &taken);
+                return Verdict::Refuse(slots::slot_taken(taken));
+            }
+            Ok(Claimed::SlotChanged) if looks < slots::LOOKS_MAX => {
+                looks += 1;
+                match intent.plan(exchange, parts).await {
+                    Ok(()) => {}
+                    Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
+                    Err(Obstacle::Store(error)) => return outage(exchange, &error),
+                }
+            }
+            Ok(Claimed::SlotChanged) => return Verdict::Refuse(slots::booking_busy()),
             Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
             Ok(Claimed::InDoubt { since, until, why }) => return in_doubt(idempotency, since, until, why),
             Ok(Claimed::OverQuota) => return Verdict::Refuse(over_quota(exchange)),
@@ -313,7 +351,13 @@ fn claim_request(
         request: [parts.method.as_str(), " ", parts.uri.path()].concat(),
         request_id: exchange.request_id.to_str().unwrap_or_default().to_owned(),
     };
-    ClaimRequest { id: intent.id, claim, quota: store.records_per_scope, about, slots: Vec::new() }
+    ClaimRequest {
+        id: intent.id,
+        claim,
+        quota: store.records_per_scope,
+        about,
+        slots: intent.slots.wanted.clone(),
+    }
 }
 
 /// Executes the claimed write in a task of its own: the client going away changes nothing once it was claimed.
@@ -380,7 +424,7 @@ fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
 
 // === refusals ===
 
-fn too_large(limit: u64) -> Refusal {
+pub fn too_large(limit: u64) -> Refusal {
     let detail = format!(
         "The body of a guarded request is read whole before it is forwarded; this route allows {limit} bytes."
     );
@@ -400,10 +444,6 @@ fn still_in_flight() -> Refusal {
         "The same request came before and is still being processed. It is not executed again.",
     )
     .retry_after(Duration::from_secs(2))
-}
-
-fn slot_taken(taken: crate::domain::slot::Taken) -> Refusal {
-    Refusal::new(Reason::SlotTaken, "Somebody else holds it.").taken(taken)
 }
 
 fn over_quota(exchange: &Exchange) -> Refusal {

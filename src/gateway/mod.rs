@@ -11,6 +11,7 @@
 //! A worker is one thread with a single-threaded runtime, so nothing on the path of a request is locked or sent between
 //! threads, except the store's commands.
 
+mod asked;
 mod attempt;
 mod body;
 mod clock;
@@ -31,7 +32,8 @@ mod observe;
 mod reads;
 mod respond;
 pub mod scan;
-pub mod source;
+mod slots;
+mod source;
 mod spelling;
 mod stall;
 mod stream;

@@ -95,6 +95,7 @@ impl Collector for DataPath {
             labelled_counter(&mut family, &[("event", word)], count)?;
         }
         metrics.reads.encode(encoder)?;
+        metrics.slots.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)
     }

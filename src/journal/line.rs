@@ -59,6 +59,7 @@ impl Line {
                 request_id.len() + original_request_id.as_ref().map_or(0, String::len)
             }
             Line::Event(Event::InDoubt { request_id, .. }) => request_id.len(),
+            Line::Event(Event::SlotTaken { request_id, client, .. }) => request_id.len() + client.len(),
             Line::Event(Event::StoreOutage { detail, .. } | Event::UpstreamHealth { detail, .. }) => {
                 detail.len()
             }
@@ -87,6 +88,7 @@ pub(super) fn level(event: &Event) -> Level {
         | Event::UpstreamHealth { up: false, .. } => Level::WARN,
         Event::Duplicate { .. } => DUPLICATE,
         Event::Settled { .. }
+        | Event::SlotTaken { .. }
         | Event::StoreOutage { up: true, .. }
         | Event::UpstreamHealth { up: true, .. } => Level::INFO,
     }
@@ -158,6 +160,17 @@ fn write_event(event: &Event, style: Style, now: Stamp, out: &mut Vec<u8>) {
             fields.field("upstream", Value::Text(upstream));
             fields.field("server", Value::Text(authority));
             fields.field("detail", Value::Text(detail));
+        }
+        Event::SlotTaken { route, slot, slot_id, state, since, request_id, scope, client } => {
+            fields.message("a request asked for a slot that is taken").event(event);
+            fields.field("slot", Value::Text(slot));
+            fields.field("slot_id", Value::Plain(slot_id));
+            fields.field("state", Value::Plain(&state.word()));
+            fields.field("since", Value::Number(since.0));
+            fields.field("route", Value::Text(route));
+            fields.field("request_id", Value::Text(request_id));
+            fields.field("scope", Value::Plain(scope));
+            fields.field("client", Value::Text(client));
         }
         Event::Settled { id, verdict } => {
             fields.message("an operator settled a record").event(event);

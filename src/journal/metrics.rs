@@ -4,6 +4,7 @@
 use super::histogram::{Figures, Histogram};
 use super::reads::ReadFigures;
 use super::shard::{Gauge, SHARDS, shard};
+use super::slots::Slots;
 use crate::domain::event::{Decision, Event};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub struct Metrics {
     shards: Vec<Vec<RouteCells>>,
     pub(super) upstreams: Vec<Upstream>,
     events: [AtomicU64; Event::WORDS.len()],
+    /// Places taken and refused, by the slots' names.
+    pub(super) slots: Slots,
 }
 
 /// What is counted for one route, in one shard.
@@ -78,6 +81,7 @@ impl Metrics {
             route_names,
             upstreams: upstream_names.into_iter().map(Upstream::new).collect(),
             events: Default::default(),
+            slots: Slots::default(),
         }
     }
 

@@ -12,6 +12,7 @@ mod queue;
 mod readiness;
 mod reads;
 mod shard;
+mod slots;
 mod stamp;
 
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
@@ -96,7 +97,10 @@ impl Journal {
             Event::UpstreamHealth { upstream, authority, up, .. } => {
                 self.metrics.upstream_changed(upstream, authority, *up)
             }
-            Event::Duplicate { .. } | Event::InDoubt { .. } | Event::Settled { .. } => true,
+            Event::Duplicate { .. }
+            | Event::InDoubt { .. }
+            | Event::SlotTaken { .. }
+            | Event::Settled { .. } => true,
         };
         if !news {
             return;
@@ -114,6 +118,16 @@ impl Journal {
             None => self.metrics.count_event_at(Event::DUPLICATE),
             Some(_) => self.event(event()),
         }
+    }
+
+    /// Counts a place of a slot that a success took.
+    pub fn slot_held(&self, slot: &Arc<str>) {
+        self.metrics.slots.held(slot);
+    }
+
+    /// Counts a request that was refused because a slot was taken.
+    pub fn slot_refused(&self, slot: &Arc<str>) {
+        self.metrics.slots.refused(slot);
     }
 
     /// The gauges that others set.
