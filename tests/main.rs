@@ -6,11 +6,13 @@
 
 mod answers;
 mod architecture;
+mod bypass;
 mod caching;
 mod command_line;
 mod conformance;
 mod crash;
 mod doubt;
+mod early;
 mod framing;
 mod guarantees;
 mod harness;
@@ -18,6 +20,7 @@ mod incident_1;
 mod incident_2;
 mod incident_4;
 mod incident_5;
+mod lanes;
 mod life;
 mod proxy;
 mod same_meaning;

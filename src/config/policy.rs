@@ -1,7 +1,10 @@
 //! The compiled configuration: what one request reads. Immutable, shared by reference, and everything that a request
 //! needs of its route is resolved once, here.
 
-use crate::config::model::{Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share};
+use crate::config::model::{
+    Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
+};
+use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::config::slots::SlotRules;
 use crate::domain::canon::Rules;
 use crate::domain::client::Identity;
@@ -39,6 +42,8 @@ pub struct RoutePolicy {
     pub body_limit: u64,
     /// To the response head, for guarded writes to the answer's last byte: its own, or the upstream's.
     pub timeout: Duration,
+    /// Whether the backend gets a target as the client spelled it.
+    pub keeps_target: bool,
     /// Protocols to which an unguarded request may switch its connection, in lower case.
     pub upgrade: Vec<String>,
     /// Whether writes that pass here unguarded are counted as such.
@@ -62,6 +67,16 @@ pub struct Guard {
     pub on_outage: OnOutage,
     /// Changes with every rule that shapes the fingerprint.
     pub version: PolicyVersion,
+    /// `[route.lane]`
+    pub lane: Option<Lane>,
+    /// `[route.retry]`
+    pub retry: Option<Retry>,
+    /// `[route.recover]`
+    pub recover: Option<Recover>,
+    /// `[route.detect]`
+    pub detect: Option<Detect>,
+    /// `[[upstream]] pause`: for so long after the timeout what was sent may still take effect.
+    pub pause: Duration,
 }
 
 /// How a route keeps and shares the answers of its reads.
@@ -146,6 +161,15 @@ impl Policy {
     }
 }
 
+// === impl Guard ===
+
+impl Guard {
+    /// Whether a request is needed again after it was sent: for another attempt, a question about it, a comparison.
+    pub fn needs_request(&self) -> bool {
+        self.retry.is_some() || self.recover.is_some() || self.detect.is_some()
+    }
+}
+
 // === impl RoutePolicy ===
 
 impl RoutePolicy {
@@ -162,6 +186,10 @@ impl RoutePolicy {
             mode: route.mode.unwrap_or(config.mode),
             body_limit,
             timeout: route.timeout.unwrap_or(timeout),
+            keeps_target: config
+                .upstreams
+                .get(route.upstream)
+                .is_some_and(|upstream| upstream.target == TargetSpelling::Original),
             upgrade: route.upgrade.clone(),
             lets_writes_through: route.lets_writes_through(),
             slots: SlotRules::new(route, config),
@@ -171,6 +199,11 @@ impl RoutePolicy {
                 on_outage: rules.on_outage.unwrap_or(config.store.on_outage),
                 meaning: Rules::new(&rules.ignore, &rules.unordered, decoded_bytes_max),
                 version: version(&route.name, rules, decoded_bytes_max),
+                lane: route.lane.clone(),
+                retry: route.retry.clone(),
+                recover: route.recover.clone(),
+                detect: route.detect.clone(),
+                pause: config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.pause),
             }),
         }
     }
@@ -197,7 +230,7 @@ impl Reads {
         let named =
             clients.scope_by.iter().chain(&clients.identify_by).filter_map(|identity| match identity {
                 Identity::Header(name) => HeaderName::from_bytes(name.as_bytes()).ok(),
-                Identity::Jwt(_) | Identity::Cookie(_) | Identity::Ip => None,
+                Identity::Jwt(_) | Identity::Cookie(_) | Identity::Cert | Identity::Ip => None,
             });
         let cache = route.cache.as_ref();
         let keeping = Keeping {

@@ -3,15 +3,18 @@
 use super::asked;
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Connection;
+use super::disguise;
 use super::forward;
 use super::guard;
+use super::h2;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::line::Line;
 use super::reads;
+use super::tls::Principal;
 use super::upgrade;
 use super::upload::ClientBody;
-use super::upstream::{Permit, Pool, Reuse};
+use super::upstream::{OriginalTarget, Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
@@ -29,7 +32,6 @@ use http_body::Body;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -47,6 +49,8 @@ pub struct Exchange {
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
     pub address: IpAddr,
+    /// Whom the connection's certificate proves the client to be.
+    pub cert: Option<Principal>,
     /// Where its client is.
     pub connection: Rc<Connection>,
     /// What the client speaks.
@@ -56,12 +60,12 @@ pub struct Exchange {
 /// Memory that a body takes while it is held whole.
 pub struct Room {
     bytes: u64,
-    shared: Arc<Shared>,
+    worker: Rc<Worker>,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.shared.body_bytes.fetch_sub(self.bytes, Relaxed);
+        self.worker.shared.body_bytes.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -93,7 +97,7 @@ pub async fn exchange(
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &mut parts);
-    let outcome = match route(&worker, &connection, &mut parts, &line) {
+    let outcome = match route(&worker, &connection, &mut parts, &line, found) {
         Err(refusal) => Err(refusal),
         Ok(exchange) => {
             line.route = Some(exchange.route);
@@ -154,6 +158,10 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    if found.trailers {
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     // hyper has answered it, or will when the body is read.
     if found.expect {
         parts.headers.remove(header::EXPECT);
@@ -167,8 +175,9 @@ fn route(
     connection: &Rc<Connection>,
     parts: &mut Parts,
     line: &Line,
+    found: Found,
 ) -> Result<Exchange, Refusal> {
-    if let Some(refusal) = connection.refused_head(parts) {
+    if let Some(refusal) = connection.refused_head(parts).or_else(|| h2::refused(parts)) {
         return Err(refusal);
     }
     if parts.method == Method::CONNECT {
@@ -178,15 +187,22 @@ fn route(
     let normal = NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()).closing())?;
     let policy = &worker.shared.policy;
-    let taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
+    let mut taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
         Refusal::new(
             Reason::NoRoute,
             format!("No route of the gateway matches {} {}.", parts.method, normal.path()),
         )
     })?;
+    if taken.guard.is_none() && (found.disguise || parts.uri.query().is_some()) {
+        taken = disguise::guarded(policy, parts, normal.path(), found.disguise).unwrap_or(taken);
+    }
     if parts.uri.authority().is_some() || normal.as_str() != target {
-        parts.uri = Uri::try_from(normal.as_str())
+        let uri = Uri::try_from(normal.as_str())
             .map_err(|error| Refusal::new(Reason::BadTarget, error.to_string()).closing())?;
+        let original = std::mem::replace(&mut parts.uri, uri).into_parts().path_and_query;
+        if let Some(original) = original.filter(|_| taken.route.keeps_target) {
+            parts.extensions.insert(OriginalTarget(original));
+        }
     }
     let (route, guarded) = (taken.route.index, taken.guard.is_some());
     if taken.route.lets_writes_through && !guarded && !is_safe(&parts.method) {
@@ -200,6 +216,7 @@ fn route(
         guarded,
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
+        cert: connection.cert.clone(),
         connection: connection.clone(),
         version: parts.version,
     })
@@ -212,12 +229,13 @@ fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Pa
         peer: connection.peer,
         peer_text: &connection.peer_text,
         trusted: connection.trusted,
+        secure: connection.secure,
         style: server.forwarded,
         forwarded: found.forwarded,
     };
     set_forwarded(&mut parts.headers, &forwarding);
     if server.via {
-        add_via(&mut parts.headers);
+        add_via(&mut parts.headers, parts.version);
     }
 }
 
@@ -258,12 +276,13 @@ impl Exchange {
             &shared.digest,
             headers,
             self.address,
+            self.cert.as_ref(),
         )
     }
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.
     pub fn admit(&self) -> Result<Permit, Refusal> {
-        self.pool().upstream.admit().ok_or_else(|| {
+        Permit::take(self.pool()).ok_or_else(|| {
             let upstream = &self.pool().upstream.config;
             let detail = format!(
                 "{} requests to the backend '{}' are in flight, as many as the gateway allows; nothing was sent.",
@@ -278,10 +297,10 @@ impl Exchange {
         use http_body::Body;
         let limit = self.rules().body_limit;
         let bytes = body.size_hint().exact().unwrap_or(limit).min(limit);
-        let shared = self.worker.shared.clone();
-        let room = Room { bytes, shared };
-        let most = room.shared.policy.config().server.body_memory;
-        if room.shared.body_bytes.fetch_add(bytes, Relaxed) + bytes > most {
+        let room = Room { bytes, worker: self.worker.clone() };
+        let shared = self.shared();
+        let most = shared.policy.config().server.body_memory;
+        if shared.body_bytes.fetch_add(bytes, Relaxed) + bytes > most {
             let detail =
                 "The gateway reads as many request bodies at a time as it has memory for; nothing was sent.";
             return Err(Refusal::new(Reason::Overloaded, detail)
@@ -296,6 +315,21 @@ impl Exchange {
         let resource = NormalTarget::parse(path);
         let resource = resource.as_ref().map_or(path, NormalTarget::resource);
         self.shared().digest.target_id(&self.pool().upstream.config.name, resource)
+    }
+
+    /// The same of this request's own path. Writes come to the same collection again and again, so the last one of each
+    /// route is remembered (a few routes share).
+    pub fn own_target(&self, path: &str) -> TargetId {
+        let mut last = self.pool().last_targets.borrow_mut();
+        let slot = self.route % last.len();
+        match &mut last[slot] {
+            Some((known, id)) if known == path => *id,
+            slot => {
+                let id = self.target(path);
+                *slot = Some((path.to_owned(), id));
+                id
+            }
+        }
     }
 
     /// What ends when a request to `path` that means `by` succeeds.

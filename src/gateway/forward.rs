@@ -108,8 +108,8 @@ async fn head_in_time(
     flight: &Flight,
 ) -> Result<Box<Reply>, Refusal> {
     let timeout = exchange.rules().timeout;
-    let mut sending = pin!(send(exchange.pool(), permit, request, reuse, flight, || true));
-    let mut deadline = clock::now() + timeout;
+    let mut sending = pin!(send(exchange.pool(), permit, request, reuse, flight, |_| true));
+    let mut deadline = clock::recent() + timeout;
     loop {
         match exchange.worker.deadlines.within(deadline, &mut sending).await {
             Some(Ok(reply)) => return Ok(reply),
@@ -209,6 +209,6 @@ impl Exchange {
     /// See [`shown`].
     pub fn shown(&self, headers: &HeaderMap) -> Shown {
         let shared = self.shared();
-        shown(&shared.policy.config().clients, shared.jwt.as_ref(), headers)
+        shown(&shared.policy.config().clients, shared.jwt.as_ref(), headers, self.cert.as_ref())
     }
 }

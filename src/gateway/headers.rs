@@ -2,6 +2,7 @@
 //! is added. Names keep their case and order, because legacy backends depend on both.
 
 use crate::config::ForwardedStyle;
+use http::Version;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
@@ -25,6 +26,10 @@ pub struct Found {
     pub expect: bool,
     /// `Forwarded`
     pub forwarded: bool,
+    /// A header that names another method.
+    pub disguise: bool,
+    /// `TE: trailers`
+    pub trailers: bool,
 }
 
 /// Removes what belongs to this hop only: the fixed names and those that `Connection` lists. A head without any of them
@@ -36,6 +41,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
         match name.as_str() {
             "expect" => found.expect = true,
             "forwarded" => found.forwarded = true,
+            "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,
+            "te" => {
+                found.trailers = accepts_trailers(headers);
+                first = first.or(Some(at));
+            }
             name if first.is_none() && is_hop_by_hop(name) => first = Some(at),
             _ => {}
         }
@@ -85,6 +95,12 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
+/// Whether the client takes trailers: the only part of `TE` that concerns more than one hop.
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::TE).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    codings.into_iter().any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
 /// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message: a client that lists
 /// them wants to confuse somebody, so they stay.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -111,6 +127,8 @@ pub struct Forwarding<'a> {
     pub peer_text: &'a HeaderValue,
     /// Whether the peer may say for whom it asks.
     pub trusted: bool,
+    /// Whether it came over TLS.
+    pub secure: bool,
     /// Which headers are used.
     pub style: ForwardedStyle,
     /// Whether the request came with `Forwarded`.
@@ -144,7 +162,7 @@ fn set_x_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
         headers.insert(X_FORWARDED_FOR, forwarding.peer_text.clone());
     }
     if !(forwarding.trusted && headers.contains_key(X_FORWARDED_PROTO)) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(forwarding.proto()));
     }
     if !(forwarding.trusted && headers.contains_key(X_FORWARDED_HOST)) {
         match host {
@@ -160,7 +178,7 @@ fn append_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("\"[{v6}]\""),
     };
-    let mut element = format!("for={node};proto=http").into_bytes();
+    let mut element = format!("for={node};proto={}", forwarding.proto()).into_bytes();
     if let Some(host) = headers.get(header::HOST) {
         // A host that would have to be escaped is none that a legacy backend could use.
         if host.as_bytes().iter().all(|&b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
@@ -185,13 +203,20 @@ fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
     }
 }
 
-/// Adds this hop to `Via` (RFC 9110, 7.6.3).
-pub fn add_via(headers: &mut HeaderMap) {
+impl Forwarding<'_> {
+    fn proto(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+}
+
+/// Adds this hop to `Via` (RFC 9110, 7.6.3), with the version in which the message came.
+pub fn add_via(headers: &mut HeaderMap, version: Version) {
+    let hop = if version == Version::HTTP_2 { "2.0 oncegate" } else { "1.1 oncegate" };
     match headers.entry(header::VIA) {
         Entry::Vacant(vacant) => {
-            vacant.insert(HeaderValue::from_static("1.1 oncegate"));
+            vacant.insert(HeaderValue::from_static(hop));
         }
-        Entry::Occupied(_) => append_to_list(headers, header::VIA, b"1.1 oncegate"),
+        Entry::Occupied(_) => append_to_list(headers, header::VIA, hop.as_bytes()),
     }
 }
 
@@ -256,7 +281,9 @@ mod tests {
     fn forward(headers: &mut HeaderMap, trusted: bool, style: ForwardedStyle) {
         let text = HeaderValue::from_static("192.0.2.9");
         let peer = "192.0.2.9".parse().expect("an address");
-        set_forwarded(headers, &Forwarding { peer, peer_text: &text, trusted, style, forwarded: true });
+        let forwarding =
+            Forwarding { peer, peer_text: &text, trusted, secure: false, style, forwarded: true };
+        set_forwarded(headers, &forwarding);
     }
 
     #[test]

@@ -15,28 +15,40 @@ mod asked;
 mod attempt;
 mod body;
 mod clock;
+mod completion;
 mod connection;
 mod deadline;
+mod detect;
+mod disguise;
+mod door;
 mod exchange;
 mod forward;
 mod guard;
+mod h2;
 mod headers;
 mod identity;
 mod intake;
 mod jwt;
 mod key;
+mod lane;
 mod line;
 mod linger;
 mod listener;
 mod observe;
+mod places;
+mod proxy_protocol;
 mod reads;
+mod recover;
+mod refused;
 mod respond;
 pub mod scan;
 mod slots;
+mod socket;
 mod source;
 mod spelling;
 mod stall;
 mod stream;
+mod tls;
 mod upgrade;
 mod upload;
 mod upstream;
@@ -48,9 +60,11 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
 use listener::Listener;
+use places::Places;
+use recover::Asking;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use upstream::Upstream;
 use worker::{Shared, WorkerHandle};
@@ -85,11 +99,18 @@ impl Gateway {
         let config = policy.config();
         let jwt = config.clients.jwt.as_ref().map(jwt::Verifier::new).transpose();
         let jwt = jwt.map_err(|why| StartError(format!("[clients.jwt]: {why}")))?;
+        let tls = config.server.tls.as_ref();
+        let tls = tls.map(|tls| tls::start(tls, config.server.http2, journal.clone())).transpose();
+        let tls = tls.map_err(|why| StartError(format!("[server.tls]: {why}")))?;
         let started = clock::now();
         let upstreams = config.upstreams.iter().enumerate();
         let upstreams = upstreams
-            .map(|(index, upstream)| Upstream::new(index, upstream.clone(), journal.clone(), started))
-            .collect();
+            .map(|(index, upstream)| {
+                let tls = upstream::tls::start(upstream, &journal);
+                let tls = tls.map_err(|why| StartError(format!("upstream {}: {why}", upstream.name)))?;
+                Ok(Upstream::new(index, upstream.clone(), tls, journal.clone(), started))
+            })
+            .collect::<Result<_, _>>()?;
         let digest = FingerprintKey::new(store.secret());
         let reads = policy.shares_reads().then(|| reads::Reads::new(&config.cache, journal.clone()));
         let shared = Arc::new(Shared {
@@ -99,18 +120,21 @@ impl Gateway {
             digest,
             reads,
             jwt,
-            attempts: AtomicUsize::new(0),
-            body_bytes: AtomicU64::new(0),
-            upgrades: AtomicUsize::new(0),
-            unrecorded: AtomicUsize::new(0),
+            tls,
+            asking: Asking::default(),
+            spread_start: worker::random_start(),
+            spreads: Default::default(),
+            body_bytes: Default::default(),
+            upgrades: Default::default(),
+            unrecorded: Default::default(),
             draining: AtomicBool::new(false),
             policy: policy.clone(),
         });
         let failed = |error: std::io::Error| StartError(error.to_string());
         let start = |index| WorkerHandle::start(index, shared.clone()).map_err(failed);
         let workers = (0..config.server.workers.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
-        let listener = Listener::start(&config.server.listen, &workers, config.server.connections_max)
-            .map_err(failed)?;
+        let places = Places::new(config, shared.journal.clone());
+        let listener = Listener::start(&config.server.listen, &workers, places).map_err(failed)?;
         Ok(Gateway { listener: Some(listener), workers, shared })
     }
 

@@ -2,6 +2,7 @@
 //! that it was done. Telling never blocks: counting is a few relaxed additions, and a line goes through a bounded queue
 //! to a thread of its own (`queue`), which loses lines rather than time.
 
+mod doors;
 mod exposition;
 mod histogram;
 mod line;
@@ -15,11 +16,12 @@ mod shard;
 mod slots;
 mod stamp;
 
+pub use doors::Doors;
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
 pub use reads::ReadFigures;
-pub use shard::{Gauge, Held};
+pub use shard::{Apart, Gauge, Held};
 
 use crate::domain::event::{Decision, Event, Exchange};
 use line::Line;
@@ -89,6 +91,16 @@ impl Journal {
         self.metrics.count_unguarded(route, method);
     }
 
+    /// Counts a turn in a lane, and how long it was waited for.
+    pub fn turn(&self, route: usize, waited: Duration) {
+        self.metrics.count_turn(route, waited);
+    }
+
+    /// Counts a further attempt.
+    pub fn retried(&self, route: usize) {
+        self.metrics.count_retry(route);
+    }
+
     /// Counts a fact and writes its line. States (the store's, a server's) are counted and written once per change,
     /// however often they are told.
     pub fn event(&self, event: Event) {
@@ -100,6 +112,9 @@ impl Journal {
             Event::Duplicate { .. }
             | Event::InDoubt { .. }
             | Event::SlotTaken { .. }
+            | Event::Retry { .. }
+            | Event::Recovered { .. }
+            | Event::DuplicateAnswer { .. }
             | Event::Settled { .. } => true,
         };
         if !news {
@@ -109,6 +124,11 @@ impl Journal {
         if let Some(log) = self.log.as_ref().filter(|log| log.wants(line::level(&event))) {
             log.send(Line::Event(event));
         }
+    }
+
+    /// Whether a copy's line is written, so that it is worth finding out what it says.
+    pub fn writes_duplicates(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.wants(line::DUPLICATE))
     }
 
     /// Counts a copy that was answered from its record, and writes its line where the log wants it: only then is

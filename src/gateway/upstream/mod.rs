@@ -5,16 +5,18 @@
 
 mod body;
 mod connect;
+mod h2;
 mod health;
 mod hearing;
 mod link;
 mod pool;
 mod send;
 mod stream;
+pub mod tls;
 
 pub use body::UpstreamBody;
 pub use health::{Permit, Upstream};
 pub use hearing::Hearing;
 pub use link::Switched;
 pub use pool::Pool;
-pub use send::{Failure, Flight, Reply, Reuse, send};
+pub use send::{Failure, Flight, OriginalTarget, Reply, Reuse, send};

@@ -39,15 +39,6 @@ impl Pages {
                 let fields = fields(request).await;
                 changed(rows.change_booking(id, &fields, &origin(request, Some(&fields)))?, id, &fields)
             }
-            ("POST", ["api", "tokens"]) => {
-                let fields = fields(request).await;
-                let number = rows.count_tokens(&fields.text("clinicId"))? + 1;
-                tokio::time::sleep(CHECKING_GAP).await;
-                let token = format!("A{number:03}");
-                let id =
-                    rows.insert_token(&fields.text("clinicId"), &token, &origin(request, Some(&fields)))?;
-                page(201, &json!({"id": id, "tokenNumber": token}))
-            }
             ("POST", ["api", kind @ ("class-series" | "class-sessions")]) => {
                 let fields = fields(request).await;
                 let id = rows.insert_class(kind, &origin(request, Some(&fields)))?;
@@ -145,17 +136,6 @@ impl Rows {
                  date = coalesce(?4, date), slot = coalesce(?5, slot), status = coalesce(?6, status) WHERE id = ?1",
                 params![id, value("clinicId"), value("doctor"), value("date"), value("slotIndex"), value("status")],
             )
-        })
-    }
-
-    fn count_tokens(&self, clinic: &str) -> rusqlite::Result<i64> {
-        self.lock().query_row("SELECT count(*) FROM tokens WHERE clinic = ?1", [clinic], |row| row.get(0))
-    }
-
-    fn insert_token(&self, clinic: &str, token: &str, origin: &Origin) -> rusqlite::Result<i64> {
-        self.effect("token", origin, |transaction| {
-            transaction.execute("INSERT INTO tokens (clinic, token) VALUES (?1, ?2)", [clinic, token])?;
-            Ok(transaction.last_insert_rowid())
         })
     }
 
