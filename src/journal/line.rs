@@ -441,8 +441,18 @@ mod tests {
                 value: "A005".into(),
                 within: "north, \"王\"".into(),
             },
+            Event::SlotTaken {
+                route: "book".into(),
+                slot: "doctor-slot".into(),
+                slot_id: crate::domain::slot::SlotId([3; 16]),
+                state: crate::domain::slot::HoldState::Held,
+                since: crate::domain::time::Millis(1),
+                request_id: "r".into(),
+                scope: ScopeId([2; 16]),
+                client: "192.0.2.7".into(),
+            },
         ];
-        let levels = ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN"];
+        let levels = ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN", "INFO"];
         assert_eq!([events.len(), levels.len()], [Event::WORDS.len(); 2]);
         for (event, level) in events.into_iter().zip(levels) {
             let word = event.word();
