@@ -22,6 +22,7 @@ mod incident_4;
 mod incident_5;
 mod lanes;
 mod life;
+mod numbering;
 mod proxy;
 mod same_meaning;
 mod simulation;
