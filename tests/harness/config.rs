@@ -15,6 +15,8 @@ pub struct Config {
     pub clients: &'static str,
     /// Lines of the upstream.
     pub upstream: &'static str,
+    /// Routes before the guarded one.
+    pub routes: &'static str,
     /// Lines of the guarded route's `[route.idempotency]`.
     pub idempotency: &'static str,
     /// Lines of the last route, which takes what no other does.
@@ -30,9 +32,8 @@ pub struct Config {
 impl Config {
     /// The file, with `{listen}`, `{admin}` and `{store}` left to the gate.
     pub fn text(&self, backend: SocketAddr) -> String {
-        let Config { top, server, store, clients, upstream, idempotency, rest, secure, backend: other } =
-            self;
-        let scheme = if *secure { "https" } else { "http" };
+        let Config { top, server, store, clients, upstream, routes, idempotency, rest, .. } = self;
+        let (scheme, other) = (if self.secure { "https" } else { "http" }, self.backend);
         let backend = other.unwrap_or(backend);
         // Lines given twice are an error in TOML, so a default steps back where the test says something else.
         let unless = |given: &str, key: &str, line: &'static str| if given.contains(key) { "" } else { line };
@@ -66,6 +67,8 @@ name = "scheduler"
 url = "{scheme}://{backend}"
 {timeout}
 {upstream}
+
+{routes}
 
 [[route]]
 name = "guarded"
