@@ -2,10 +2,13 @@
 //! bottom, and behind it in `guard` (writes) and `forward` (everything else).
 //!
 //! ```text
+//!            door (PROXY, TLS)
+//!                        |
 //! listener -> worker -> connection -> exchange -+-> forward ----------> upstream
 //!                           |                   +-> reads ---> lead --> upstream
 //!                           |                   +-> guard -> attempt -> upstream
 //!                       stream -> intake -> scan
+//!                       h2     -> frames -> hyper -> head (HTTP/2, from the same port or by ALPN)
 //! ```
 //!
 //! A worker is one thread with a single-threaded runtime, so nothing on the path of a request is locked or sent between
