@@ -9,4 +9,5 @@ pub mod ledger;
 pub mod refusal;
 pub mod route;
 pub mod target;
+pub mod throttle;
 pub mod time;
