@@ -59,6 +59,7 @@ const KEPT: Kind = Duration("1ms", "3650d");
 /// The list, in the order of the documentation.
 pub(super) const KEYS: &[Key] = &[
     with("", "mode", Choice(&["enforce", "observe"]), "enforce"),
+    with("", "time_zone", Text, "UTC"),
     key("", "server", Table),
     key("", "admin", Table),
     key("", "log", Table),
@@ -108,6 +109,11 @@ pub(super) const KEYS: &[Key] = &[
     with("clients", "trusted_proxies", Texts, "[]"),
     with("clients", "identify_by", Texts, "[\"ip\"]"),
     with("clients", "scope_by", Texts, "[]"),
+    with("clients", "umbrella", Count(1, 1_000_000), "50"),
+    with("clients", "limit_memory", Size("1MiB", "64GiB"), "80MiB"),
+    with("clients", "held_max", Count(0, 1_000_000), "2000"),
+    with("clients", "held_per_client", Count(0, 1_000_000), "16"),
+    with("clients", "poll_storm", Text, "60/min"),
     key("clients", "jwt", Table),
     key("clients", "proxy_protocol", Later("the PROXY protocol")),
     // [clients.jwt]
@@ -124,6 +130,9 @@ pub(super) const KEYS: &[Key] = &[
     with("upstream", "stall", DEADLINE, "60s"),
     key("upstream", "total", DEADLINE),
     with("upstream", "max_in_flight", Count(1, 1_000_000), "256"),
+    with("upstream", "queue", Count(0, 1_000_000), "0"),
+    with("upstream", "queue_wait", Duration("1ms", "1h"), "1s"),
+    with("upstream", "adaptive", Switch, "false"),
     with("upstream", "host", Choice(&["preserve", "rewrite"]), "preserve"),
     // [[route]]
     key("route", "name", Text),
@@ -141,7 +150,8 @@ pub(super) const KEYS: &[Key] = &[
     key("route", "release", Later("freeing a slot")),
     key("route", "coalesce", Later("one backend call for equal reads")),
     key("route", "cache", Later("answers of reads, kept")),
-    key("route", "throttle", Later("limits and paced polling")),
+    key("route", "throttle", Table),
+    key("route", "concurrency", Table),
     // [route.idempotency]
     with(
         "route.idempotency",
@@ -158,6 +168,21 @@ pub(super) const KEYS: &[Key] = &[
     with("route.idempotency", "in_doubt", Choice(&["refuse", "forward"]), "refuse"),
     with("route.idempotency", "in_doubt_for", KEPT, "24h"),
     key("route.idempotency", "on_outage", Choice(&["refuse", "forward"])),
+    // [route.throttle]
+    key("route.throttle", "limits", Texts),
+    with("route.throttle", "per", Choice(&["client", "client+resource", "route"]), "client"),
+    with("route.throttle", "over", Choice(&["hold", "reject"]), "hold"),
+    with("route.throttle", "hold_at_most", Duration("1ms", "10m"), "8s"),
+    key("route.throttle", "hard", Text),
+    with("route.throttle", "cost", Count(1, 1_000_000), "1"),
+    key("route.throttle", "bucket", Text),
+    with("route.throttle", "allow", Texts, "[]"),
+    with("route.throttle", "storm", Count(2, 1_000_000), "10"),
+    with("route.throttle", "x_ratelimit", Switch, "false"),
+    // [route.concurrency]
+    key("route.concurrency", "per_client", Count(1, 1_000_000)),
+    with("route.concurrency", "queue", Count(0, 1_000_000), "16"),
+    with("route.concurrency", "wait", Duration("1ms", "1h"), "5s"),
 ];
 
 /// The key of that name in a table.

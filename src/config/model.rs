@@ -4,6 +4,8 @@
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
+use crate::domain::throttle::{Limit, Throttle};
+use crate::domain::selector::Zone;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use std::time::Duration;
 pub struct Config {
     /// `mode`; a route may have its own.
     pub mode: Mode,
+    /// `time_zone`: of dates and times that bring no offset.
+    pub time_zone: Zone,
     /// `[server]`
     pub server: Server,
     /// `[admin]`
@@ -162,6 +166,17 @@ pub struct Clients {
     pub identify_by: Vec<Identity>,
     /// `scope_by`: what proves the caller for replays. Empty: a digest of Authorization, Cookie and X-Api-Key.
     pub scope_by: Vec<Identity>,
+    /// `umbrella`: how many times a route's limits all clients of one address have together that prove nothing.
+    pub umbrella: u64,
+    /// `limit_memory`: bytes of what limits remember exactly; what finds no room there is counted too much, never too
+    /// little.
+    pub limit_memory: u64,
+    /// `held_max`: requests that wait for their turn, in all.
+    pub held_max: usize,
+    /// `held_per_client`: of one client.
+    pub held_per_client: usize,
+    /// `poll_storm`: so many equal reads of one client are a storm; `None` for `"off"`.
+    pub poll_storm: Option<Limit>,
     /// `[clients.jwt]`
     pub jwt: Option<JwtConfig>,
 }
@@ -205,6 +220,12 @@ pub struct Upstream {
     pub total: Option<Duration>,
     /// `max_in_flight`: requests at once, per gateway.
     pub max_in_flight: usize,
+    /// `queue`: requests that wait for a place among them.
+    pub queue: usize,
+    /// `queue_wait`: how long each of them waits at most.
+    pub queue_wait: Duration,
+    /// `adaptive`: whether fewer are in flight while the backend is slower than usual.
+    pub adaptive: bool,
     /// `host`
     pub host: HostPolicy,
 }
@@ -248,6 +269,36 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// `[route.idempotency]`: present on guarded routes.
     pub idempotency: Option<Idempotency>,
+    /// `[route.throttle]`: present where clients are throttled.
+    pub throttle: Option<RouteThrottle>,
+    /// `[route.concurrency]`: present where a client's requests in flight are limited.
+    pub concurrency: Option<Concurrency>,
+}
+
+/// `[route.throttle]`
+#[derive(Clone, Debug)]
+pub struct RouteThrottle {
+    /// What is allowed, and what happens above it.
+    pub rules: Throttle,
+    /// `bucket`: routes that name the same one count together.
+    pub bucket: Option<Arc<str>>,
+    /// `allow`: addresses that are not counted.
+    pub allow: Vec<ipnet::IpNet>,
+    /// `storm`: so many equal reads before their turn, within a minute, are a storm.
+    pub storm: u32,
+    /// `x_ratelimit`: whether the older `X-RateLimit-*` headers are sent as well.
+    pub x_ratelimit: bool,
+}
+
+/// `[route.concurrency]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concurrency {
+    /// `per_client`: requests of one client at once.
+    pub per_client: usize,
+    /// `queue`: of each client, how many more wait for that.
+    pub queue: usize,
+    /// `wait`: how long each of them waits at most.
+    pub wait: Duration,
 }
 
 /// `[route.idempotency]`

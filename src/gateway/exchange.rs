@@ -34,6 +34,8 @@ pub struct Exchange {
     pub worker: Rc<Worker>,
     /// Index of the matched route.
     pub route: usize,
+    /// The route's pattern that matched.
+    pub pattern: usize,
     /// Whether the route guards this request.
     pub guarded: bool,
     /// The same in the answer, the log, and the backend's request.
@@ -178,6 +180,7 @@ fn route(
     Ok(Exchange {
         worker: worker.clone(),
         route,
+        pattern: taken.pattern,
         guarded,
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),

@@ -183,7 +183,7 @@ pub fn intent(
 }
 
 /// A header's value; several lines of it as one list, which is what they mean (RFC 9110, 5.3).
-fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u8]>> {
+pub fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u8]>> {
     let mut lines = headers.get_all(name).iter();
     let first = Cow::Borrowed(lines.next()?.as_bytes());
     Some(lines.fold(first, |list, line| Cow::Owned([&list[..], b", ", line.as_bytes()].concat())))

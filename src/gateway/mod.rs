@@ -29,6 +29,7 @@ mod listener;
 mod observe;
 mod respond;
 pub mod scan;
+pub mod source;
 mod spelling;
 mod stream;
 mod upstream;

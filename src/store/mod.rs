@@ -6,6 +6,7 @@
 
 mod embedded;
 mod error;
+mod lanes;
 
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use embedded::{Embedded, Waiter};
 pub use error::{OpenError, StoreError};
+pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
 
 /// What a store needs to open.
 #[derive(Clone, Debug)]

@@ -1,5 +1,7 @@
 //! The behaviours. Nothing here knows which store it runs on.
 
+pub use super::lanes::*;
+
 use super::support::*;
 use oncegate::domain::client::ScopeId;
 use oncegate::domain::fingerprint::Fingerprint;

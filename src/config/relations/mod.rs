@@ -3,6 +3,7 @@
 
 mod promise;
 mod routing;
+mod throttle;
 
 use crate::config::model::{Config, StoreUrl};
 use crate::config::problem::Severity;
@@ -39,6 +40,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.stop();
     check.routing();
     check.promise();
+    check.throttle();
 }
 
 // === impl Check ===

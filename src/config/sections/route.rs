@@ -1,6 +1,7 @@
 //! `[[route]]` and `[route.idempotency]`: what happens to which request.
 
 use crate::config::model::{Idempotency, InDoubtRule, KeyRule, Route, Upstream};
+use crate::config::sections::throttle;
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, alternatives, quote, similar};
 use crate::domain::route::Pattern;
@@ -39,6 +40,12 @@ pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
         body_limit: table.size_set("body_limit"),
         timeout: table.duration_set("timeout"),
         idempotency: table.has("idempotency").then(|| idempotency(&table.table("idempotency"))),
+        throttle: if table.has("throttle") { throttle::read(&table.table("throttle")) } else { None },
+        concurrency: if table.has("concurrency") {
+            throttle::read_concurrency(&table.table("concurrency"))
+        } else {
+            None
+        },
     }
 }
 

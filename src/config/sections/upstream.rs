@@ -29,6 +29,9 @@ pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Upstream {
         stall: table.duration("stall"),
         total: table.duration_set("total"),
         max_in_flight: usize::try_from(table.count("max_in_flight")).unwrap_or(usize::MAX),
+        queue: usize::try_from(table.count("queue")).unwrap_or(usize::MAX),
+        queue_wait: table.duration("queue_wait"),
+        adaptive: table.switch("adaptive"),
         host: table.word("host"),
     }
 }

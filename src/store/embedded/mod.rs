@@ -7,6 +7,7 @@ mod dir;
 mod index;
 mod journal;
 mod kept;
+mod lanes;
 mod log;
 mod parts;
 mod reopen;
@@ -33,6 +34,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use waiters::Signal;
 
+pub use lanes::LanePlace;
 pub use waiters::Waiter;
 
 /// How often leases and windows are looked at.
@@ -453,6 +455,7 @@ impl Shared {
         for (attempt, end) in after.ends.drain(..) {
             attempt.end(Some(end));
         }
+        after.turns.drain(..).for_each(|turn| turn.give(()));
         Ok((result, after))
     }
 
