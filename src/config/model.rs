@@ -4,8 +4,8 @@
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
-use crate::domain::throttle::{Limit, Throttle};
 use crate::domain::selector::Zone;
+use crate::domain::throttle::{Limit, Throttle};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -29,7 +29,8 @@ impl Check<'_> {
         self.buckets(&throttled);
         let per_client = throttled.iter().find(|(_, throttle)| throttle.rules.per != Per::Route);
         if let (Some((at, _)), [Identity::Ip] | []) = (per_client, clients.identify_by.as_slice()) {
-            let message = "`identify_by` is the address alone: everybody behind one address counts as one client";
+            let message =
+                "`identify_by` is the address alone: everybody behind one address counts as one client";
             let help = "name what tells people apart, as in identify_by = [\"header:X-Api-Key\", \"jwt:sub\", \"cookie:session\", \"ip\"]";
             self.note(&format!("route[{at}].throttle"), message, help);
         }
@@ -51,9 +52,8 @@ impl Check<'_> {
         for (which, limit) in rules.limits.iter().enumerate() {
             let idle = |other: &Limit| other.interval() >= limit.interval() && other.burst() <= limit.burst();
             let binding = rules.limits.iter().enumerate();
-            let mut binding = binding.filter(|(at, other)| {
-                *at != which && idle(other) && (*other != limit || *at < which)
-            });
+            let mut binding =
+                binding.filter(|(at, other)| *at != which && idle(other) && (*other != limit || *at < which));
             if let Some((_, other)) = binding.next() {
                 let message = format!("\"{limit}\" never binds: \"{other}\" is at least as strict");
                 self.warn(&self.item(&list, which), message, "take it out");
@@ -72,7 +72,11 @@ impl Check<'_> {
         let slower = |limit: &&Limit| hard.interval() >= limit.interval() && hard.burst() <= limit.burst();
         if let Some(limit) = throttle.rules.limits.iter().find(slower) {
             let message = format!("`hard` (\"{hard}\") is within \"{limit}\": nobody would ever be held");
-            self.error(&path, message, "make it the wider one: it counts every request, also those that wait");
+            self.error(
+                &path,
+                message,
+                "make it the wider one: it counts every request, also those that wait",
+            );
         }
     }
 
@@ -80,7 +84,11 @@ impl Check<'_> {
         let Over::Hold { at_most } = throttle.rules.over else {
             let path = format!("{path}.hold_at_most");
             if self.reader.is_set(&path) {
-                self.note(&path, "`hold_at_most` has no effect: with over = \"reject\" nobody waits", "take it out");
+                self.note(
+                    &path,
+                    "`hold_at_most` has no effect: with over = \"reject\" nobody waits",
+                    "take it out",
+                );
             }
             return;
         };

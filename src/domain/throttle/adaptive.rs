@@ -81,7 +81,9 @@ mod tests {
     #[test]
     fn a_backend_that_queues_is_asked_less_until_it_does_not() {
         let mut gradient = Gradient::new(4, 256);
-        (0..200).for_each(|_| drop(gradient.note(backend(16, 8), 8)));
+        (0..200).for_each(|_| {
+            let _ = gradient.note(backend(16, 8), 8);
+        });
         assert_eq!(gradient.limit(), 256, "fast answers do not shrink it");
         for _ in 0..400 {
             let in_flight = gradient.limit();
@@ -93,11 +95,17 @@ mod tests {
     #[test]
     fn a_backend_that_recovers_is_asked_more_again() {
         let mut gradient = Gradient::new(4, 100);
-        (0..100).for_each(|_| drop(gradient.note(Duration::from_millis(20), 50)));
-        (0..60).for_each(|_| drop(gradient.note(Duration::from_millis(400), gradient.limit())));
+        (0..100).for_each(|_| {
+            let _ = gradient.note(Duration::from_millis(20), 50);
+        });
+        (0..60).for_each(|_| {
+            let _ = gradient.note(Duration::from_millis(400), gradient.limit());
+        });
         let low = gradient.limit();
         assert!(low < 50, "{low}");
-        (0..600).for_each(|_| drop(gradient.note(Duration::from_millis(20), gradient.limit())));
+        (0..600).for_each(|_| {
+            let _ = gradient.note(Duration::from_millis(20), gradient.limit());
+        });
         assert_eq!(gradient.limit(), 100);
     }
 

@@ -199,6 +199,9 @@ mod tests {
             stall: Duration::from_secs(60),
             total: None,
             max_in_flight,
+            queue: 0,
+            queue_wait: Duration::from_secs(1),
+            adaptive: false,
             host: config::HostPolicy::Preserve,
         };
         Upstream::new(0, config, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
