@@ -19,6 +19,7 @@ mod sections;
 mod substitute;
 mod summary;
 mod table;
+mod throttle;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -27,6 +28,7 @@ pub use model::*;
 pub use policy::{Guard, Policy, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use summary::summary;
+pub use throttle::ThrottlePolicy;
 pub use values::{show_duration, show_size};
 
 use std::borrow::Cow;

@@ -1,7 +1,8 @@
 //! The compiled configuration: what one request reads. Immutable, shared by reference, and everything that a request
 //! needs of its route is resolved once, here.
 
-use crate::config::model::{Config, Idempotency, KeyRule, Mode, OnOutage, Route};
+use crate::config::model::{Concurrency, Config, Idempotency, KeyRule, Mode, OnOutage, Route};
+use crate::config::throttle::ThrottlePolicy;
 use crate::domain::canon::Rules;
 use crate::domain::fingerprint::policy_version;
 use crate::domain::ledger::PolicyVersion;
@@ -38,6 +39,10 @@ pub struct RoutePolicy {
     pub timeout: Duration,
     /// Whether writes that pass here unguarded are counted as such.
     pub lets_writes_through: bool,
+    /// Present where it has `[route.throttle]`.
+    pub throttle: Option<Box<ThrottlePolicy>>,
+    /// Present where it has `[route.concurrency]`.
+    pub concurrency: Option<Concurrency>,
     /// Present where it has `[route.idempotency]`. Whether it guards one request, [`Taken::guard`] says.
     guard: Option<Guard>,
 }
@@ -103,6 +108,13 @@ impl Policy {
         &self.routes
     }
 
+    /// The pattern that a request's route has for it, as the file says it, for logs.
+    pub fn template(&self, method: &Method, path: &str) -> Option<Arc<str>> {
+        let found = self.router.find(method, path)?;
+        let patterns = self.config.routes.iter().flat_map(|route| &route.patterns);
+        patterns.skip(found.pattern).map(|pattern| pattern.to_string().into()).next()
+    }
+
     /// The route for a request; `path` is in normal form, without its query. Allocates nothing.
     pub fn route(&self, method: &Method, path: &str) -> Option<Taken<'_>> {
         let found = self.router.find(method, path)?;
@@ -136,6 +148,8 @@ impl RoutePolicy {
             body_limit,
             timeout: route.timeout.unwrap_or(timeout),
             lets_writes_through: route.lets_writes_through(),
+            throttle: ThrottlePolicy::compile(index, config).map(Box::new),
+            concurrency: route.concurrency,
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),
                 on_outage: rules.on_outage.unwrap_or(config.store.on_outage),

@@ -8,6 +8,7 @@ pub mod fingerprint;
 pub mod lane;
 pub mod ledger;
 pub mod read;
+pub mod poll;
 pub mod refusal;
 pub mod route;
 pub mod selector;

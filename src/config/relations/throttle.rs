@@ -66,13 +66,13 @@ impl Check<'_> {
         let path = format!("{path}.hard");
         if throttle.rules.over == Over::Reject {
             let message = "`hard` has no effect: with over = \"reject\" every limit refuses at once";
-            self.error(&path, message, "take it out, or write over = \"hold\"");
+            self.warn(&path, message, "take it out, or write over = \"hold\"");
             return;
         }
         let slower = |limit: &&Limit| hard.interval() >= limit.interval() && hard.burst() <= limit.burst();
         if let Some(limit) = throttle.rules.limits.iter().find(slower) {
             let message = format!("`hard` (\"{hard}\") is within \"{limit}\": nobody would ever be held");
-            self.error(
+            self.warn(
                 &path,
                 message,
                 "make it the wider one: it counts every request, also those that wait",
