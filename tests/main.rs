@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "tests measure from outside, with a clock of their own")]
 
+mod answers;
 mod architecture;
 mod command_line;
 mod conformance;
@@ -13,6 +14,7 @@ mod framing;
 mod guarantees;
 mod harness;
 mod incident_1;
+mod incident_3;
 mod incident_5;
 mod life;
 mod proxy;

@@ -19,9 +19,9 @@ mod sections;
 mod substitute;
 mod summary;
 mod table;
-mod throttle;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod values;
 
 pub use model::*;

@@ -64,14 +64,41 @@ pub struct Server {
     pub idle: Duration,
     /// `body_timeout`: for a body that has to be read whole to arrive.
     pub body_timeout: Duration,
+    /// `body_rate`: bytes a second that a client sends of a body at least; 0: any.
+    pub body_rate: u64,
+    /// `write_timeout`: how long a client may take nothing of an answer.
+    pub write_timeout: Duration,
+    /// `target_limit`: bytes of a request's target.
+    pub target_limit: usize,
+    /// `head_limit`: bytes of a request's head.
+    pub head_limit: usize,
+    /// `headers_max`: headers of a request.
+    pub headers_max: usize,
     /// `connections_max`: open client connections in all.
     pub connections_max: usize,
+    /// `connections_per_address`: of one address that is no trusted proxy; 0: any number.
+    pub connections_per_address: usize,
+    /// `upgrades_max`: connections that speak another protocol after an upgrade.
+    pub upgrades_max: usize,
+    /// `upgrade_idle`: how long one of them may be silent.
+    pub upgrade_idle: Duration,
+    /// `[server.flood]`
+    pub flood: Option<Flood>,
     /// `forwarded`: which headers tell the backend about the client.
     pub forwarded: ForwardedStyle,
     /// `via`: whether a `Via` header is added on both ways.
     pub via: bool,
     /// `request_id_header`: kept where a request brings a usable one, made otherwise.
     pub request_id_header: http::HeaderName,
+}
+
+/// `[server.flood]`: how many requests one address may send before anything else is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flood {
+    /// `requests_per_second`: on average.
+    pub requests_per_second: u32,
+    /// `burst`: at once.
+    pub burst: u32,
 }
 
 /// How the backend learns who asked.
@@ -228,6 +255,8 @@ pub struct Upstream {
     pub adaptive: bool,
     /// `host`
     pub host: HostPolicy,
+    /// `target`
+    pub target: TargetSpelling,
 }
 
 /// One base URL of an upstream.
@@ -252,6 +281,15 @@ pub enum HostPolicy {
     Rewrite,
 }
 
+/// How a request's target is spelled to the backend. Matching and fingerprint use the normal form in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetSpelling {
+    /// In its normal form.
+    Normal,
+    /// As the client spelled it.
+    Original,
+}
+
 /// `[[route]]`
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -267,6 +305,8 @@ pub struct Route {
     pub body_limit: Option<u64>,
     /// `timeout`, where the route has its own; otherwise the upstream's.
     pub timeout: Option<Duration>,
+    /// `upgrade`: protocols, in lower case, to which an unguarded request may switch its connection.
+    pub upgrade: Vec<String>,
     /// `[route.idempotency]`: present on guarded routes.
     pub idempotency: Option<Idempotency>,
     /// `[route.throttle]`: present where clients are throttled.

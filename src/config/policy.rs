@@ -37,6 +37,8 @@ pub struct RoutePolicy {
     pub body_limit: u64,
     /// To the response head, for guarded writes to the answer's last byte: its own, or the upstream's.
     pub timeout: Duration,
+    /// Protocols to which an unguarded request may switch its connection, in lower case.
+    pub upgrade: Vec<String>,
     /// Whether writes that pass here unguarded are counted as such.
     pub lets_writes_through: bool,
     /// Present where it has `[route.throttle]`.
@@ -147,6 +149,7 @@ impl RoutePolicy {
             mode: route.mode.unwrap_or(config.mode),
             body_limit,
             timeout: route.timeout.unwrap_or(timeout),
+            upgrade: route.upgrade.clone(),
             lets_writes_through: route.lets_writes_through(),
             throttle: ThrottlePolicy::compile(index, config).map(Box::new),
             concurrency: route.concurrency,

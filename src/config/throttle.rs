@@ -106,10 +106,17 @@ mod tests {
         let more = "[[route]]\nname = \"other\"\nmatch = \"GET /b\"\nupstream = \"a\"\n[route.throttle]\nlimits = \"10/min\"\n";
         let shared = policy(&format!("limits = \"10/min\"\nbucket = \"x\"\n{more}bucket = \"x\"\n"));
         let spaces = |policy: &Policy| {
-            policy.routes().iter().filter_map(|route| Some(route.throttle.as_ref()?.space)).collect::<Vec<_>>()
+            policy
+                .routes()
+                .iter()
+                .filter_map(|route| Some(route.throttle.as_ref()?.space))
+                .collect::<Vec<_>>()
         };
         assert_eq!(spaces(&shared), [0, 0]);
         assert_eq!(spaces(&policy(&format!("limits = \"10/min\"\n{more}"))), [0, 1]);
-        assert_eq!(shared.routes()[1].throttle.as_ref().map(|throttle| throttle.names[0].as_str()), Some("\"x:10/min\""));
+        assert_eq!(
+            shared.routes()[1].throttle.as_ref().map(|throttle| throttle.names[0].as_str()),
+            Some("\"x:10/min\"")
+        );
     }
 }

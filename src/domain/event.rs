@@ -2,6 +2,7 @@
 
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Doubt, RecordId};
+use crate::domain::poll::Storm;
 use crate::domain::refusal::Reason;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Exchange {
     pub decision: Decision,
     /// Time from the first byte sent to the backend to its response head.
     pub upstream: Option<Duration>,
+    /// How long it was held until its turn, where it was.
+    pub held: Option<Duration>,
     /// Time from the request's head to the answer's head.
     pub total: Duration,
 }
@@ -55,6 +58,8 @@ pub enum Decision {
     Unguarded,
     /// `mode = "observe"`: forwarded, and enforced it would have been answered otherwise.
     WouldRefuse,
+    /// `mode = "observe"`: forwarded at once, and enforced it would have waited for its turn.
+    WouldHold,
     /// The client left before there was an answer. A guarded write that was claimed runs on without it.
     ClientLeft,
 }
@@ -106,6 +111,34 @@ pub enum Event {
         /// Why, for the log.
         detail: String,
     },
+    /// A client is above its limits. Counted each time; written when it begins, and again when it begins anew.
+    Throttled {
+        /// The route's name.
+        route: Arc<str>,
+        /// The normalised path, without the query.
+        path: String,
+        /// Who, as in the access line.
+        client: String,
+        /// The limit that takes longest, as the configuration writes it.
+        limit: String,
+        /// Until it would allow the request.
+        wait: Duration,
+        /// The refused request's id.
+        request_id: Arc<str>,
+    },
+    /// A client reads one path far more often than anybody could look at it. Told once a storm.
+    PollStorm {
+        /// The route's name.
+        route: Arc<str>,
+        /// The pattern that took it, as the configuration writes it.
+        template: Arc<str>,
+        /// The normalised path, without the query.
+        path: String,
+        /// Who, as in the access line.
+        client: String,
+        /// How many reads, in which time, from how many source ports, how many of them answered without the backend.
+        storm: Storm,
+    },
     /// An operator settled or removed a record.
     Settled {
         /// Which one.
@@ -129,7 +162,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 9] = [
+const PLAIN: [Decision; 10] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -139,6 +172,7 @@ const PLAIN: [Decision; 9] = [
     Decision::Unguarded,
     Decision::WouldRefuse,
     Decision::ClientLeft,
+    Decision::WouldHold,
 ];
 
 impl Decision {
@@ -157,6 +191,7 @@ impl Decision {
             Decision::Unguarded => 6,
             Decision::WouldRefuse => 7,
             Decision::ClientLeft => 8,
+            Decision::WouldHold => 9,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -164,6 +199,11 @@ impl Decision {
     /// Every decision, in the order of [`Decision::index`].
     pub fn all() -> impl Iterator<Item = Decision> {
         PLAIN.into_iter().chain(Reason::ALL.iter().map(|&reason| Decision::Refused(reason)))
+    }
+
+    /// Whether the request itself went to the backend.
+    pub fn asks_the_backend(self) -> bool {
+        !matches!(self, Decision::Replayed | Decision::Joined | Decision::Refused(_))
     }
 
     /// The word for logs and metric labels.
@@ -179,6 +219,7 @@ impl Decision {
             Decision::Unguarded => "unguarded",
             Decision::WouldRefuse => "would-refuse",
             Decision::ClientLeft => "client-left",
+            Decision::WouldHold => "would-hold",
         }
     }
 }
@@ -187,11 +228,14 @@ impl Decision {
 
 impl Event {
     /// The words of all events, in the order of [`Event::index`].
-    pub const WORDS: [&'static str; 5] =
-        ["duplicate", "in-doubt", "store-outage", "upstream-health", "settled"];
+    pub const WORDS: [&'static str; 7] =
+        ["duplicate", "in-doubt", "store-outage", "upstream-health", "settled", "throttled", "poll-storm"];
 
     /// The index of [`Event::Duplicate`].
     pub const DUPLICATE: usize = 0;
+
+    /// The index of [`Event::Throttled`].
+    pub const THROTTLED: usize = 5;
 
     /// A dense number below the length of [`Event::WORDS`].
     pub fn index(&self) -> usize {
@@ -201,6 +245,8 @@ impl Event {
             Event::StoreOutage { .. } => 2,
             Event::UpstreamHealth { .. } => 3,
             Event::Settled { .. } => 4,
+            Event::Throttled { .. } => Event::THROTTLED,
+            Event::PollStorm { .. } => 6,
         }
     }
 

@@ -69,6 +69,10 @@ reasons! {
     KeyReused = "key-reused", 422, "The Idempotency-Key was used for a different request";
     /// The scope holds as many live records as it may.
     OverQuota = "over-quota", 429, "Too many remembered requests for this caller";
+    /// The client asks more often than the route's limits allow.
+    Throttled = "throttled", 429, "Too many requests";
+    /// The client has as many requests in flight, and waiting, as the route allows.
+    TooManyInFlight = "too-many-in-flight", 429, "Too many requests of this client at once";
     /// The head is larger than the gateway accepts.
     HeadTooLarge = "head-too-large", 431, "The request head is too large";
     /// An upgrade was asked for on a guarded route.
@@ -77,6 +81,8 @@ reasons! {
     UpstreamUnreachable = "upstream-unreachable", 502, "The backend could not be reached";
     /// The backend broke off an unguarded exchange.
     UpstreamFailed = "upstream-failed", 502, "The backend broke off the exchange";
+    /// The backend's answer has several readings.
+    UpstreamAmbiguous = "upstream-ambiguous", 502, "The backend's answer is ambiguous";
     /// The store is away, or full.
     StoreUnavailable = "store-unavailable", 503, "The idempotency store is unavailable";
     /// The gateway or the upstream has as much in flight as it may.

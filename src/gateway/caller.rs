@@ -142,7 +142,12 @@ mod tests {
     }
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_str(value).expect("a value"))).collect()
+        lines
+            .iter()
+            .map(|(name, value)| {
+                (name.parse().expect("a name"), HeaderValue::from_str(value).expect("a value"))
+            })
+            .collect()
     }
 
     fn token(sub: &str, more: &str) -> String {
@@ -156,11 +161,15 @@ mod tests {
     fn the_first_that_is_present_counts() {
         let (keyed, clients) = (RandomState::new(), clients(&["header:X-Api-Key", "cookie:session", "ip"]));
         let one = "192.0.2.1".parse().expect("an address");
-        let digest = |lines: &[(&'static str, &str)]| caller(&clients, None, &headers(lines), one).digest(&keyed);
+        let digest =
+            |lines: &[(&'static str, &str)]| caller(&clients, None, &headers(lines), one).digest(&keyed);
         let key = digest(&[("x-api-key", "k"), ("cookie", "a=1; session=s")]);
         assert_eq!(key, digest(&[("cookie", "session=other"), ("x-api-key", "k")]));
         assert_ne!(key, digest(&[("x-api-key", "other")]));
-        assert_eq!(digest(&[("cookie", "a=1; session=s")]), digest(&[("cookie", "session=s; b=2"), ("x-api-key", "")]));
+        assert_eq!(
+            digest(&[("cookie", "a=1; session=s")]),
+            digest(&[("cookie", "session=s; b=2"), ("x-api-key", "")])
+        );
         assert_ne!(digest(&[("cookie", "session=k")]), key, "a cookie is no key");
         assert_eq!(digest(&[]), digest(&[("cookie", "session=")]), "nothing in it is nobody");
     }
@@ -176,7 +185,11 @@ mod tests {
         assert_eq!(ann, digest(&token("ann", "2"), "192.0.2.1"), "rotated");
         assert_ne!(ann, digest(&token("bob", "1"), "192.0.2.1"));
         assert_ne!(ann, digest(&token("ann", "1"), "192.0.2.2"), "claimed elsewhere");
-        assert_eq!(digest("Bearer nonsense", "192.0.2.1"), digest("Basic x", "192.0.2.1"), "the address counts");
+        assert_eq!(
+            digest("Bearer nonsense", "192.0.2.1"),
+            digest("Basic x", "192.0.2.1"),
+            "the address counts"
+        );
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! One exchange, from the request's head to the answer's, on one screen.
 
 use super::body::{RequestBody, ResponseBody};
+use super::caller::caller;
 use super::connection::Connection;
 use super::forward;
 use super::guard;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
-use super::identity::{self, client_address};
+use super::identity::client_address;
 use super::line::Line;
+use super::throttle;
+use super::upload::ClientBody;
 use super::upstream::{Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
@@ -20,7 +23,7 @@ use crate::domain::target::NormalTarget;
 use crate::store::EndIntents;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -42,6 +45,10 @@ pub struct Exchange {
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
     pub address: IpAddr,
+    /// Where its client is.
+    pub connection: Rc<Connection>,
+    /// What the client speaks.
+    pub version: Version,
 }
 
 /// Memory that a body takes while it is held whole.
@@ -82,13 +89,16 @@ pub async fn exchange(
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
+    let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &mut parts);
     let outcome = match route(&worker, &connection, &mut parts, &line) {
         Err(refusal) => Err(refusal),
         Ok(exchange) => {
             line.route = Some(exchange.route);
             tell_the_backend(&exchange, &connection, &mut parts, found);
-            if exchange.guarded && upgrade {
+            if let Err(refusal) = throttle::gate(&exchange, connection.port, &parts, &mut line).await {
+                Err(refusal)
+            } else if exchange.guarded && upgrade {
                 Err(Refusal::new(
                     Reason::UpgradeRefused,
                     "This route guards its writes; an upgrade would bypass that.",
@@ -113,8 +123,12 @@ fn asks_for_upgrade(headers: &HeaderMap) -> bool {
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
-async fn pass(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
+async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let permit = exchange.admit()?;
+    if body.expects() {
+        // Whether the body is wanted is the backend's to say.
+        parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+    }
     let (body, upload) = RequestBody::stream(body);
     let request = Request::from_parts(parts, body);
     if !forward::is_unsafe_change(request.method()) {
@@ -148,7 +162,7 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
 /// Brings the target into its one normal form, for matching, fingerprint and forwarding alike, and finds the route.
 fn route(
     worker: &Rc<Worker>,
-    connection: &Connection,
+    connection: &Rc<Connection>,
     parts: &mut Parts,
     line: &Line,
 ) -> Result<Exchange, Refusal> {
@@ -184,6 +198,8 @@ fn route(
         guarded,
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
+        connection: connection.clone(),
+        version: parts.version,
     })
 }
 
@@ -216,6 +232,11 @@ impl Exchange {
         &self.worker.shared.policy.routes()[self.route]
     }
 
+    /// The client, where it understands interim answers.
+    pub fn hears_interims(&self) -> Option<Rc<Connection>> {
+        (self.version == Version::HTTP_11).then(|| self.connection.clone())
+    }
+
     /// How the matched route guards.
     pub fn guard(&self) -> Option<&Guard> {
         self.rules().guard()
@@ -229,13 +250,8 @@ impl Exchange {
     /// Whom limits count, as it is logged.
     pub fn client(&self, headers: &HeaderMap) -> String {
         let shared = self.shared();
-        identity::client(
-            &shared.policy.config().clients,
-            shared.jwt.as_ref(),
-            &shared.digest,
-            headers,
-            self.address,
-        )
+        let clients = &shared.policy.config().clients;
+        caller(clients, shared.jwt.as_ref(), headers, self.address).name(&shared.digest)
     }
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.
@@ -251,7 +267,7 @@ impl Exchange {
     }
 
     /// Room for a body that is read whole: all of them together may take `server.body_memory`.
-    pub fn room_for(&self, body: &Incoming) -> Result<Room, Refusal> {
+    pub fn room_for(&self, body: &ClientBody) -> Result<Room, Refusal> {
         use http_body::Body;
         let limit = self.rules().body_limit;
         let bytes = body.size_hint().exact().unwrap_or(limit).min(limit);

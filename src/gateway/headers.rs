@@ -70,7 +70,8 @@ fn strip_from(headers: &mut HeaderMap, first: usize) {
     *headers = kept;
 }
 
-fn is_hop_by_hop(name: &str) -> bool {
+/// Whether a header, its name in lower case, belongs to one hop only.
+pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -172,7 +173,7 @@ fn append_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
 }
 
 /// Adds `element` to a comma-separated list that may be spread over several lines; one line is left.
-fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
+pub fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
     let mut list = Vec::new();
     for value in headers.get_all(&name) {
         list.extend_from_slice(value.as_bytes());

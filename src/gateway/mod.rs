@@ -12,6 +12,7 @@
 
 mod attempt;
 mod body;
+mod caller;
 mod clock;
 mod connection;
 mod deadline;
@@ -31,7 +32,10 @@ mod respond;
 pub mod scan;
 pub mod source;
 mod spelling;
+mod stall;
 mod stream;
+mod throttle;
+mod upload;
 mod upstream;
 mod whole;
 mod worker;
@@ -94,6 +98,7 @@ impl Gateway {
             body_bytes: AtomicU64::new(0),
             unrecorded: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            throttles: throttle::Throttles::new(config, started),
             policy: policy.clone(),
         });
         let failed = |error: std::io::Error| StartError(error.to_string());
@@ -112,6 +117,7 @@ impl Gateway {
     /// Ends politely: no new connections, exchanges and attempts in flight run to their end, within `limit`.
     pub fn drain(mut self, limit: Duration) -> Drained {
         self.shared.draining.store(true, Relaxed);
+        self.shared.throttles.drain();
         self.listener = None;
         let deadline = clock::now() + limit;
         let workers: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(WorkerHandle::end).collect();

@@ -28,6 +28,9 @@ struct Problem<'a> {
     until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<Doubt>,
+    /// Seconds, as in the header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
 }
 
 /// A refusal as the answer that goes out; `policy` is the route's name where one matched.
@@ -67,6 +70,7 @@ fn problem(
         since,
         until,
         why,
+        retry_after: refusal.retry_after.map(whole_seconds),
     };
     // Serialising strings and numbers into memory cannot fail; an empty problem would still carry its status.
     let body = Bytes::from(serde_json::to_vec(&problem).unwrap_or_default());

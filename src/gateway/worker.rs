@@ -6,6 +6,8 @@ use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::stall::Patience;
+use super::throttle::Throttles;
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
@@ -45,6 +47,8 @@ pub struct Shared {
     pub body_bytes: AtomicU64,
     /// Answers that the store has not taken yet, each kept by a task of its own.
     pub unrecorded: AtomicUsize,
+    /// How often clients may ask.
+    pub throttles: Throttles,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
 }
@@ -161,6 +165,7 @@ impl Worker {
     /// Closes what is overdue, until the worker ends.
     async fn sweep(self: Rc<Worker>) {
         let server = &self.shared.policy.config().server;
+        let patience = Patience { body_rate: server.body_rate, write: server.write_timeout };
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
@@ -170,9 +175,10 @@ impl Worker {
                 if draining {
                     connection.drain();
                 }
-                connection.sweep(now, server.header_timeout, server.idle);
+                connection.sweep(now, server.header_timeout, server.idle, patience);
             }
             self.deadlines.sweep(now);
+            self.shared.throttles.report(self.shared.journal.metrics());
             for pool in &self.pools {
                 pool.sweep(now);
             }
@@ -215,13 +221,18 @@ impl Worker {
         }
     }
 
-    /// Sixteen hex digits, unlike any other of this fleet: a random start, then a bijective walk (splitmix64).
-    fn new_id(&self) -> HeaderValue {
+    /// A number that nobody can foresee: a random start, then a bijective walk (splitmix64).
+    pub fn chance(&self) -> u64 {
         let state = self.ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.ids.set(state);
         let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Sixteen hex digits, unlike any other of this fleet.
+    fn new_id(&self) -> HeaderValue {
+        let mixed = self.chance();
         let mut text = [0; 16];
         for (index, digit) in text.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(mixed >> (60 - 4 * index)) as usize & 15];

@@ -62,6 +62,9 @@ impl Line {
             Line::Event(Event::StoreOutage { detail, .. } | Event::UpstreamHealth { detail, .. }) => {
                 detail.len()
             }
+            Line::Event(Event::Throttled { path, client, .. } | Event::PollStorm { path, client, .. }) => {
+                path.len() + client.len()
+            }
             Line::Event(Event::Settled { .. }) => 0,
         }
     }
@@ -83,10 +86,12 @@ pub(super) const DUPLICATE: Level = Level::INFO;
 pub(super) fn level(event: &Event) -> Level {
     match event {
         Event::InDoubt { .. }
+        | Event::PollStorm { .. }
         | Event::StoreOutage { up: false, .. }
         | Event::UpstreamHealth { up: false, .. } => Level::WARN,
         Event::Duplicate { .. } => DUPLICATE,
         Event::Settled { .. }
+        | Event::Throttled { .. }
         | Event::StoreOutage { up: true, .. }
         | Event::UpstreamHealth { up: true, .. } => Level::INFO,
     }
@@ -112,6 +117,9 @@ fn write_exchange(exchange: &Exchange, style: Style, now: Stamp, out: &mut Vec<u
     }
     if let Some(upstream) = exchange.upstream {
         fields.field("upstream_ms", Value::Millis(upstream));
+    }
+    if let Some(held) = exchange.held {
+        fields.field("held_ms", Value::Millis(held));
     }
     fields.field("total_ms", Value::Millis(exchange.total));
     fields.field("request_id", Value::Text(&exchange.request_id));
@@ -159,6 +167,29 @@ fn write_event(event: &Event, style: Style, now: Stamp, out: &mut Vec<u8>) {
             fields.field("server", Value::Text(authority));
             fields.field("detail", Value::Text(detail));
         }
+        Event::Throttled { route, path, client, limit, wait, request_id } => {
+            fields
+                .message("a client is above its limits; its requests get 429 until it has waited")
+                .event(event);
+            fields.field("route", Value::Text(route));
+            fields.field("path", Value::Text(path));
+            fields.field("client", Value::Text(client));
+            fields.field("limit", Value::Text(limit));
+            fields.field("wait_ms", Value::Millis(*wait));
+            fields.field("request_id", Value::Text(request_id));
+        }
+        Event::PollStorm { route, template, path, client, storm } => {
+            fields.message("a client polls far too often").event(event);
+            fields.field("client", Value::Text(client));
+            fields.field("template", Value::Text(template));
+            fields.field("route", Value::Text(route));
+            fields.field("path", Value::Text(path));
+            fields.field("reads", Value::Number(u64::from(storm.reads)));
+            fields.field("within_ms", Value::Millis(storm.within));
+            fields.field("reads_per_minute", Value::Number(storm.per_minute()));
+            fields.field("source_ports", Value::Number(u64::from(storm.ports)));
+            fields.field("absorbed_percent", Value::Number(u64::from(storm.absorbed_percent())));
+        }
         Event::Settled { id, verdict } => {
             fields.message("an operator settled a record").event(event);
             fields.field("id", Value::Plain(id));
@@ -175,6 +206,7 @@ fn why_word(why: &crate::domain::ledger::Doubt) -> &'static dyn Display {
         Doubt::ConnectionLost => &"connection-lost",
         Doubt::TimedOut => &"timed-out",
         Doubt::AnswerTruncated => &"answer-truncated",
+        Doubt::AnswerAmbiguous => &"answer-ambiguous",
         Doubt::LeaseEnded => &"lease-ended",
         Doubt::OwnerDied => &"owner-died",
     }
@@ -283,6 +315,7 @@ mod tests {
             status: 201,
             decision: Decision::Executed,
             upstream: Some(Duration::from_micros(20_005)),
+            held: None,
             total: Duration::from_millis(21),
         }
     }
@@ -400,6 +433,7 @@ mod tests {
             Doubt::ConnectionLost,
             Doubt::TimedOut,
             Doubt::AnswerTruncated,
+            Doubt::AnswerAmbiguous,
             Doubt::LeaseEnded,
             Doubt::OwnerDied,
         ] {

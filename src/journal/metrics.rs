@@ -2,6 +2,7 @@
 //! hot path finds it without a lookup by name, a lock or an allocation.
 
 use super::histogram::{Figures, Histogram};
+use super::limits::LimitFigures;
 use super::shard::{Gauge, SHARDS, shard};
 use crate::domain::event::{Decision, Event};
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
+    /// What limits count.
+    pub limits: LimitFigures,
     pub(super) route_names: Vec<Arc<str>>,
     /// A copy per shard, so that workers do not share cache lines; in each a cell per route, and one more for requests
     /// without a route.
@@ -67,6 +70,7 @@ impl Metrics {
         Metrics {
             connections: Gauge::default(),
             in_flight: Gauge::default(),
+            limits: LimitFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,
             upstreams: upstream_names.into_iter().map(Upstream::new).collect(),

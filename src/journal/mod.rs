@@ -4,6 +4,7 @@
 
 mod exposition;
 mod histogram;
+mod limits;
 mod line;
 pub mod log;
 mod metrics;
@@ -14,6 +15,7 @@ mod shard;
 mod stamp;
 
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
+pub use limits::{HoldEnd, LimitFigures};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
 pub use shard::{Gauge, Held};
@@ -94,7 +96,11 @@ impl Journal {
             Event::UpstreamHealth { upstream, authority, up, .. } => {
                 self.metrics.upstream_changed(upstream, authority, *up)
             }
-            Event::Duplicate { .. } | Event::InDoubt { .. } | Event::Settled { .. } => true,
+            Event::Duplicate { .. }
+            | Event::InDoubt { .. }
+            | Event::Settled { .. }
+            | Event::Throttled { .. }
+            | Event::PollStorm { .. } => true,
         };
         if !news {
             return;
@@ -111,6 +117,15 @@ impl Journal {
         match self.log.as_ref().filter(|log| log.wants(line::DUPLICATE)) {
             None => self.metrics.count_event_at(Event::DUPLICATE),
             Some(_) => self.event(event()),
+        }
+    }
+
+    /// Counts a refusal for a limit. `news`: the client's first for a while, which is worth a line.
+    pub fn throttled(&self, news: bool, event: impl FnOnce() -> Event) {
+        if news {
+            self.event(event());
+        } else {
+            self.metrics.count_event_at(Event::THROTTLED);
         }
     }
 

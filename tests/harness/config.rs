@@ -17,6 +17,8 @@ pub struct Config {
     pub upstream: &'static str,
     /// Lines of the guarded route's `[route.idempotency]`.
     pub idempotency: &'static str,
+    /// Routes before the guarded one, whole, with `{upstream}` for the upstream's line.
+    pub routes: String,
     /// Where the backend is; `None` for the stand's own.
     pub backend: Option<SocketAddr>,
 }
@@ -26,7 +28,8 @@ pub struct Config {
 impl Config {
     /// The file, with `{listen}`, `{admin}` and `{store}` left to the gate.
     pub fn text(&self, backend: SocketAddr) -> String {
-        let Config { top, server, store, clients, upstream, idempotency, backend: other } = self;
+        let Config { top, server, store, clients, upstream, idempotency, routes, backend: other } = self;
+        let routes = routes.replace("{upstream}", "upstream = \"scheduler\"");
         let backend = other.unwrap_or(backend);
         // Lines given twice are an error in TOML, so a default steps back where the test says something else.
         let unless = |given: &str, key: &str, line: &'static str| if given.contains(key) { "" } else { line };
@@ -60,6 +63,8 @@ name = "scheduler"
 url = "http://{backend}"
 {timeout}
 {upstream}
+
+{routes}
 
 [[route]]
 name = "guarded"

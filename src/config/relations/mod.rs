@@ -2,6 +2,7 @@
 //! values were checked where they were read.
 
 mod promise;
+mod rim;
 mod routing;
 mod throttle;
 
@@ -41,6 +42,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.routing();
     check.promise();
     check.throttle();
+    check.rim();
 }
 
 // === impl Check ===

@@ -72,11 +72,7 @@ impl Check<'_> {
         let slower = |limit: &&Limit| hard.interval() >= limit.interval() && hard.burst() <= limit.burst();
         if let Some(limit) = throttle.rules.limits.iter().find(slower) {
             let message = format!("`hard` (\"{hard}\") is within \"{limit}\": nobody would ever be held");
-            self.warn(
-                &path,
-                message,
-                "make it the wider one: it counts every request, also those that wait",
-            );
+            self.warn(&path, message, "make it the wider one: it counts every request, also those that wait");
         }
     }
 

@@ -112,7 +112,8 @@ impl Watch {
         let found = group.iter().position(|entry| entry.key == key);
         let at = found.unwrap_or_else(|| {
             // Whoever has been quiet for longest makes room, and among those who have not, whoever reads least.
-            let least = |entry: &&Entry| if over(entry) { (0, entry.since) } else { (entry.reads, entry.since) };
+            let least =
+                |entry: &&Entry| if over(entry) { (0, entry.since) } else { (entry.reads, entry.since) };
             let least = group.iter().min_by_key(|entry| least(entry)).map(|entry| entry.key);
             group.iter().position(|entry| Some(entry.key) == least).unwrap_or(0)
         });

@@ -120,8 +120,8 @@ mod tests {
     #[test]
     fn turns_are_taken_in_the_order_of_coming_and_equals_go_together() {
         let mut turns = Turns::default();
-        let [first, second, equal, third] = [(1, "a"), (2, "b"), (3, "a"), (4, "c")]
-            .map(|(who, read)| turns.enter(7, Some(read), who));
+        let [first, second, equal, third] =
+            [(1, "a"), (2, "b"), (3, "a"), (4, "c")].map(|(who, read)| turns.enter(7, Some(read), who));
         assert_eq!(turns.role(first), Role::Front);
         assert_eq!(turns.role(equal), Role::Behind(0), "it shares the first turn");
         assert_eq!((turns.role(second), turns.role(third)), (Role::Behind(1), Role::Behind(2)));
@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn where_the_front_leaves_its_equal_takes_the_place() {
         let mut turns = Turns::default();
-        let [first, equal, other] = [("x", 1), ("x", 2), ("y", 3)].map(|(read, who)| turns.enter(1, Some(read), who));
+        let [first, equal, other] =
+            [("x", 1), ("x", 2), ("y", 3)].map(|(read, who)| turns.enter(1, Some(read), who));
         assert_eq!(turns.leave(first), Some(2));
         assert_eq!(turns.role(equal), Role::Front);
         assert_eq!(turns.leave(other), None, "the front stays");

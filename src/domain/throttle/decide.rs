@@ -4,7 +4,7 @@ use super::limit::{Limit, Nanos};
 use std::time::Duration;
 
 /// Why not now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Denied {
     /// Until all limits would allow it, if nobody else takes from them meanwhile.
     pub wait: Duration,

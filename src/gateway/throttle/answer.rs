@@ -2,7 +2,7 @@
 
 use super::buckets::Stand;
 use crate::config::ThrottlePolicy;
-use crate::gateway::respond::append_list;
+use crate::gateway::headers::append_to_list;
 use http::HeaderName;
 use http::header::{self, HeaderMap, HeaderValue};
 use std::fmt::Write as _;
@@ -59,7 +59,7 @@ impl Notice {
         let Some(origin) = &self.origin else { return };
         let Some(allowed) = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN) else { return };
         origins.learn(origin, allowed, headers);
-        append_list(headers, &header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed(throttle));
+        append_to_list(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed(throttle).as_bytes());
     }
 
     /// The same for a refusal of the gateway's own. A page that the backend lets read its answers may read this one; any
@@ -120,7 +120,8 @@ impl Origins {
         if (allowed != "*" && allowed != origin) || origin.len() > ORIGIN_LONGEST {
             return;
         }
-        let credentials = answer.get(header::ACCESS_CONTROL_ALLOW_CREDENTIALS).is_some_and(|value| value == "true");
+        let credentials =
+            answer.get(header::ACCESS_CONTROL_ALLOW_CREDENTIALS).is_some_and(|value| value == "true");
         // Copied: kept values must not pin the buffers that they were read into.
         let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,7 +169,12 @@ mod tests {
         headers
     }
 
-    fn answered(policy: &Policy, origins: &Origins, origin: &'static str, lines: &[(HeaderName, &'static str)]) -> HeaderMap {
+    fn answered(
+        policy: &Policy,
+        origins: &Origins,
+        origin: &'static str,
+        lines: &[(HeaderName, &'static str)],
+    ) -> HeaderMap {
         let mut headers = HeaderMap::new();
         lines.iter().for_each(|(name, value)| drop(headers.insert(name, HeaderValue::from_static(value))));
         let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
@@ -186,7 +192,10 @@ mod tests {
             let parsed = sfv::Parser::new(headers[&name].as_bytes()).parse::<sfv::List>();
             assert!(parsed.is_ok_and(|list| !list.is_empty()), "{name}");
         }
-        assert_eq!((&headers[X_LIMIT], &headers[X_REMAINING], &headers[X_RESET]), (&"10".parse().expect("a value"), &"2".parse().expect("a value"), &"4".parse().expect("a value")));
+        assert_eq!(
+            (&headers[X_LIMIT], &headers[X_REMAINING], &headers[X_RESET]),
+            (&"10".parse().expect("a value"), &"2".parse().expect("a value"), &"4".parse().expect("a value"))
+        );
         assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN), "nobody asked");
     }
 
@@ -194,7 +203,11 @@ mod tests {
     fn a_page_that_may_read_the_backends_answers_may_read_the_refusal() {
         let (policy, origins) = (policy(""), Origins::default());
         let app = "https://app.example";
-        let cors = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, app), (header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"), (header::ACCESS_CONTROL_EXPOSE_HEADERS, "X-Total")];
+        let cors = [
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, app),
+            (header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, "X-Total"),
+        ];
         let answer = answered(&policy, &origins, app, &cors);
         assert_eq!(answer[header::ACCESS_CONTROL_EXPOSE_HEADERS], format!("X-Total, {EXPOSED}"));
         let refusal = refused(&policy, &origins, app);
@@ -208,7 +221,12 @@ mod tests {
     fn any_other_page_may_only_without_credentials() {
         let (policy, origins) = (policy(""), Origins::default());
         // The backend answers, and does not let this page read it.
-        let answer = answered(&policy, &origins, "https://evil.example", &[(header::ACCESS_CONTROL_ALLOW_ORIGIN, "https://app.example")]);
+        let answer = answered(
+            &policy,
+            &origins,
+            "https://evil.example",
+            &[(header::ACCESS_CONTROL_ALLOW_ORIGIN, "https://app.example")],
+        );
         assert!(answer.contains_key(header::ACCESS_CONTROL_EXPOSE_HEADERS));
         let refusal = refused(&policy, &origins, "https://evil.example");
         assert_eq!(refusal[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");

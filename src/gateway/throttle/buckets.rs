@@ -74,13 +74,10 @@ impl Buckets {
         let mut locked = self.lock(keys);
         let mut tats = [Nanos(0); 2 * LIMITS_MAX];
         locked.read(keys, own, &mut tats, now);
-        if let (Some(hard), true) = (&rules.hard, arrives) {
-            let bucket = keys.own.bucket(HARD);
-            let mut tat = [locked.own.tat(bucket, now)];
-            match decide(&[*hard], &mut tat, now, rules.cost) {
-                Ok(()) => locked.own.set(bucket, tat[0], now),
-                Err(denied) => return Verdict::Hard(denied, Stand::of(&rules.limits, &tats, now)),
-            }
+        if let (Some(hard), true) = (&rules.hard, arrives)
+            && let Err(denied) = locked.arrive(keys, hard, rules.cost, now)
+        {
+            return Verdict::Hard(denied, Stand::of(&rules.limits, &tats, now));
         }
         let stack = if keys.umbrella.is_some() { &throttle.stack[..] } else { &throttle.stack[..own] };
         match decide(stack, &mut tats[..stack.len()], now, rules.cost) {
@@ -89,6 +86,20 @@ impl Buckets {
                 Verdict::Allowed(Stand::of(&rules.limits, &tats, now))
             }
             Err(denied) => Verdict::Early(denied, Stand::of(&rules.limits, &tats, now)),
+        }
+    }
+
+    /// The same for a request that stands behind others: only the hard limit counts it now.
+    pub fn arrive(&self, throttle: &ThrottlePolicy, keys: Keys, now: Nanos) -> Verdict {
+        let rules = &throttle.rules;
+        let mut tats = [Nanos(0); 2 * LIMITS_MAX];
+        let mut locked = self.lock(keys);
+        locked.read(keys, rules.limits.len(), &mut tats, now);
+        let stand = Stand::of(&rules.limits, &tats, now);
+        let Some(hard) = &rules.hard else { return Verdict::Early(Denied::default(), stand) };
+        match locked.arrive(keys, hard, rules.cost, now) {
+            Ok(()) => Verdict::Early(Denied::default(), stand),
+            Err(denied) => Verdict::Hard(denied, stand),
         }
     }
 
@@ -140,6 +151,15 @@ impl Locked<'_> {
         }
     }
 
+    /// Counts against the hard limit.
+    fn arrive(&mut self, keys: Keys, hard: &Limit, cost: u64, now: Nanos) -> Result<(), Denied> {
+        let bucket = keys.own.bucket(HARD);
+        let mut tat = [self.own.tat(bucket, now)];
+        decide(&[*hard], &mut tat, now, cost)?;
+        self.own.set(bucket, tat[0], now);
+        Ok(())
+    }
+
     fn write(&mut self, keys: Keys, own: usize, tats: &[Nanos], now: Nanos) {
         for number in 0..own {
             self.own.set(keys.own.bucket(number as u64), tats[number], now);
@@ -156,7 +176,8 @@ impl Locked<'_> {
 impl Stand {
     /// The limit that has least left; of several, the one that takes longest to have more.
     fn of(limits: &[Limit], tats: &[Nanos], now: Nanos) -> Stand {
-        let mut least = Stand { limit: 0, standing: Standing { remaining: u64::MAX, more_in: Default::default() } };
+        let mut least =
+            Stand { limit: 0, standing: Standing { remaining: u64::MAX, more_in: Default::default() } };
         for (limit, tat) in limits.iter().zip(tats).enumerate() {
             let standing = Standing::of(tat.0, *tat.1, now);
             let than = &least.standing;

@@ -5,6 +5,7 @@ use crate::domain::poll::{Place, Role, Turns};
 use crate::domain::read::key::ReadKey;
 use crate::domain::throttle::Key;
 use crate::gateway::clock;
+use crate::journal::{HoldEnd, LimitFigures};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,9 +16,12 @@ use tokio::time::{Instant, sleep_until};
 /// Lines are spread over so many locks.
 const SHARDS: usize = 16;
 
+/// The lines of one shard; whoever stands in one is told by its bell.
+type Lines = Turns<ReadKey, Arc<Notify>>;
+
 /// Every line of held requests, shared by all workers.
 pub struct Holds {
-    shards: Box<[Mutex<Turns<ReadKey, Arc<Notify>>>]>,
+    shards: Box<[Mutex<Lines>]>,
     clients: Mutex<BTreeMap<u64, usize>>,
     held: AtomicUsize,
     draining: watch::Sender<bool>,
@@ -51,6 +55,12 @@ pub struct Held {
     pub read: Option<ReadKey>,
     /// How long it may wait.
     pub at_most: Duration,
+}
+
+/// Counts the end of a hold, also where its client leaves and nobody is there to tell.
+struct Counted<'a> {
+    figures: &'a LimitFigures,
+    end: HoldEnd,
 }
 
 /// A place in line; left when it is dropped.
@@ -92,9 +102,30 @@ impl Holds {
         self.draining.send_replace(true);
     }
 
-    /// Waits for a turn. `take` takes it, or says how long until it comes; it is asked only at the front of the line.
-    pub async fn turn(&self, held: Held, mut take: impl FnMut() -> Result<(), Duration>) -> End {
-        let Some(mut seat) = Seat::new(self, held) else { return End::Full };
+    /// Waits for a turn, and counts how that ended. `take` takes it, or says how long until it comes; it is asked only at the front of the line.
+    pub async fn turn(
+        &self,
+        held: Held,
+        figures: &LimitFigures,
+        take: impl FnMut() -> Result<(), Duration>,
+    ) -> End {
+        let mut counted = Counted { figures, end: HoldEnd::Left };
+        let end = match Seat::new(self, held) {
+            Some(seat) => self.wait(seat, take).await,
+            None => End::Full,
+        };
+        counted.end = match end {
+            End::Turn => HoldEnd::Turn,
+            End::Shared => HoldEnd::Shared,
+            End::Over(_) => HoldEnd::Over,
+            End::Full => HoldEnd::Full,
+            End::Draining => HoldEnd::Drained,
+        };
+        end
+    }
+
+    async fn wait(&self, mut seat: Seat<'_>, mut take: impl FnMut() -> Result<(), Duration>) -> End {
+        let held = seat.held;
         let mut draining = self.draining.subscribe();
         let until = clock::now() + held.at_most;
         loop {
@@ -127,7 +158,7 @@ impl Holds {
         }
     }
 
-    fn lock(&self, key: Key) -> MutexGuard<'_, Turns<ReadKey, Arc<Notify>>> {
+    fn lock(&self, key: Key) -> MutexGuard<'_, Lines> {
         lock(&self.shards[key.shard(SHARDS)])
     }
 }
@@ -135,6 +166,12 @@ impl Holds {
 /// Held for a step of a line, never while waiting; a panic in between leaves the line whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.figures.hold_ended(self.end);
+    }
 }
 
 // === impl Seat ===

@@ -16,12 +16,13 @@ pub struct Watches {
 
 // === impl Watches ===
 
-impl Watches {
-    /// Nobody polls yet.
-    pub fn new() -> Watches {
+impl Default for Watches {
+    fn default() -> Watches {
         Watches { shards: (0..SHARDS).map(|_| Mutex::new(Watch::new(ENTRIES))).collect() }
     }
+}
 
+impl Watches {
     /// See [`Watch::note`].
     pub fn note(&self, read: &Read, alarm: &Alarm, now: Nanos) -> Option<Storm> {
         self.lock(read.key).note(read, alarm, now)

@@ -203,6 +203,7 @@ mod tests {
             queue_wait: Duration::from_secs(1),
             adaptive: false,
             host: config::HostPolicy::Preserve,
+            target: config::TargetSpelling::Normal,
         };
         Upstream::new(0, config, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
     }

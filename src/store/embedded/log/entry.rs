@@ -229,6 +229,7 @@ fn put_doubt(out: &mut Vec<u8>, token: Token, since: Millis, until: Millis, why:
         Doubt::AnswerTruncated => 2,
         Doubt::LeaseEnded => 3,
         Doubt::OwnerDied => 4,
+        Doubt::AnswerAmbiguous => 5,
     });
 }
 
@@ -345,6 +346,7 @@ impl<'a> Reader<'a> {
             2 => Doubt::AnswerTruncated,
             3 => Doubt::LeaseEnded,
             4 => Doubt::OwnerDied,
+            5 => Doubt::AnswerAmbiguous,
             _ => return Err(Unreadable),
         };
         Ok((token, since, until, why))
