@@ -21,3 +21,4 @@ mod proxy;
 mod same_meaning;
 mod simulation;
 mod sync;
+mod upgrades;

@@ -9,6 +9,7 @@ use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop
 use super::identity::client_address;
 use super::line::Line;
 use super::throttle;
+use super::upgrade;
 use super::upload::ClientBody;
 use super::upstream::{Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
@@ -24,6 +25,7 @@ use crate::store::EndIntents;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -83,7 +85,7 @@ pub async fn exchange(
 ) -> Response<ResponseBody> {
     let busy = connection.busy();
     let (mut parts, body) = request.into_parts();
-    let upgrade = asks_for_upgrade(&parts.headers);
+    let protocol = upgrade::wanted(&parts.headers);
     if let Some(spelling) = connection.spelling() {
         parts.extensions.extend((*spelling).clone());
     }
@@ -98,7 +100,7 @@ pub async fn exchange(
             tell_the_backend(&exchange, &connection, &mut parts, found);
             if let Err(refusal) = throttle::gate(&exchange, connection.port, &parts, &mut line).await {
                 Err(refusal)
-            } else if exchange.guarded && upgrade {
+            } else if exchange.guarded && protocol.is_some() {
                 Err(Refusal::new(
                     Reason::UpgradeRefused,
                     "This route guards its writes; an upgrade would bypass that.",
@@ -106,6 +108,10 @@ pub async fn exchange(
             } else if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await
+            } else if let Some(protocol) = protocol
+                .filter(|protocol| upgrade::is_allowed(&exchange, &parts, protocol, !body.is_end_stream()))
+            {
+                Box::pin(upgrade::pass(&exchange, parts, protocol)).await
             } else {
                 pass(exchange, parts, body).await
             }
@@ -113,12 +119,6 @@ pub async fn exchange(
     };
     let outcome = outcome.unwrap_or_else(|refusal| line.refused(&connection.explain(refusal)));
     line.end(busy, outcome)
-}
-
-/// Whether the client wants another protocol. A client that offers h2c with every request, as some libraries do, wants
-/// nothing that it would miss.
-fn asks_for_upgrade(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a

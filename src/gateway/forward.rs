@@ -83,7 +83,8 @@ async fn head_in_time(
     }
 }
 
-fn refused(failure: Failure) -> Refusal {
+/// What the client is told of an exchange that failed.
+pub fn refused(failure: Failure) -> Refusal {
     match failure {
         Failure::Ambiguous(problem) => problem.refusal_of_answer(),
         Failure::NotSent(why) => unreachable_backend(&why),
@@ -102,7 +103,8 @@ pub fn unreachable_backend(why: &str) -> Refusal {
     Refusal::new(Reason::UpstreamUnreachable, detail).retry_after(Duration::from_secs(1))
 }
 
-fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
+/// What the client is told where no answer came in time.
+pub fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
     match sent {
         None => unreachable_backend("no connection in time"),
         Some(_) => Refusal::new(

@@ -35,6 +35,7 @@ mod spelling;
 mod stall;
 mod stream;
 mod throttle;
+mod upgrade;
 mod upload;
 mod upstream;
 mod whole;
@@ -96,6 +97,7 @@ impl Gateway {
             jwt,
             attempts: AtomicUsize::new(0),
             body_bytes: AtomicU64::new(0),
+            upgrades: AtomicUsize::new(0),
             unrecorded: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             throttles: throttle::Throttles::new(config, started),

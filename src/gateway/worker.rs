@@ -45,6 +45,8 @@ pub struct Shared {
     pub attempts: AtomicUsize,
     /// Bytes of request bodies that are read whole and not yet sent.
     pub body_bytes: AtomicU64,
+    /// Connections that speak another protocol, or are about to.
+    pub upgrades: AtomicUsize,
     /// Answers that the store has not taken yet, each kept by a task of its own.
     pub unrecorded: AtomicUsize,
     /// How often clients may ask.
@@ -165,7 +167,13 @@ impl Worker {
     /// Closes what is overdue, until the worker ends.
     async fn sweep(self: Rc<Worker>) {
         let server = &self.shared.policy.config().server;
-        let patience = Patience { body_rate: server.body_rate, write: server.write_timeout };
+        let patience = Patience {
+            head: server.header_timeout,
+            idle: server.idle,
+            switched: server.upgrade_idle,
+            body_rate: server.body_rate,
+            write: server.write_timeout,
+        };
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
@@ -175,7 +183,7 @@ impl Worker {
                 if draining {
                     connection.drain();
                 }
-                connection.sweep(now, server.header_timeout, server.idle, patience);
+                connection.sweep(now, patience);
             }
             self.deadlines.sweep(now);
             self.shared.throttles.report(self.shared.journal.metrics());

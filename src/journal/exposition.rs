@@ -80,6 +80,8 @@ impl Collector for DataPath {
         let mut family = encoder.encode_descriptor("build", build, None, MetricType::Info)?;
         family.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         gauge(encoder, "connections", "Open client connections", None, metrics.connections.get())?;
+        let what = "Connections that speak another protocol after an upgrade";
+        gauge(encoder, "upgrades", what, None, metrics.upgrades.get())?;
         gauge(encoder, "in_flight", "Requests being served", None, metrics.in_flight.get())?;
         counter(encoder, "log_dropped", "Log lines lost because nobody read them in time", self.log_dropped)?;
         let help = "Facts told to the journal";

@@ -21,6 +21,8 @@ pub(super) const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "other"
 pub struct Metrics {
     /// Open client connections.
     pub connections: Gauge,
+    /// Connections that speak another protocol after an upgrade.
+    pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
     /// What limits count.
@@ -69,6 +71,7 @@ impl Metrics {
         let cells = || (0..=route_names.len()).map(|_| RouteCells::default()).collect();
         Metrics {
             connections: Gauge::default(),
+            upgrades: Gauge::default(),
             in_flight: Gauge::default(),
             limits: LimitFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),

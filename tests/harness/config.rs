@@ -19,6 +19,8 @@ pub struct Config {
     pub idempotency: &'static str,
     /// Routes before the guarded one, whole, with `{upstream}` for the upstream's line.
     pub routes: String,
+    /// Lines of the last route, which takes what no other does.
+    pub rest: &'static str,
     /// Where the backend is; `None` for the stand's own.
     pub backend: Option<SocketAddr>,
 }
@@ -28,7 +30,8 @@ pub struct Config {
 impl Config {
     /// The file, with `{listen}`, `{admin}` and `{store}` left to the gate.
     pub fn text(&self, backend: SocketAddr) -> String {
-        let Config { top, server, store, clients, upstream, idempotency, routes, backend: other } = self;
+        let Config { top, server, store, clients, upstream, idempotency, routes, rest, backend: other } =
+            self;
         let routes = routes.replace("{upstream}", "upstream = \"scheduler\"");
         let backend = other.unwrap_or(backend);
         // Lines given twice are an error in TOML, so a default steps back where the test says something else.
@@ -78,6 +81,7 @@ upstream = "scheduler"
 name = "rest"
 match = "* /**"
 upstream = "scheduler"
+{rest}
 "#
         )
     }

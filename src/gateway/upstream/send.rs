@@ -23,6 +23,8 @@ use tokio::time::Instant;
 pub struct Flight {
     sent_at: Cell<Option<Instant>>,
     hearing: Hearing,
+    /// An upgrade is asked for.
+    switches: bool,
 }
 
 /// The answer's head, and its body as it comes.
@@ -65,7 +67,12 @@ const UNSENT_MOST: u32 = 3;
 impl Flight {
     /// One in which somebody wants to know what comes before the answer.
     pub fn heard_by(hearing: Hearing) -> Flight {
-        Flight { sent_at: Cell::new(None), hearing }
+        Flight { hearing, ..Flight::default() }
+    }
+
+    /// One whose answer may switch the connection to another protocol.
+    pub fn to_switch() -> Flight {
+        Flight { switches: true, ..Flight::default() }
     }
 
     /// When the first byte may have left; `None` while it certainly has not.
@@ -98,7 +105,7 @@ pub async fn send(
         let second_try = copy_for_second_try(&request, reuse, rested);
         flight.sent_at.set(Some(clock::now()));
         let head = *request.method() == Method::HEAD;
-        let asked = Asked { head, upgrade: false, expects: flight.hearing.upload.is_some() };
+        let asked = Asked { head, upgrade: flight.switches, expects: flight.hearing.upload.is_some() };
         let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
         match link.exchange(request, asked, hearing).await {
             Ok(answer) => {
