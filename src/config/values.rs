@@ -6,7 +6,6 @@ use crate::config::model::{Base, StatusSet, StoreUrl};
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::selector::{Selector, Zone};
-use crate::domain::throttle::Limit;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -269,18 +268,6 @@ pub(super) fn store_url(text: &str, dir: &Path) -> Read<StoreUrl> {
 /// The one way in which what comes later is refused.
 pub(super) fn later(what: &str) -> Wrong {
     Wrong::new(format!("{what} is not supported yet"))
-}
-
-// === limits ===
-
-/// `"10/min"`, `"1/2s burst 3"`.
-pub(super) fn limit(text: &str) -> Read<Limit> {
-    Limit::parse(text).map_err(|why| Wrong::new(format!("{} is not a limit", quote(text))).help(why))
-}
-
-/// A limit, or `"off"`.
-pub(super) fn limit_or_off(text: &str) -> Read<Option<Limit>> {
-    if text == "off" { Ok(None) } else { limit(text).map(Some) }
 }
 
 // === identities, statuses, names ===

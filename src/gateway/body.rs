@@ -1,6 +1,7 @@
 //! Bodies on their way: whole where they were read whole, streamed otherwise.
 
 use super::connection::Busy;
+use super::throttle::Flight;
 use super::upload::{ClientBody, Upload};
 use super::upstream::UpstreamBody;
 use bytes::Bytes;
@@ -23,6 +24,7 @@ enum Source {
 pub struct ResponseBody {
     kind: Kind,
     _busy: Option<Busy>,
+    _flight: Option<Flight>,
 }
 
 enum Kind {
@@ -131,22 +133,26 @@ impl Body for RequestBody {
 impl ResponseBody {
     /// A whole body.
     pub fn whole(bytes: Bytes) -> ResponseBody {
-        ResponseBody { kind: Kind::Whole((!bytes.is_empty()).then_some(bytes)), _busy: None }
+        ResponseBody { kind: Kind::Whole((!bytes.is_empty()).then_some(bytes)), _busy: None, _flight: None }
     }
 
     /// A body that streams from the backend.
     pub fn stream(body: UpstreamBody) -> ResponseBody {
-        ResponseBody { kind: Kind::Stream(body), _busy: None }
+        ResponseBody { kind: Kind::Stream(body), _busy: None, _flight: None }
     }
 
     /// What was read already, then the rest as it comes.
     pub fn prefixed(prefix: Bytes, rest: UpstreamBody) -> ResponseBody {
-        ResponseBody { kind: Kind::Prefixed((!prefix.is_empty()).then_some(prefix), rest), _busy: None }
+        ResponseBody {
+            kind: Kind::Prefixed((!prefix.is_empty()).then_some(prefix), rest),
+            _busy: None,
+            _flight: None,
+        }
     }
 
-    /// The connection counts as busy until the body is gone.
-    pub fn hold(&mut self, busy: Busy) {
-        self._busy = Some(busy);
+    /// The connection counts as busy, and its client's request as in flight, until the body is gone.
+    pub fn hold(&mut self, busy: Busy, flight: Option<Flight>) {
+        (self._busy, self._flight) = (Some(busy), flight);
     }
 }
 

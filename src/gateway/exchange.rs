@@ -124,7 +124,7 @@ pub async fn exchange(
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
 async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
-    let permit = exchange.admit()?;
+    let permit = exchange.admit_in_turn(&parts.headers).await?;
     if body.expects() {
         // Whether the body is wanted is the backend's to say.
         parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
@@ -256,14 +256,33 @@ impl Exchange {
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.
     pub fn admit(&self) -> Result<Permit, Refusal> {
-        self.pool().upstream.admit().ok_or_else(|| {
-            let upstream = &self.pool().upstream.config;
-            let detail = format!(
-                "{} requests to the backend '{}' are in flight, as many as the gateway allows; nothing was sent.",
-                upstream.max_in_flight, upstream.name
-            );
-            Refusal::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
-        })
+        self.pool().upstream.admit().ok_or_else(|| self.overloaded())
+    }
+
+    /// The same, waiting in the upstream's queue where it has one.
+    pub async fn admit_in_turn(&self, headers: &HeaderMap) -> Result<Permit, Refusal> {
+        let upstream = &self.pool().upstream;
+        match upstream.admit() {
+            Some(permit) => Ok(permit),
+            None if upstream.config.queue == 0 => Err(self.overloaded()),
+            None => {
+                let shared = self.shared();
+                let clients = &shared.policy.config().clients;
+                let client = caller(clients, shared.jwt.as_ref(), headers, self.address);
+                let client = shared.throttles.digest(&client);
+                let waited = Box::pin(upstream.admit_in_turn(client, upstream.config.queue_wait)).await;
+                waited.ok_or_else(|| self.overloaded())
+            }
+        }
+    }
+
+    fn overloaded(&self) -> Refusal {
+        let upstream = &self.pool().upstream.config;
+        let detail = format!(
+            "{} requests to the backend '{}' are in flight, as many as the gateway allows; nothing was sent.",
+            upstream.max_in_flight, upstream.name
+        );
+        Refusal::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
     }
 
     /// Room for a body that is read whole: all of them together may take `server.body_memory`.

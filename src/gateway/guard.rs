@@ -199,7 +199,10 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
         let permit = match exchange.admit() {
             Ok(permit) => Ok(permit),
             Err(_) if exchange.shared().store.show(intent.id).await.is_some() => exchange.admit(),
-            Err(refusal) => return Verdict::Refuse(refusal),
+            Err(_) => match exchange.admit_in_turn(&parts.headers).await {
+                Ok(permit) => Ok(permit),
+                Err(refusal) => return Verdict::Refuse(refusal),
+            },
         };
         let claimed = clock::now();
         match claim(exchange, idempotency, parts, intent, token).await {
@@ -351,7 +354,7 @@ pub async fn whole(
     body: Bytes,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
-    let permit = exchange.admit()?;
+    let permit = exchange.admit_in_turn(&parts.headers).await?;
     forward::pass(exchange, permit, request_of(parts, body), None, Reuse::Recent, decision).await
 }
 

@@ -8,7 +8,7 @@ use super::exchange::Outcome;
 use super::headers::add_via;
 use super::identity::client_address;
 use super::respond;
-use super::throttle::Notice;
+use super::throttle::{Flight, Notice};
 use super::worker::{Shared, Worker};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{self, Decision};
@@ -44,6 +44,8 @@ pub struct Limits {
     pub held: Option<Duration>,
     /// What would have become of it where the route only observes.
     pub would: Option<Decision>,
+    /// Its place among the client's requests in flight, up to its answer's last byte.
+    pub flight: Option<Flight>,
     /// Under what the watch for storms knows this read.
     pub polled: Option<u64>,
 }
@@ -106,7 +108,7 @@ impl Line {
         let shared = &self.worker.shared;
         let server = &shared.policy.config().server;
         let mut response = response;
-        response.body_mut().hold(busy);
+        response.body_mut().hold(busy, self.limits.flight.take());
         let headers = response.headers_mut();
         headers.reserve(3);
         if server.via {

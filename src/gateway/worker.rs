@@ -188,6 +188,7 @@ impl Worker {
             self.deadlines.sweep(now);
             self.shared.throttles.report(self.shared.journal.metrics());
             for pool in &self.pools {
+                pool.upstream.report();
                 pool.sweep(now);
             }
         }

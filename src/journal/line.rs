@@ -298,6 +298,7 @@ mod tests {
     use crate::domain::client::ScopeId;
     use crate::domain::event::Decision;
     use crate::domain::ledger::{Doubt, RecordId};
+    use crate::domain::poll::Storm;
     use crate::domain::refusal::Reason;
     use std::time::UNIX_EPOCH;
 
@@ -402,9 +403,25 @@ mod tests {
                 detail: String::new(),
             },
             Event::Settled { id, verdict: crate::domain::event::OperatorVerdict::NotExecuted },
+            Event::Throttled {
+                route: "profile".into(),
+                path: "/a\"".into(),
+                client: "192.0.2.7".into(),
+                limit: "10/min".into(),
+                wait: Duration::from_secs(6),
+                request_id: "r".into(),
+            },
+            Event::PollStorm {
+                route: "profile".into(),
+                template: "GET /a/{id}".into(),
+                path: "/a/1".into(),
+                client: "192.0.2.7".into(),
+                storm: Storm { reads: 60, within: Duration::from_secs(6), ports: 2, absorbed: 30 },
+            },
         ];
         assert_eq!(events.len(), Event::WORDS.len());
-        for (event, level) in events.into_iter().zip(["INFO", "WARN", "WARN", "INFO", "INFO"]) {
+        for (event, level) in events.into_iter().zip(["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "WARN"])
+        {
             let word = event.word();
             let line = written(&Line::Event(event), Style::Json);
             let fields: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");

@@ -52,6 +52,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Requests that it works on.
     pub in_flight: Gauge,
+    /// Requests that wait for a place, and how many places there are.
+    places: [AtomicU64; 2],
     servers: Mutex<BTreeMap<Arc<str>, bool>>,
 }
 
@@ -189,7 +191,18 @@ impl Default for RouteFigures {
 
 impl Upstream {
     fn new(name: Arc<str>) -> Upstream {
-        Upstream { name, in_flight: Gauge::default(), servers: Mutex::default() }
+        Upstream { name, in_flight: Gauge::default(), places: Default::default(), servers: Mutex::default() }
+    }
+
+    /// How many wait for a place, and how many places there are at this moment.
+    pub fn set_places(&self, waiting: usize, limit: usize) {
+        self.places[0].store(waiting as u64, Ordering::Relaxed);
+        self.places[1].store(limit as u64, Ordering::Relaxed);
+    }
+
+    /// The same two numbers.
+    pub(super) fn places(&self) -> [u64; 2] {
+        [self.places[0].load(Ordering::Relaxed), self.places[1].load(Ordering::Relaxed)]
     }
 
     /// Shows a server as up from the start, before anything was heard of it.

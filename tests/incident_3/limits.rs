@@ -177,6 +177,43 @@ fn invented_keys_meet_the_umbrella_of_their_address() {
 }
 
 #[test]
+fn a_client_has_so_many_in_flight_and_its_neighbours_are_not_behind_it() {
+    let stand = Stand::with(routed(
+        "header:X-Api-Key",
+        "[route.concurrency]\nper_client = 2\nqueue = 3\nwait = \"5s\"",
+    ));
+    let (busy, other) = thread::scope(|scope| {
+        let busy: Vec<_> = (0..8).map(|_| scope.spawn(|| stand.send(&page("busy")))).collect();
+        eventually("it is busy", || {
+            (metric(&stand, "oncegate_upstream_in_flight{upstream=\"scheduler\"}") >= 2).then_some(())
+        });
+        let asked = Instant::now();
+        assert_eq!(stand.send(&page("other")).status, 200);
+        let other = asked.elapsed();
+        (busy.into_iter().map(|reply| reply.join().unwrap()).collect::<Vec<_>>(), other)
+    });
+    assert!(other < BACKEND * 5, "{other:?}");
+    let refused: Vec<_> = busy.iter().filter(|reply| reply.status != 200).collect();
+    assert_eq!(refused.len(), 3, "two fly, three wait");
+    refused.iter().for_each(|reply| assert_problem(reply, 429, "too-many-in-flight"));
+}
+
+#[test]
+fn an_upstreams_queue_is_fair_among_clients() {
+    let upstream = "max_in_flight = 1\nqueue = 50\nqueue_wait = \"20s\"";
+    let stand = Stand::with(Config { upstream, ..routed("header:X-Api-Key", "") });
+    thread::scope(|scope| {
+        let greedy: Vec<_> = (0..20).map(|_| scope.spawn(|| stand.send(&page("greedy")).status)).collect();
+        let waiting = "oncegate_upstream_waiting{upstream=\"scheduler\"}";
+        eventually("many wait", || (metric(&stand, waiting) >= 15).then_some(()));
+        let asked = Instant::now();
+        assert_eq!(stand.send(&page("modest")).status, 200);
+        assert!(asked.elapsed() < BACKEND * 8, "waited {:?} behind somebody else's twenty", asked.elapsed());
+        assert!(greedy.into_iter().all(|reply| reply.join().unwrap() == 200));
+    });
+}
+
+#[test]
 fn observing_refuses_nobody_and_says_what_it_would_have_done() {
     let config = routed("ip", "mode = \"observe\"\n[route.throttle]\nlimits = \"2/min\"");
     let stand = Stand::with(config);

@@ -2,8 +2,8 @@
 
 use crate::config::model::{Concurrency, RouteThrottle};
 use crate::config::table::{Table, Word};
-use crate::config::values::{self, Wrong};
-use crate::domain::throttle::{LIMITS_MAX, Over, Per, Throttle};
+use crate::config::values::{self, Read, Wrong, quote};
+use crate::domain::throttle::{LIMITS_MAX, Limit, Over, Per, Throttle};
 
 /// `over` without what belongs to it.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ impl Word for OverWord {
 /// `[route.throttle]`; `None` where it has no limit that could be kept, which was then reported.
 pub(super) fn read(table: &Table<'_>) -> Option<RouteThrottle> {
     table.require("limits", "add limits = [\"1/2s burst 3\", \"10/min\"]");
-    let limits = table.list("limits", false, values::limit);
+    let limits = table.list("limits", false, limit);
     if limits.len() > LIMITS_MAX {
         let wrong = Wrong::new(format!("{} limits are stacked; {LIMITS_MAX} is the most", limits.len()));
         table.error("limits", wrong.help("two are usually enough: a pace, and a longer window"));
@@ -41,7 +41,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<RouteThrottle> {
             OverWord::Hold => Over::Hold { at_most },
             OverWord::Reject => Over::Reject,
         },
-        hard: table.parsed("hard", values::limit),
+        hard: table.parsed("hard", limit),
         cost: table.count("cost"),
         limits,
     };
@@ -58,4 +58,14 @@ pub(super) fn read_concurrency(table: &Table<'_>) -> Option<Concurrency> {
     let many = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
     let (queue, wait) = (many(table.count("queue")), table.duration("wait"));
     table.count_set("per_client").map(|count| Concurrency { per_client: many(count), queue, wait })
+}
+
+/// `"10/min"`, `"1/2s burst 3"`.
+fn limit(text: &str) -> Read<Limit> {
+    Limit::parse(text).map_err(|why| Wrong::new(format!("{} is not a limit", quote(text))).help(why))
+}
+
+/// A limit, or `"off"`.
+pub(super) fn limit_or_off(text: &str) -> Read<Option<Limit>> {
+    if text == "off" { Ok(None) } else { limit(text).map(Some) }
 }

@@ -5,17 +5,19 @@
 
 mod answer;
 mod buckets;
+mod flights;
 mod hold;
 mod watch;
 
 pub use answer::Notice;
+pub use flights::Flight;
 
 use super::caller::{Caller, caller};
 use super::clock;
 use super::exchange::Exchange;
 use super::identity::is_within;
 use super::line::Line;
-use crate::config::{Config, RoutePolicy, ThrottlePolicy};
+use crate::config::{Concurrency, Config, Mode, RoutePolicy, ThrottlePolicy};
 use crate::domain::event::{Decision, Event};
 use crate::domain::poll::{Alarm, Read};
 use crate::domain::refusal::{Reason, Refusal};
@@ -23,6 +25,7 @@ use crate::domain::throttle::{Denied, Key, Nanos, Over, Per, retry};
 use crate::journal::Metrics;
 use answer::Origins;
 use buckets::{Buckets, Keys, Verdict};
+use flights::Flights;
 use hold::{End, Held, Holds};
 use http::Method;
 use http::header::{self, HeaderMap};
@@ -37,6 +40,7 @@ pub struct Throttles {
     buckets: Buckets,
     holds: Holds,
     watches: Watches,
+    flights: Flights,
     origins: Vec<Origins>,
     /// Digests whom limits count. Of this process alone: nobody outside can compute one.
     keyed: RandomState,
@@ -68,6 +72,40 @@ const REFUSALS: u64 = 0x5ced_c8d1_7ab0_3f29;
 /// Lets a request pass, holds it until its turn, or refuses it. OPTIONS is never counted: a preflight is the browser's, not
 /// the page's.
 pub async fn gate(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> Result<(), Refusal> {
+    throttle(exchange, port, parts, line).await?;
+    match exchange.rules().concurrency.filter(|_| parts.method != Method::OPTIONS) {
+        None => Ok(()),
+        Some(rules) => {
+            line.limits.flight = Box::pin(fly(exchange, rules, parts)).await?;
+            Ok(())
+        }
+    }
+}
+
+/// Waits until few enough of the client's requests are in flight. After its turn: whoever waits for that has nothing in
+/// flight.
+async fn fly(exchange: &Exchange, rules: Concurrency, parts: &Parts) -> Result<Option<Flight>, Refusal> {
+    let shared = exchange.shared();
+    if exchange.rules().mode == Mode::Observe {
+        return Ok(None);
+    }
+    let clients = &shared.policy.config().clients;
+    let caller = caller(clients, shared.jwt.as_ref(), &parts.headers, exchange.address);
+    let keyed = &shared.throttles.keyed;
+    let client = keyed.hash_one((caller.digest(keyed), exchange.route));
+    let Concurrency { per_client, queue, wait } = rules;
+    match shared.throttles.flights.fly(client, per_client, queue, wait).await {
+        Some(flight) => Ok(Some(flight)),
+        None => {
+            let detail = format!(
+                "{per_client} requests of this client are in flight on this route, as many as it allows, and no place became free in time; nothing was sent."
+            );
+            Err(Refusal::new(Reason::TooManyInFlight, detail).retry_after(Duration::from_secs(1)))
+        }
+    }
+}
+
+async fn throttle(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> Result<(), Refusal> {
     let throttles = &exchange.shared().throttles;
     let throttle = exchange.rules().throttle.as_deref();
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
@@ -125,11 +163,17 @@ impl Throttles {
             buckets: Buckets::new(clients.limit_memory),
             holds: Holds::new(clients.held_max, clients.held_per_client),
             watches: Watches::default(),
+            flights: Flights::default(),
             origins: config.routes.iter().map(|_| Origins::default()).collect(),
             keyed: RandomState::new(),
             started,
             storm: clients.poll_storm.map(|storm| (count(storm.count()), storm.window())),
         }
+    }
+
+    /// A digest of a client, for telling clients apart.
+    pub fn digest(&self, caller: &Caller<'_>) -> u64 {
+        caller.digest(&self.keyed)
     }
 
     /// Ends every hold: the gateway drains.

@@ -3,6 +3,7 @@
 //! Health is passive: a server that refuses connections leaves the rotation for a while that doubles, up to ten
 //! seconds, and comes back with the first connection that succeeds. With one server there is no rotation to leave.
 
+use super::places::Places;
 use crate::config;
 use crate::domain::event::Event;
 use crate::journal::Journal;
@@ -17,7 +18,7 @@ pub struct Upstream {
     pub config: config::Upstream,
     /// One for each base URL, in the same order.
     servers: Vec<Server>,
-    in_flight: AtomicUsize,
+    pub(super) places: Places,
     /// Whether any base URL has a path, so that targets have to be put together.
     pub(super) has_prefixes: bool,
     started: Instant,
@@ -71,29 +72,48 @@ impl Upstream {
             config.urls.iter().for_each(|base| figures.declare_server(&base.authority));
         }
         let servers = config.urls.iter().map(server).collect();
+        let places = Places::new(&config);
         let has_prefixes = config.urls.iter().any(|base| !base.prefix.is_empty());
-        Arc::new(Upstream {
-            config,
-            has_prefixes,
-            servers,
-            in_flight: AtomicUsize::new(0),
-            started,
-            journal,
-            index,
-        })
+        Arc::new(Upstream { config, has_prefixes, servers, places, started, journal, index })
     }
 
-    /// Takes one of the `max_in_flight` places; `None` when all are taken.
+    /// Takes one of the `max_in_flight` places; `None` when all are taken, or others wait for one.
     pub fn admit(self: &Arc<Upstream>) -> Option<Permit> {
-        let before = self.in_flight.fetch_add(1, Relaxed);
-        if before >= self.config.max_in_flight {
-            self.in_flight.fetch_sub(1, Relaxed);
-            return None;
+        self.places.take().then(|| self.permit())
+    }
+
+    /// The same, waiting behind the others of its client, each client in turn; `None` where the queue is full or it took
+    /// too long.
+    pub async fn admit_in_turn(self: &Arc<Upstream>, client: u64, at_most: Duration) -> Option<Permit> {
+        match self.admit() {
+            Some(permit) => Some(permit),
+            None => self.places.wait(self, client, at_most).await,
         }
+    }
+
+    /// An answer's head took so long.
+    pub fn answered(self: &Arc<Upstream>, took: Duration) {
+        self.places.answered(self, took);
+    }
+
+    /// Whether [`Upstream::answered`] is wanted.
+    pub fn is_adaptive(&self) -> bool {
+        self.places.is_adaptive()
+    }
+
+    /// Tells the gauges of the queue.
+    pub fn report(&self) {
+        if let Some(figures) = self.journal.metrics().upstream(self.index) {
+            figures.set_places(self.places.waiting(), self.places.limit());
+        }
+    }
+
+    /// A permit for a place that was taken.
+    pub(super) fn permit(self: &Arc<Upstream>) -> Permit {
         if let Some(figures) = self.journal.metrics().upstream(self.index) {
             figures.in_flight.inc();
         }
-        Some(Permit { upstream: self.clone(), server: None })
+        Permit { upstream: self.clone(), server: None }
     }
 
     /// The server to use: in rotation, fewest in flight, not among `tried` (a bit each). Where all are out, the one
@@ -168,22 +188,26 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.upstream.in_flight.fetch_sub(1, Relaxed);
         if let Some(figures) = self.upstream.journal.metrics().upstream(self.upstream.index) {
             figures.in_flight.dec();
         }
         if let Some(server) = self.server {
             self.upstream.servers[server].in_flight.fetch_sub(1, Relaxed);
         }
+        self.upstream.places.give_back(&self.upstream);
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::gateway::clock;
 
     fn upstream(servers: usize, max_in_flight: usize) -> Arc<Upstream> {
+        upstream_with(servers, max_in_flight, 0)
+    }
+
+    pub fn upstream_with(servers: usize, max_in_flight: usize, queue: usize) -> Arc<Upstream> {
         let base = |n| config::Base {
             host: "127.0.0.1".into(),
             port: n as u16,
@@ -199,7 +223,7 @@ mod tests {
             stall: Duration::from_secs(60),
             total: None,
             max_in_flight,
-            queue: 0,
+            queue,
             queue_wait: Duration::from_secs(1),
             adaptive: false,
             host: config::HostPolicy::Preserve,
@@ -238,7 +262,7 @@ mod tests {
         let held = (upstream.admit(), upstream.admit());
         assert!(held.0.is_some() && held.1.is_some() && upstream.admit().is_none());
         drop(held);
-        assert_eq!(upstream.in_flight.load(Relaxed), 0);
+        assert_eq!(upstream.places.taken(), 0);
         assert!(upstream.admit().is_some());
     }
 }

@@ -8,6 +8,7 @@ mod connect;
 mod health;
 mod hearing;
 mod link;
+mod places;
 mod pool;
 mod send;
 mod stream;
