@@ -6,10 +6,13 @@
 
 mod answers;
 mod architecture;
+mod bypass;
+mod caching;
 mod command_line;
 mod conformance;
 mod crash;
 mod doubt;
+mod early;
 mod framing;
 mod guarantees;
 mod harness;

@@ -1,9 +1,8 @@
 //! Upgrades: what switches, what does not, that no byte flows before the backend agrees, and how it ends.
 
-use crate::harness::{Call, Config, Reply, Stand, assert_problem, eventually};
+use crate::harness::{Call, Config, Handed, Reply, Stand, assert_problem, eventually, head};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,55 +12,17 @@ const ASK: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgra
 const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// A backend that hands each connection, with the head that came on it, to the test.
-struct Server {
-    address: SocketAddr,
-    connections: Receiver<(String, TcpStream)>,
-}
-
-impl Server {
-    fn start() -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (tell, connections): (SyncSender<_>, _) = sync_channel(64);
-        thread::spawn(move || {
-            for mut connection in listener.incoming().flatten() {
-                connection.set_read_timeout(Some(PATIENCE)).unwrap();
-                let head = head(&mut connection);
-                if tell.send((head, connection)).is_err() {
-                    return;
-                }
-            }
-        });
-        Server { address, connections }
-    }
-
-    fn config(&self) -> Config {
-        Config { backend: Some(self.address), ..Config::default() }
-    }
-
-    /// The next connection, agreed to.
-    fn agree(&self) -> TcpStream {
-        let (head, mut connection) = self.connections.recv_timeout(PATIENCE).expect("a request arrives");
-        let lower = head.to_ascii_lowercase();
-        assert!(
-            lower.contains("\r\nupgrade: websocket\r\n") && lower.contains("\r\nconnection: upgrade\r\n"),
-            "{head}"
-        );
-        assert!(lower.contains("\r\nsec-websocket-key: dghlihnhbxbszsbub25jzq==\r\n"), "{head}");
-        connection.write_all(AGREED.as_bytes()).unwrap();
-        connection
-    }
-}
-
-/// Reads up to the end of a head, byte by byte, so that nothing behind it is lost.
-fn head(stream: &mut TcpStream) -> String {
-    let mut text = Vec::new();
-    let mut byte = [0];
-    while !text.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
-        text.push(byte[0]);
-    }
-    String::from_utf8_lossy(&text).into_owned()
+/// The next connection, agreed to.
+fn agree(server: &Handed) -> TcpStream {
+    let (head, mut connection) = server.next();
+    let lower = head.to_ascii_lowercase();
+    assert!(
+        lower.contains("\r\nupgrade: websocket\r\n") && lower.contains("\r\nconnection: upgrade\r\n"),
+        "{head}"
+    );
+    assert!(lower.contains("\r\nsec-websocket-key: dghlihnhbxbszsbub25jzq==\r\n"), "{head}");
+    connection.write_all(AGREED.as_bytes()).unwrap();
+    connection
 }
 
 fn open(stand: &Stand, ask: &str) -> TcpStream {
@@ -73,9 +34,9 @@ fn open(stand: &Stand, ask: &str) -> TcpStream {
 }
 
 /// A client and a server, joined through the gate.
-fn joined(stand: &Stand, server: &Server) -> (TcpStream, TcpStream) {
+fn joined(stand: &Stand, server: &Handed) -> (TcpStream, TcpStream) {
     let mut client = open(stand, ASK);
-    let connection = server.agree();
+    let connection = agree(server);
     let answer = head(&mut client);
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
     let lower = answer.to_ascii_lowercase();
@@ -101,7 +62,7 @@ fn gauge(stand: &Stand) -> String {
 
 #[test]
 fn bytes_flow_both_ways_behind_a_101_and_are_no_http() {
-    let server = Server::start();
+    let server = Handed::start();
     let stand = Stand::with(server.config());
     let (mut client, mut connection) = joined(&stand, &server);
     client.write_all(b"\x81\x85mask\0\n\r GET / HTTP/1.1").unwrap();
@@ -124,10 +85,10 @@ fn bytes_flow_both_ways_behind_a_101_and_are_no_http() {
 
 #[test]
 fn no_byte_flows_before_the_backend_agrees() {
-    let server = Server::start();
+    let server = Handed::start();
     let stand = Stand::with(server.config());
     let mut client = open(&stand, ASK);
-    let (_, mut connection) = server.connections.recv_timeout(PATIENCE).unwrap();
+    let (_, mut connection) = server.next();
     // What is sent now can only be one more request, which waits for the answer before it.
     client.write_all(b"GET /early HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -143,10 +104,10 @@ fn no_byte_flows_before_the_backend_agrees() {
 
 #[test]
 fn a_backend_may_decline_and_the_connection_goes_on() {
-    let server = Server::start();
+    let server = Handed::start();
     let stand = Stand::with(server.config());
     let mut client = open(&stand, ASK);
-    let (_, mut connection) = server.connections.recv_timeout(PATIENCE).unwrap();
+    let (_, mut connection) = server.next();
     connection.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").unwrap();
     let reply = Reply::read(&mut client, false, Instant::now() + PATIENCE).unwrap();
     assert_eq!((reply.status, &*reply.text()), (403, "no"));
@@ -159,7 +120,7 @@ fn a_backend_may_decline_and_the_connection_goes_on() {
 
 #[test]
 fn what_no_route_lists_passes_as_a_plain_request() {
-    let server = Server::start();
+    let server = Handed::start();
     let stand = Stand::with(server.config());
     let asks = [
         ASK.replace("websocket", "h2c"),
@@ -171,7 +132,7 @@ fn what_no_route_lists_passes_as_a_plain_request() {
     ];
     for ask in asks {
         let mut client = open(&stand, &ask);
-        let (head, mut connection) = server.connections.recv_timeout(PATIENCE).unwrap();
+        let (head, mut connection) = server.next();
         let lower = head.to_ascii_lowercase();
         assert!(!lower.contains("\r\nupgrade:") && !lower.contains("\r\nconnection:"), "{head}");
         connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").unwrap();
@@ -179,7 +140,7 @@ fn what_no_route_lists_passes_as_a_plain_request() {
     }
     let none = Stand::with(Config { rest: "upgrade = []", ..server.config() });
     let mut client = open(&none, ASK);
-    let (head, mut connection) = server.connections.recv_timeout(PATIENCE).unwrap();
+    let (head, mut connection) = server.next();
     assert!(!head.to_ascii_lowercase().contains("\r\nupgrade:"), "{head}");
     connection.write_all(AGREED.as_bytes()).unwrap();
     let reply = Reply::read(&mut client, false, Instant::now() + PATIENCE).unwrap();
@@ -188,24 +149,24 @@ fn what_no_route_lists_passes_as_a_plain_request() {
 
 #[test]
 fn a_protocol_that_its_route_lists_switches_and_no_other() {
-    let server = Server::start();
+    let server = Handed::start();
     let stand = Stand::with(Config { rest: "upgrade = [\"x-chat\"]", ..server.config() });
     let mut client = open(&stand, &ASK.replace("websocket", "X-Chat"));
-    let (_, mut connection) = server.connections.recv_timeout(PATIENCE).unwrap();
+    let (_, mut connection) = server.next();
     connection.write_all(AGREED.replace("websocket", "x-chat").as_bytes()).unwrap();
     assert!(head(&mut client).starts_with("HTTP/1.1 101 "));
     connection.write_all(b"hello").unwrap();
     expect(&mut client, b"hello");
     // One that switches to something else has not understood.
     let mut client = open(&stand, &ASK.replace("websocket", "x-chat"));
-    server.connections.recv_timeout(PATIENCE).unwrap().1.write_all(AGREED.as_bytes()).unwrap();
+    server.next().1.write_all(AGREED.as_bytes()).unwrap();
     let reply = Reply::read(&mut client, false, Instant::now() + PATIENCE).unwrap();
     assert_problem(&reply, 502, "upstream-ambiguous");
 }
 
 #[test]
 fn a_guarded_route_switches_to_nothing() {
-    let server = Server::start();
+    let server = Handed::start();
     let stand = Stand::with(server.config());
     for (method, path) in
         [("POST", "/api/x"), ("POST", "/api/x/"), ("GET", "/assessments/new"), ("HEAD", "/assessments/new/")]
@@ -222,7 +183,7 @@ fn a_guarded_route_switches_to_nothing() {
 
 #[test]
 fn there_is_room_for_so_many_and_a_rest_that_is_too_long_ends() {
-    let server = Server::start();
+    let server = Handed::start();
     let limits = "upgrades_max = 1\nupgrade_idle = \"1s\"";
     let stand = Stand::with(Config { server: limits, ..server.config() });
     let (mut client, mut connection) = joined(&stand, &server);
@@ -244,7 +205,7 @@ fn there_is_room_for_so_many_and_a_rest_that_is_too_long_ends() {
 
 #[test]
 fn a_drain_says_goodbye_between_two_frames() {
-    let server = Server::start();
+    let server = Handed::start();
     let mut stand = Stand::with(server.config());
     let (mut client, mut connection) = joined(&stand, &server);
     // In the middle of a frame, both ways: nothing may be put there.
@@ -270,11 +231,11 @@ fn a_drain_says_goodbye_between_two_frames() {
 
 #[test]
 fn a_drain_does_not_wait_for_those_who_say_nothing() {
-    let server = Server::start();
+    let server = Handed::start();
     let mut stand = Stand::with(Config { rest: "upgrade = [\"x-chat\", \"websocket\"]", ..server.config() });
     let (mut client, _connection) = joined(&stand, &server);
     let mut other = open(&stand, &ASK.replace("websocket", "x-chat"));
-    let (_, mut raw) = server.connections.recv_timeout(PATIENCE).unwrap();
+    let (_, mut raw) = server.next();
     raw.write_all(AGREED.replace("websocket", "x-chat").as_bytes()).unwrap();
     assert!(head(&mut other).starts_with("HTTP/1.1 101 "));
     let begun = Instant::now();

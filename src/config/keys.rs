@@ -65,6 +65,7 @@ pub(super) const KEYS: &[Key] = &[
     key("", "log", Table),
     key("", "store", Table),
     key("", "clients", Table),
+    key("", "cache", Table),
     key("", "upstream", Tables),
     key("", "route", Tables),
     key("", "audit", Later("a database of what happened")),
@@ -133,6 +134,9 @@ pub(super) const KEYS: &[Key] = &[
     key("clients.jwt", "secret", Secret),
     key("clients.jwt", "issuer", Text),
     key("clients.jwt", "audience", Text),
+    // [cache]
+    with("cache", "memory", Size("1MiB", "1024GiB"), "64MiB"),
+    with("cache", "answer_limit", Size("0B", "1GiB"), "1MiB"),
     // [[upstream]]
     key("upstream", "name", Text),
     key("upstream", "url", Texts),
@@ -162,10 +166,18 @@ pub(super) const KEYS: &[Key] = &[
     key("route", "recover", Later("asking the backend what became of a write")),
     key("route", "detect", Later("duplicates in the backend's own answers")),
     key("route", "release", Later("freeing a slot")),
-    key("route", "coalesce", Later("one backend call for equal reads")),
-    key("route", "cache", Later("answers of reads, kept")),
+    with("route", "coalesce", Switch, "false"),
+    key("route", "cache", Table),
     key("route", "throttle", Table),
     key("route", "concurrency", Table),
+    // [route.cache]
+    with("route.cache", "ttl", Duration("0s", "3650d"), "0s"),
+    with("route.cache", "override", Switch, "false"),
+    with("route.cache", "stale_if_error", Duration("0s", "3650d"), "0s"),
+    with("route.cache", "stale_while_revalidate", Duration("0s", "3650d"), "0s"),
+    with("route.cache", "stale_if_throttled", Duration("0s", "3650d"), "0s"),
+    with("route.cache", "share", Choice(&["scope", "everyone"]), "scope"),
+    with("route.cache", "key", Choice(&["headers", "vary"]), "headers"),
     // [route.idempotency]
     with(
         "route.idempotency",

@@ -25,7 +25,7 @@ mod throttle;
 mod values;
 
 pub use model::*;
-pub use policy::{Guard, Policy, RoutePolicy, Taken};
+pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use summary::summary;
 pub use throttle::ThrottlePolicy;

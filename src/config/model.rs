@@ -28,6 +28,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[clients]`
     pub clients: Clients,
+    /// `[cache]`
+    pub cache: CacheMemory,
     /// `[[upstream]]`
     pub upstreams: Vec<Upstream>,
     /// `[[route]]`, in the order of the file: the first match wins.
@@ -305,6 +307,10 @@ pub struct Route {
     pub body_limit: Option<u64>,
     /// `timeout`, where the route has its own; otherwise the upstream's.
     pub timeout: Option<Duration>,
+    /// `coalesce`: equal reads at one moment are one call.
+    pub coalesce: bool,
+    /// `[route.cache]`
+    pub cache: Option<RouteCache>,
     /// `upgrade`: protocols, in lower case, to which an unguarded request may switch its connection.
     pub upgrade: Vec<String>,
     /// `[route.idempotency]`: present on guarded routes.
@@ -339,6 +345,52 @@ pub struct Concurrency {
     pub queue: usize,
     /// `wait`: how long each of them waits at most.
     pub wait: Duration,
+}
+
+/// `[cache]`: room for the answers of all routes.
+#[derive(Clone, Debug)]
+pub struct CacheMemory {
+    /// `memory`: bytes of all kept answers.
+    pub memory: u64,
+    /// `answer_limit`: bytes of the largest body that is kept or shared.
+    pub answer_limit: u64,
+}
+
+/// `[route.cache]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteCache {
+    /// `ttl`: how long an answer is fresh whose backend says nothing about it.
+    pub ttl: Duration,
+    /// `override`: `ttl` counts whatever the backend says.
+    pub overrides: bool,
+    /// `stale_if_error`: how long after that a copy stands in for a failing backend.
+    pub stale_if_error: Duration,
+    /// `stale_while_revalidate`: how long after that a copy is given while it is asked for anew.
+    pub stale_while_revalidate: Duration,
+    /// `stale_if_throttled`: up to which age a copy is given to a client that would have to wait for its turn too long.
+    pub stale_if_throttled: Duration,
+    /// `share`
+    pub share: Share,
+    /// `key`
+    pub key: CacheKey,
+}
+
+/// Who may get a kept answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// The scope that asked for it.
+    Scope,
+    /// Everyone: public pages.
+    Everyone,
+}
+
+/// What tells the reads of one target apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheKey {
+    /// Every header but noise.
+    Headers,
+    /// Credentials, and what the backend names in `Vary`.
+    Vary,
 }
 
 /// `[route.idempotency]`

@@ -1,13 +1,17 @@
 //! The compiled configuration: what one request reads. Immutable, shared by reference, and everything that a request
 //! needs of its route is resolved once, here.
 
-use crate::config::model::{Concurrency, Config, Idempotency, KeyRule, Mode, OnOutage, Route};
+use crate::config::model::{
+    Concurrency, Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
+};
 use crate::config::throttle::ThrottlePolicy;
 use crate::domain::canon::Rules;
+use crate::domain::client::Identity;
 use crate::domain::fingerprint::policy_version;
 use crate::domain::ledger::PolicyVersion;
+use crate::domain::read::Keeping;
 use crate::domain::route::{Router, is_safe};
-use http::Method;
+use http::{HeaderName, Method};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +41,8 @@ pub struct RoutePolicy {
     pub body_limit: u64,
     /// To the response head, for guarded writes to the answer's last byte: its own, or the upstream's.
     pub timeout: Duration,
+    /// Whether the backend gets a target as the client spelled it.
+    pub keeps_target: bool,
     /// Protocols to which an unguarded request may switch its connection, in lower case.
     pub upgrade: Vec<String>,
     /// Whether writes that pass here unguarded are counted as such.
@@ -45,6 +51,8 @@ pub struct RoutePolicy {
     pub throttle: Option<Box<ThrottlePolicy>>,
     /// Present where it has `[route.concurrency]`.
     pub concurrency: Option<Concurrency>,
+    /// Present where answers of its reads are kept or shared.
+    pub reads: Option<Reads>,
     /// Present where it has `[route.idempotency]`. Whether it guards one request, [`Taken::guard`] says.
     guard: Option<Guard>,
 }
@@ -60,6 +68,19 @@ pub struct Guard {
     pub on_outage: OnOutage,
     /// Changes with every rule that shapes the fingerprint.
     pub version: PolicyVersion,
+}
+
+/// How a route keeps and shares the answers of its reads.
+#[derive(Debug)]
+pub struct Reads {
+    /// Equal reads at one moment are one call.
+    pub coalesce: bool,
+    /// `[route.cache]`
+    pub cache: Option<RouteCache>,
+    /// For how long.
+    pub keeping: Keeping,
+    /// Headers that name callers, beside the usual ones.
+    pub credentials: Vec<HeaderName>,
 }
 
 /// The route that one request takes.
@@ -103,6 +124,11 @@ impl Policy {
             .map(|guard| guard.rules.remember.max(guard.rules.remember_fingerprint))
             .max()
             .unwrap_or_default()
+    }
+
+    /// Whether any route keeps or shares answers, so that writes have something to end.
+    pub fn shares_reads(&self) -> bool {
+        self.routes.iter().any(|route| route.reads.is_some())
     }
 
     /// The routes, in the order of the file.
@@ -149,10 +175,15 @@ impl RoutePolicy {
             mode: route.mode.unwrap_or(config.mode),
             body_limit,
             timeout: route.timeout.unwrap_or(timeout),
+            keeps_target: config
+                .upstreams
+                .get(route.upstream)
+                .is_some_and(|upstream| upstream.target == TargetSpelling::Original),
             upgrade: route.upgrade.clone(),
             lets_writes_through: route.lets_writes_through(),
             throttle: ThrottlePolicy::compile(index, config).map(Box::new),
             concurrency: route.concurrency,
+            reads: Reads::new(route, config),
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),
                 on_outage: rules.on_outage.unwrap_or(config.store.on_outage),
@@ -170,6 +201,40 @@ impl RoutePolicy {
     /// The rules of its guard, whatever the method.
     pub fn guard(&self) -> Option<&Guard> {
         self.guard.as_ref()
+    }
+}
+
+// === impl Reads ===
+
+impl Reads {
+    fn new(route: &Route, config: &Config) -> Option<Reads> {
+        if !route.coalesce && route.cache.is_none() {
+            return None;
+        }
+        let clients = &config.clients;
+        let named =
+            clients.scope_by.iter().chain(&clients.identify_by).filter_map(|identity| match identity {
+                Identity::Header(name) => HeaderName::from_bytes(name.as_bytes()).ok(),
+                Identity::Jwt(_) | Identity::Cookie(_) | Identity::Ip => None,
+            });
+        let cache = route.cache.as_ref();
+        let keeping = Keeping {
+            ttl: cache.map_or(Duration::ZERO, |cache| cache.ttl),
+            overrides: cache.is_some_and(|cache| cache.overrides),
+            stale_if_error: cache.map_or(Duration::ZERO, |cache| cache.stale_if_error),
+            stale_while_revalidate: cache.map_or(Duration::ZERO, |cache| cache.stale_while_revalidate),
+        };
+        Some(Reads {
+            coalesce: route.coalesce,
+            cache: route.cache.clone(),
+            keeping,
+            credentials: named.collect(),
+        })
+    }
+
+    /// Whether everyone may have an answer.
+    pub fn everyone(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.share == Share::Everyone)
     }
 }
 

@@ -60,6 +60,14 @@ pub enum Decision {
     WouldRefuse,
     /// `mode = "observe"`: forwarded at once, and enforced it would have waited for its turn.
     WouldHold,
+    /// A read was answered from a fresh copy.
+    Cached,
+    /// A read was answered by the call of an equal one.
+    Coalesced,
+    /// A read was answered from a stale copy.
+    Stale,
+    /// A read was answered from a copy that the backend confirmed.
+    Revalidated,
     /// The client left before there was an answer. A guarded write that was claimed runs on without it.
     ClientLeft,
 }
@@ -162,7 +170,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 10] = [
+const PLAIN: [Decision; 14] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -172,6 +180,10 @@ const PLAIN: [Decision; 10] = [
     Decision::Unguarded,
     Decision::WouldRefuse,
     Decision::ClientLeft,
+    Decision::Cached,
+    Decision::Coalesced,
+    Decision::Stale,
+    Decision::Revalidated,
     Decision::WouldHold,
 ];
 
@@ -191,7 +203,11 @@ impl Decision {
             Decision::Unguarded => 6,
             Decision::WouldRefuse => 7,
             Decision::ClientLeft => 8,
-            Decision::WouldHold => 9,
+            Decision::Cached => 9,
+            Decision::Coalesced => 10,
+            Decision::Stale => 11,
+            Decision::Revalidated => 12,
+            Decision::WouldHold => 13,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -203,7 +219,8 @@ impl Decision {
 
     /// Whether the request itself went to the backend.
     pub fn asks_the_backend(self) -> bool {
-        !matches!(self, Decision::Replayed | Decision::Joined | Decision::Refused(_))
+        use Decision::{Cached, Coalesced, Joined, Refused, Replayed, Stale};
+        !matches!(self, Replayed | Joined | Cached | Coalesced | Stale | Refused(_))
     }
 
     /// The word for logs and metric labels.
@@ -220,6 +237,10 @@ impl Decision {
             Decision::WouldRefuse => "would-refuse",
             Decision::ClientLeft => "client-left",
             Decision::WouldHold => "would-hold",
+            Decision::Cached => "cached",
+            Decision::Coalesced => "coalesced",
+            Decision::Stale => "stale",
+            Decision::Revalidated => "revalidated",
         }
     }
 }

@@ -158,6 +158,13 @@ impl FingerprintKey {
         TargetId(first(&fields.finish()))
     }
 
+    /// Half of the digest of `fields` under `label`, which no other digest may have.
+    pub(in crate::domain) fn short(&self, label: &[u8], fields: &[&[u8]]) -> [u8; 16] {
+        let mut digest = self.fields(label);
+        fields.iter().for_each(|field| digest.field(field));
+        first(&digest.finish())
+    }
+
     pub(super) fn fields(&self, label: &[u8]) -> Fields {
         let mut fields = Fields(self.keyed.clone());
         fields.field(label);

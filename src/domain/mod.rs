@@ -12,6 +12,7 @@ pub mod read;
 pub mod refusal;
 pub mod route;
 pub mod selector;
+pub mod slot;
 pub mod target;
 pub mod throttle;
 pub mod time;

@@ -9,6 +9,7 @@ use super::exchange::{Exchange, Outcome};
 use super::forward::{is_success, is_unsafe_change, unreachable_backend};
 use super::guard::{Intent, outcome_unknown};
 use super::headers::{IDEMPOTENT_STORED, strip_hop_by_hop};
+use super::reads::Writing;
 use super::respond::{self, Copy};
 use super::upstream::{Failure, Flight, Permit, Reply, Reuse, UpstreamBody, send};
 use super::whole::Gathered;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, Uri, response};
 use http_body_util::BodyExt;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,6 +42,8 @@ pub struct Attempt {
     lease_until: Cell<Instant>,
     /// The client was told that nobody knows: from then on nothing may be sent any more, only waited for.
     told: Cell<bool>,
+    /// What it does to kept answers, from before it is sent until after it was answered.
+    writing: RefCell<Option<Writing>>,
 }
 
 /// The backend's answer, as far as it is kept.
@@ -85,7 +88,7 @@ impl Attempt {
     /// earlier moment, because the store counted from some moment in between.
     pub fn new(exchange: Rc<Exchange>, intent: Intent, token: Token, claimed: Instant) -> Attempt {
         let lease_until = Cell::new(claimed + exchange.shared().policy.config().store.lease);
-        Attempt { exchange, intent, token, lease_until, told: Cell::new(false) }
+        Attempt { exchange, intent, token, lease_until, told: Cell::new(false), writing: RefCell::default() }
     }
 
     /// Runs the attempt in its own task.
@@ -102,10 +105,12 @@ impl Attempt {
 
     async fn run(self, permit: Permit, request: Request<RequestBody>, tell: oneshot::Sender<Outcome>) {
         let asked = Asked { method: request.method().clone(), uri: request.uri().clone() };
+        // A guarded GET writes too: that is why it is guarded.
+        self.writing.replace(self.exchange.writing(asked.uri.path(), request.headers()));
         let flight = Flight::default();
         let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
         let timeout = self.exchange.rules().timeout;
-        let in_time = self.holding_the_lease(clock::now() + timeout, exchanging.as_mut()).await;
+        let in_time = self.holding_the_lease(clock::recent() + timeout, exchanging.as_mut()).await;
         let told = match in_time {
             Some(ended) => self.settle(ended, &asked).await,
             None if flight.sent_at().is_none() => self.not_sent("no connection in time").await,
@@ -135,7 +140,7 @@ impl Attempt {
         request: Request<RequestBody>,
         flight: &Flight,
     ) -> Ended {
-        let may_send = || !self.told.get() && clock::now() < self.lease_until.get();
+        let may_send = |now| !self.told.get() && now < self.lease_until.get();
         let pool = self.exchange.pool();
         let Reply { mut head, mut body } =
             *match send(pool, permit, request, Reuse::Recent, flight, may_send).await {
@@ -203,6 +208,9 @@ impl Attempt {
     /// The backend answered: record it, durably, before its first byte goes to anybody.
     async fn answered(&self, answered: Answered, asked: &Asked) -> Outcome {
         let Answered { head, body, upstream } = answered;
+        if let Some(writing) = &mut *self.writing.borrow_mut() {
+            writing.answered(&self.exchange, head.status, &head.headers);
+        }
         let kept = match &body {
             Kept::Whole(bytes) => Some(&bytes[..]),
             Kept::TooLarge(..) => None,
@@ -291,7 +299,17 @@ impl Attempt {
             self.exchange.ends(asked.uri.path(), self.intent.counted, Some(self.intent.fingerprint))
         });
         let alias = self.renewed_scope(&head.headers);
-        Completion { id: self.intent.id, token: self.token, answer, keep, ends, names, alias }
+        Completion {
+            id: self.intent.id,
+            token: self.token,
+            answer,
+            keep,
+            ends,
+            names,
+            alias,
+            slots: Default::default(),
+            frees: Vec::new(),
+        }
     }
 
     /// The scope that the caller will have after this answer, where the answer renews its own cookie.
@@ -305,6 +323,9 @@ impl Attempt {
 
     /// Known not executed: the record is absent again; waiting copies get the answer, later ones execute.
     async fn not_sent(&self, why: &str) -> Outcome {
+        if let Some(writing) = &mut *self.writing.borrow_mut() {
+            writing.not_sent();
+        }
         let refusal = unreachable_backend(why);
         let policy = Some(&*self.exchange.rules().name);
         let answer = respond::refusal_answer(&refusal, policy, &self.exchange.request_id);

@@ -6,6 +6,7 @@
 use super::body::ResponseBody;
 use super::clock;
 use super::exchange::exchange;
+use super::identity::LastCaller;
 use super::intake;
 use super::scan::{Limits, Problem};
 use super::spelling::Spelling;
@@ -58,6 +59,8 @@ pub struct Connection {
     leftover: RefCell<Option<Leftover>>,
     /// Interim answers on their way to the client.
     interims: RefCell<Vec<u8>>,
+    /// Who asked last.
+    pub last_caller: LastCaller,
     /// What it is joined with when its present answer's head has gone out.
     switch: Cell<Option<Box<Switch>>>,
     /// From the moment on in which `switch` was set.
@@ -114,6 +117,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         starved: Cell::new(false),
         leftover: RefCell::new(None),
         interims: RefCell::new(Vec::new()),
+        last_caller: LastCaller::default(),
         switch: Cell::new(None),
         switches: Cell::new(false),
         journal: worker.shared.journal.clone(),

@@ -3,15 +3,17 @@
 use super::body::{RequestBody, ResponseBody};
 use super::caller::caller;
 use super::connection::Connection;
+use super::disguise;
 use super::forward;
 use super::guard;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::client_address;
 use super::line::Line;
+use super::reads;
 use super::throttle;
 use super::upgrade;
 use super::upload::ClientBody;
-use super::upstream::{Permit, Pool, Reuse};
+use super::upstream::{OriginalTarget, Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
@@ -29,7 +31,6 @@ use http_body::Body;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -56,12 +57,12 @@ pub struct Exchange {
 /// Memory that a body takes while it is held whole.
 pub struct Room {
     bytes: u64,
-    shared: Arc<Shared>,
+    worker: Rc<Worker>,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.shared.body_bytes.fetch_sub(self.bytes, Relaxed);
+        self.worker.shared.body_bytes.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -93,7 +94,7 @@ pub async fn exchange(
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &mut parts);
-    let outcome = match route(&worker, &connection, &mut parts, &line) {
+    let outcome = match route(&worker, &connection, &mut parts, &line, found) {
         Err(refusal) => Err(refusal),
         Ok(exchange) => {
             line.route = Some(exchange.route);
@@ -112,6 +113,8 @@ pub async fn exchange(
                 .filter(|protocol| upgrade::is_allowed(&exchange, &parts, protocol, !body.is_end_stream()))
             {
                 Box::pin(upgrade::pass(&exchange, parts, protocol)).await
+            } else if exchange.rules().reads.is_some() && matches!(parts.method, Method::GET | Method::HEAD) {
+                Box::pin(reads::read(exchange, parts, body)).await
             } else {
                 pass(exchange, parts, body).await
             }
@@ -123,7 +126,7 @@ pub async fn exchange(
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
-async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
+pub(super) async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let permit = exchange.admit_in_turn(&parts.headers).await?;
     if body.expects() {
         // Whether the body is wanted is the backend's to say.
@@ -152,6 +155,10 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    if found.trailers {
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     // hyper has answered it, or will when the body is read.
     if found.expect {
         parts.headers.remove(header::EXPECT);
@@ -165,6 +172,7 @@ fn route(
     connection: &Rc<Connection>,
     parts: &mut Parts,
     line: &Line,
+    found: Found,
 ) -> Result<Exchange, Refusal> {
     if let Some(refusal) = connection.refused_head(parts) {
         return Err(refusal);
@@ -176,15 +184,22 @@ fn route(
     let normal = NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()).closing())?;
     let policy = &worker.shared.policy;
-    let taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
+    let mut taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
         Refusal::new(
             Reason::NoRoute,
             format!("No route of the gateway matches {} {}.", parts.method, normal.path()),
         )
     })?;
+    if taken.guard.is_none() && (found.disguise || parts.uri.query().is_some()) {
+        taken = disguise::guarded(policy, parts, normal.path(), found.disguise).unwrap_or(taken);
+    }
     if parts.uri.authority().is_some() || normal.as_str() != target {
-        parts.uri = Uri::try_from(normal.as_str())
+        let uri = Uri::try_from(normal.as_str())
             .map_err(|error| Refusal::new(Reason::BadTarget, error.to_string()).closing())?;
+        let original = std::mem::replace(&mut parts.uri, uri).into_parts().path_and_query;
+        if let Some(original) = original.filter(|_| taken.route.keeps_target) {
+            parts.extensions.insert(OriginalTarget(original));
+        }
     }
     let (route, guarded) = (taken.route.index, taken.guard.is_some());
     if taken.route.lets_writes_through && !guarded && !is_safe(&parts.method) {
@@ -256,21 +271,21 @@ impl Exchange {
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.
     pub fn admit(&self) -> Result<Permit, Refusal> {
-        self.pool().upstream.admit().ok_or_else(|| self.overloaded())
+        Permit::take(self.pool()).ok_or_else(|| self.overloaded())
     }
 
     /// The same, waiting in the upstream's queue where it has one.
     pub async fn admit_in_turn(&self, headers: &HeaderMap) -> Result<Permit, Refusal> {
-        let upstream = &self.pool().upstream;
-        match upstream.admit() {
+        let upstream = &self.pool().upstream.config;
+        match Permit::take(self.pool()) {
             Some(permit) => Ok(permit),
-            None if upstream.config.queue == 0 => Err(self.overloaded()),
+            None if upstream.queue == 0 => Err(self.overloaded()),
             None => {
                 let shared = self.shared();
                 let clients = &shared.policy.config().clients;
                 let client = caller(clients, shared.jwt.as_ref(), headers, self.address);
                 let client = shared.throttles.digest(&client);
-                let waited = Box::pin(upstream.admit_in_turn(client, upstream.config.queue_wait)).await;
+                let waited = Box::pin(Permit::take_in_turn(self.pool(), client, upstream.queue_wait)).await;
                 waited.ok_or_else(|| self.overloaded())
             }
         }
@@ -290,10 +305,10 @@ impl Exchange {
         use http_body::Body;
         let limit = self.rules().body_limit;
         let bytes = body.size_hint().exact().unwrap_or(limit).min(limit);
-        let shared = self.worker.shared.clone();
-        let room = Room { bytes, shared };
-        let most = room.shared.policy.config().server.body_memory;
-        if room.shared.body_bytes.fetch_add(bytes, Relaxed) + bytes > most {
+        let room = Room { bytes, worker: self.worker.clone() };
+        let shared = self.shared();
+        let most = shared.policy.config().server.body_memory;
+        if shared.body_bytes.fetch_add(bytes, Relaxed) + bytes > most {
             let detail =
                 "The gateway reads as many request bodies at a time as it has memory for; nothing was sent.";
             return Err(Refusal::new(Reason::Overloaded, detail)
@@ -308,6 +323,21 @@ impl Exchange {
         let resource = NormalTarget::parse(path);
         let resource = resource.as_ref().map_or(path, NormalTarget::resource);
         self.shared().digest.target_id(&self.pool().upstream.config.name, resource)
+    }
+
+    /// The same of this request's own path. Writes come to the same collection again and again, so the last one of each
+    /// route is remembered (a few routes share).
+    pub fn own_target(&self, path: &str) -> TargetId {
+        let mut last = self.pool().last_targets.borrow_mut();
+        let slot = self.route % last.len();
+        match &mut last[slot] {
+            Some((known, id)) if known == path => *id,
+            slot => {
+                let id = self.target(path);
+                *slot = Some((path.to_owned(), id));
+                id
+            }
+        }
     }
 
     /// What ends when a request to `path` that means `by` succeeds.

@@ -80,6 +80,9 @@ struct Pending<'a> {
     armed: bool,
 }
 
+/// How long a copy's answer waits for the name of its original.
+const ORIGINAL_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Guards one write, from its head to its answer's.
 pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let Some(guard) = exchange.guard() else {
@@ -157,9 +160,9 @@ pub fn intent(
         return Ok(None);
     }
     let shown = exchange.shown(&parts.headers);
-    let scope = shown.scope(&shared.digest, key.as_deref(), exchange.address);
-    let scope = shared.store.scope_of(scope);
-    let counted = shared.store.scope_of(shown.counted(&shared.digest, exchange.address));
+    let last = &exchange.connection.last_caller;
+    let (scope, counted) = shown.scopes(last, &shared.digest, key.as_deref(), exchange.address);
+    let (scope, counted) = (shared.store.scope_of(scope), shared.store.scope_of(counted));
     // Few requests have any of them, and one pass over the names finds that out.
     let looked_for = if parts.headers.keys().any(|name| bears_meaning(name.as_str())) {
         &MEANING_HEADERS[..]
@@ -191,7 +194,8 @@ pub fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u
 
 /// Asks the store, and waits for an attempt in flight, until it is clear what to do.
 async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, intent: &Intent) -> Verdict {
-    let patience = clock::now() + idempotency.wait;
+    let mut claimed = clock::now();
+    let patience = claimed + idempotency.wait;
     let token = exchange.worker.new_token();
     loop {
         // Shed before the claim: a request that cannot be forwarded leaves no record behind. Only a copy goes on without
@@ -204,7 +208,6 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
                 Err(refusal) => return Verdict::Refuse(refusal),
             },
         };
-        let claimed = clock::now();
         match claim(exchange, idempotency, parts, intent, token).await {
             Ok(Claimed::Granted) => match permit {
                 Ok(permit) => return Verdict::Execute(Granted { token, claimed, permit }),
@@ -215,7 +218,7 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
                 }
             },
             Ok(Claimed::Done(answer)) => {
-                tell_duplicate(exchange, &parts.headers, intent);
+                tell_duplicate(exchange, &parts.headers, intent).await;
                 return answered(Decision::Replayed, respond::replay(&answer, Copy::Late));
             }
             Ok(Claimed::InFlight(waiter)) => {
@@ -225,7 +228,10 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
                 {
                     return verdict;
                 }
+                claimed = clock::now();
             }
+            Ok(Claimed::SlotTaken(taken)) => return Verdict::Refuse(slot_taken(taken)),
+            Ok(Claimed::SlotChanged) => return Verdict::Refuse(still_in_flight()),
             Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
             Ok(Claimed::InDoubt { since, until, why }) => return in_doubt(idempotency, since, until, why),
             Ok(Claimed::OverQuota) => return Verdict::Refuse(over_quota(exchange)),
@@ -246,8 +252,9 @@ pub async fn claim(
     let request = claim_request(exchange, idempotency, parts, intent, token);
     let mut pending = Pending { exchange, id: intent.id, token, armed: true };
     let deadlines = &exchange.worker.deadlines;
-    let claimed =
-        deadlines.within(clock::now() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request))).await;
+    let claimed = deadlines
+        .within(clock::recent() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request)))
+        .await;
     let Some(claimed) = claimed else {
         return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
     };
@@ -277,7 +284,7 @@ async fn wait(
 ) -> Option<Verdict> {
     match waiter.ended(patience.saturating_duration_since(clock::now())).await {
         Some(AttemptEnd::Answered(answer)) => {
-            tell_duplicate(exchange, headers, intent);
+            tell_duplicate(exchange, headers, intent).await;
             Some(answered(Decision::Joined, respond::replay(&answer, Copy::Waited)))
         }
         Some(AttemptEnd::InDoubt { since, until, why }) => Some(in_doubt(idempotency, since, until, why)),
@@ -301,7 +308,7 @@ fn claim_request(
         keyed: intent.keyed,
         policy: exchange.guard().map_or(PolicyVersion(0), |guard| guard.version),
         scope: intent.counted,
-        target: exchange.target(parts.uri.path()),
+        target: exchange.own_target(parts.uri.path()),
         token,
         owner: shared.store.owner(),
         lease: store.lease,
@@ -314,7 +321,7 @@ fn claim_request(
         request: [parts.method.as_str(), " ", parts.uri.path()].concat(),
         request_id: exchange.request_id.to_str().unwrap_or_default().to_owned(),
     };
-    ClaimRequest { id: intent.id, claim, quota: store.records_per_scope, about }
+    ClaimRequest { id: intent.id, claim, quota: store.records_per_scope, about, slots: Vec::new() }
 }
 
 /// Executes the claimed write in a task of its own: the client going away changes nothing once it was claimed.
@@ -368,15 +375,26 @@ fn unstored(mut outcome: Outcome) -> Outcome {
     outcome
 }
 
-fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
-    exchange.shared().journal.duplicate(|| Event::Duplicate {
+async fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
+    let shared = exchange.shared();
+    // Only the line needs it; where none is written, the store is not asked.
+    let original_request_id =
+        if shared.journal.writes_duplicates() { original(exchange, intent.id).await } else { None };
+    shared.journal.duplicate(|| Event::Duplicate {
         route: exchange.rules().name.clone(),
         id: intent.id,
         request_id: exchange.request_id.to_str().unwrap_or_default().into(),
-        original_request_id: None,
+        original_request_id,
         scope: intent.scope,
         client: exchange.client(headers),
     });
+}
+
+/// The request id of the attempt that made the record. The copy's answer does not wait long for what only a log line says.
+async fn original(exchange: &Exchange, id: RecordId) -> Option<String> {
+    let asked = pin!(exchange.shared().store.show(id));
+    let record = exchange.worker.deadlines.within(clock::now() + ORIGINAL_PATIENCE, asked).await??;
+    (!record.about.request_id.is_empty()).then_some(record.about.request_id)
 }
 
 // === refusals ===
@@ -401,6 +419,10 @@ fn still_in_flight() -> Refusal {
         "The same request came before and is still being processed. It is not executed again.",
     )
     .retry_after(Duration::from_secs(2))
+}
+
+fn slot_taken(taken: crate::domain::slot::Taken) -> Refusal {
+    Refusal::new(Reason::SlotTaken, "Somebody else holds it.").taken(taken)
 }
 
 fn over_quota(exchange: &Exchange) -> Refusal {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! listener -> worker -> connection -> exchange -+-> forward ----------> upstream
+//!                           |                   +-> reads ---> lead --> upstream
 //!                           |                   +-> guard -> attempt -> upstream
 //!                       stream -> intake -> scan
 //! ```
@@ -16,6 +17,7 @@ mod caller;
 mod clock;
 mod connection;
 mod deadline;
+mod disguise;
 mod exchange;
 mod forward;
 mod guard;
@@ -28,6 +30,8 @@ mod line;
 mod linger;
 mod listener;
 mod observe;
+mod places;
+mod reads;
 mod respond;
 pub mod scan;
 pub mod source;
@@ -46,9 +50,10 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
 use listener::Listener;
+use places::Places;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use upstream::Upstream;
 use worker::{Shared, WorkerHandle};
@@ -89,16 +94,17 @@ impl Gateway {
             .map(|(index, upstream)| Upstream::new(index, upstream.clone(), journal.clone(), started))
             .collect();
         let digest = FingerprintKey::new(store.secret());
+        let reads = policy.shares_reads().then(|| reads::Reads::new(&config.cache, journal.clone()));
         let shared = Arc::new(Shared {
             store,
             journal,
             upstreams,
             digest,
+            reads,
             jwt,
-            attempts: AtomicUsize::new(0),
-            body_bytes: AtomicU64::new(0),
-            upgrades: AtomicUsize::new(0),
-            unrecorded: AtomicUsize::new(0),
+            body_bytes: Default::default(),
+            upgrades: Default::default(),
+            unrecorded: Default::default(),
             draining: AtomicBool::new(false),
             throttles: throttle::Throttles::new(config, started),
             policy: policy.clone(),
@@ -106,8 +112,8 @@ impl Gateway {
         let failed = |error: std::io::Error| StartError(error.to_string());
         let start = |index| WorkerHandle::start(index, shared.clone()).map_err(failed);
         let workers = (0..config.server.workers.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
-        let listener = Listener::start(&config.server.listen, &workers, config.server.connections_max)
-            .map_err(failed)?;
+        let places = Places::new(config, shared.journal.clone());
+        let listener = Listener::start(&config.server.listen, &workers, places).map_err(failed)?;
         Ok(Gateway { listener: Some(listener), workers, shared })
     }
 

@@ -92,8 +92,10 @@ async fn note(
         Some(answer) => {
             let keep: Duration = if intent.keyed { rules.remember } else { rules.remember_fingerprint };
             let answer = respond::record(answer.status(), answer.headers(), None);
-            let (ends, names, alias) = (None, None, None);
-            store.complete(Completion { id: intent.id, token, answer, keep, ends, names, alias }).await
+            let (ends, names, alias, slots, frees) = (None, None, None, Default::default(), Vec::new());
+            store
+                .complete(Completion { id: intent.id, token, answer, keep, ends, names, alias, slots, frees })
+                .await
         }
     };
     if let Err(error) = noted {

@@ -6,13 +6,15 @@ use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::places;
+use super::reads::Reads;
 use super::stall::Patience;
 use super::throttle::Throttles;
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::ledger::Token;
-use crate::journal::Journal;
+use crate::journal::{Apart, Journal};
 use crate::store::Store;
 use http::header::{Entry, HeaderMap, HeaderValue};
 use slab::Slab;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
 /// What all workers share.
@@ -39,18 +41,18 @@ pub struct Shared {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Makes fingerprints, scopes and record ids.
     pub digest: FingerprintKey,
+    /// Kept and coming answers, where any route keeps or shares some.
+    pub reads: Option<Arc<Reads>>,
     /// Verifies bearer tokens, where `[clients.jwt]` is configured.
     pub jwt: Option<Verifier>,
-    /// Attempts whose client may be gone; a drain waits for them.
-    pub attempts: AtomicUsize,
     /// Bytes of request bodies that are read whole and not yet sent.
-    pub body_bytes: AtomicU64,
+    pub body_bytes: Apart<AtomicU64>,
     /// Connections that speak another protocol, or are about to.
-    pub upgrades: AtomicUsize,
+    pub upgrades: Apart<AtomicUsize>,
     /// Answers that the store has not taken yet, each kept by a task of its own.
-    pub unrecorded: AtomicUsize,
     /// How often clients may ask.
     pub throttles: Throttles,
+    pub unrecorded: Apart<AtomicUsize>,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
 }
@@ -62,7 +64,7 @@ pub struct Arrival {
     /// Who connected.
     pub peer: IpAddr,
     /// The connection's place among `server.connections_max`.
-    pub place: OwnedSemaphorePermit,
+    pub place: places::Place,
 }
 
 /// What the listener knows of a worker.
@@ -84,12 +86,14 @@ pub struct Worker {
     pub deadlines: Deadlines,
     connections: RefCell<Slab<Rc<Connection>>>,
     open: Arc<AtomicUsize>,
+    /// Attempts and other work whose client may be gone.
+    running: Cell<usize>,
     ids: Cell<u64>,
     tokens: Cell<u128>,
 }
 
 /// Work whose client may be gone: a drain waits for it.
-pub struct Running(Arc<Shared>);
+pub struct Running(Rc<Worker>);
 
 /// A connection's place in its worker's list; given up when dropped.
 pub struct Place {
@@ -99,6 +103,8 @@ pub struct Place {
 
 /// How often overdue connections are looked for: deadlines are kept to this grain.
 pub const SWEEP: Duration = Duration::from_millis(250);
+/// Bytes of answers that the kernel keeps for one client beside those on their way.
+const UNSENT_MOST: u32 = 64 << 10;
 /// Connections waiting for a worker.
 const ARRIVALS_MOST: usize = 1024;
 /// A request id from outside is kept up to this length.
@@ -141,6 +147,8 @@ impl Worker {
             match tokio::net::TcpStream::from_std(socket) {
                 Ok(socket) => {
                     let _ = socket.set_nodelay(true);
+                    // With more in the kernel's hands, nobody could tell a slow client from one that takes nothing.
+                    let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_MOST);
                     spawn_local(async move {
                         serve(worker, socket, peer).await;
                         drop(place);
@@ -160,8 +168,9 @@ impl Worker {
         let pools = shared.upstreams.iter().map(|upstream| Rc::new(Pool::new(upstream.clone()))).collect();
         let seed = u64::from_ne_bytes(random());
         let (deadlines, connections) = (Deadlines::default(), RefCell::new(Slab::new()));
-        let (ids, tokens) = (Cell::new(seed), Cell::new(u128::from_ne_bytes(random())));
-        Rc::new(Worker { shared, pools, deadlines, connections, open, ids, tokens })
+        let (running, ids) = (Cell::new(0), Cell::new(seed));
+        let tokens = Cell::new(u128::from_ne_bytes(random()));
+        Rc::new(Worker { shared, pools, deadlines, connections, open, running, ids, tokens })
     }
 
     /// Closes what is overdue, until the worker ends.
@@ -199,7 +208,7 @@ impl Worker {
         for (_, connection) in self.connections.borrow().iter() {
             connection.drain();
         }
-        while self.open.load(Relaxed) > 0 || self.shared.attempts.load(Relaxed) > 0 {
+        while self.open.load(Relaxed) > 0 || self.running.get() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -274,15 +283,15 @@ fn is_usable_id(id: &[u8]) -> bool {
 
 impl Running {
     /// Counted from now until it is dropped.
-    pub fn new(worker: &Worker) -> Running {
-        worker.shared.attempts.fetch_add(1, Relaxed);
-        Running(worker.shared.clone())
+    pub fn new(worker: &Rc<Worker>) -> Running {
+        worker.running.set(worker.running.get() + 1);
+        Running(worker.clone())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.attempts.fetch_sub(1, Relaxed);
+        self.0.running.set(self.0.running.get() - 1);
     }
 }
 

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The content type of [`super::Journal::metrics_text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -66,7 +67,12 @@ pub fn labelled_gauge(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], v
     ConstGauge::new(value).encode(family.encode_family(&labels)?)
 }
 
-fn labelled_counter(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) -> fmt::Result {
+/// A counter's value under its labels, as above.
+pub(super) fn labelled_counter(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: u64,
+) -> fmt::Result {
     ConstCounter::new(value).encode(family.encode_family(&labels)?)
 }
 
@@ -80,6 +86,8 @@ impl Collector for DataPath {
         let mut family = encoder.encode_descriptor("build", build, None, MetricType::Info)?;
         family.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         gauge(encoder, "connections", "Open client connections", None, metrics.connections.get())?;
+        let what = "Connections that were closed at once, because their address had as many as it may";
+        counter(encoder, "connections_refused", what, metrics.connections_refused.load(Relaxed))?;
         let what = "Connections that speak another protocol after an upgrade";
         gauge(encoder, "upgrades", what, None, metrics.upgrades.get())?;
         gauge(encoder, "in_flight", "Requests being served", None, metrics.in_flight.get())?;
@@ -90,6 +98,7 @@ impl Collector for DataPath {
             labelled_counter(&mut family, &[("event", word)], count)?;
         }
         metrics.limits.encode(encoder)?;
+        metrics.reads.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)
     }

@@ -3,7 +3,8 @@
 
 use super::histogram::{Figures, Histogram};
 use super::limits::LimitFigures;
-use super::shard::{Gauge, SHARDS, shard};
+use super::reads::ReadFigures;
+use super::shard::{Apart, Gauge, SHARDS, shard};
 use crate::domain::event::{Decision, Event};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,18 +22,22 @@ pub(super) const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "other"
 pub struct Metrics {
     /// Open client connections.
     pub connections: Gauge,
+    /// Connections that were closed at once, because their address had as many as it may.
+    pub connections_refused: AtomicU64,
     /// Connections that speak another protocol after an upgrade.
     pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
     /// What limits count.
     pub limits: LimitFigures,
+    /// Kept and shared answers.
+    pub reads: ReadFigures,
     pub(super) route_names: Vec<Arc<str>>,
     /// A copy per shard, so that workers do not share cache lines; in each a cell per route, and one more for requests
     /// without a route.
     shards: Vec<Vec<RouteCells>>,
     pub(super) upstreams: Vec<Upstream>,
-    events: [AtomicU64; Event::WORDS.len()],
+    events: [Apart<[AtomicU64; Event::WORDS.len()]>; SHARDS],
 }
 
 /// What is counted for one route, in one shard.
@@ -73,14 +78,22 @@ impl Metrics {
         let cells = || (0..=route_names.len()).map(|_| RouteCells::default()).collect();
         Metrics {
             connections: Gauge::default(),
+            connections_refused: AtomicU64::new(0),
             upgrades: Gauge::default(),
             in_flight: Gauge::default(),
             limits: LimitFigures::default(),
+            reads: ReadFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,
             upstreams: upstream_names.into_iter().map(Upstream::new).collect(),
             events: Default::default(),
         }
+    }
+
+    /// Without routes and upstreams.
+    #[cfg(test)]
+    pub fn for_tests() -> Metrics {
+        Metrics::new(Vec::new(), Vec::new())
     }
 
     /// The figures of an upstream, by its index in the configuration.
@@ -115,7 +128,7 @@ impl Metrics {
 
     /// The same, by [`Event::index`].
     pub(super) fn count_event_at(&self, index: usize) {
-        self.events[index].fetch_add(1, Ordering::Relaxed);
+        self.events[shard()][index].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Remembers a server's state; whether that is a change. A server that was never heard of counts as up.
@@ -127,7 +140,8 @@ impl Metrics {
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Event::WORDS.into_iter().zip(self.events.iter().map(|count| count.load(Ordering::Relaxed)))
+        let sum = |index: usize| self.events.iter().map(|shard| shard[index].load(Ordering::Relaxed)).sum();
+        Event::WORDS.into_iter().enumerate().map(move |(index, word)| (word, sum(index)))
     }
 
     /// Each route's name (empty for requests without one) and figures, summed over the shards.
@@ -195,7 +209,7 @@ impl Upstream {
     }
 
     /// How many wait for a place, and how many places there are at this moment.
-    pub fn set_places(&self, waiting: usize, limit: usize) {
+    pub fn set_capacity(&self, waiting: usize, limit: usize) {
         self.places[0].store(waiting as u64, Ordering::Relaxed);
         self.places[1].store(limit as u64, Ordering::Relaxed);
     }

@@ -11,6 +11,7 @@ mod metrics;
 mod process;
 mod queue;
 mod readiness;
+mod reads;
 mod shard;
 mod stamp;
 
@@ -18,7 +19,8 @@ pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
 pub use limits::{HoldEnd, LimitFigures};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
-pub use shard::{Gauge, Held};
+pub use reads::ReadFigures;
+pub use shard::{Apart, Gauge, Held};
 
 use crate::domain::event::{Decision, Event, Exchange};
 use line::Line;
@@ -109,6 +111,11 @@ impl Journal {
         if let Some(log) = self.log.as_ref().filter(|log| log.wants(line::level(&event))) {
             log.send(Line::Event(event));
         }
+    }
+
+    /// Whether a copy's line is written, so that it is worth finding out what it says.
+    pub fn writes_duplicates(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.wants(line::DUPLICATE))
     }
 
     /// Counts a copy that was answered from its record, and writes its line where the log wants it: only then is

@@ -2,6 +2,7 @@
 //! values were checked where they were read.
 
 mod promise;
+mod reads;
 mod rim;
 mod routing;
 mod throttle;
@@ -42,6 +43,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.routing();
     check.promise();
     check.throttle();
+    check.reads();
     check.rim();
 }
 

@@ -2,6 +2,7 @@
 //! several is in `relations`.
 
 mod clients;
+mod reads;
 mod route;
 mod server;
 mod store;
@@ -38,6 +39,7 @@ pub(super) fn config(reader: &Reader<'_>) -> Config {
         log: server::read_log(&root.table("log")),
         store: store::read(reader, &root.table("store")),
         clients: clients::read(reader, &root.table("clients")),
+        cache: reads::read_memory(&root.table("cache")),
         upstreams,
         routes,
     }

@@ -1,5 +1,6 @@
 //! `[[route]]` and `[route.idempotency]`: what happens to which request.
 
+use super::reads;
 use crate::config::model::{Idempotency, InDoubtRule, KeyRule, Route, Upstream};
 use crate::config::sections::throttle;
 use crate::config::table::{Table, Word};
@@ -39,6 +40,8 @@ pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
         mode: table.word_set("mode"),
         body_limit: table.size_set("body_limit"),
         timeout: table.duration_set("timeout"),
+        coalesce: table.switch("coalesce"),
+        cache: table.has("cache").then(|| reads::read(&table.table("cache"))),
         upgrade: table.list("upgrade", false, protocol),
         idempotency: table.has("idempotency").then(|| idempotency(&table.table("idempotency"))),
         throttle: if table.has("throttle") { throttle::read(&table.table("throttle")) } else { None },

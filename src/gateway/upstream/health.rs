@@ -3,10 +3,12 @@
 //! Health is passive: a server that refuses connections leaves the rotation for a while that doubles, up to ten
 //! seconds, and comes back with the first connection that succeeds. With one server there is no rotation to leave.
 
-use super::places::Places;
+use super::capacity::Capacity;
+use super::pool::Pool;
 use crate::config;
 use crate::domain::event::Event;
-use crate::journal::Journal;
+use crate::journal::{Apart, Journal};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,7 +20,7 @@ pub struct Upstream {
     pub config: config::Upstream,
     /// One for each base URL, in the same order.
     servers: Vec<Server>,
-    pub(super) places: Places,
+    pub(super) capacity: Capacity,
     /// Whether any base URL has a path, so that targets have to be put together.
     pub(super) has_prefixes: bool,
     started: Instant,
@@ -28,7 +30,7 @@ pub struct Upstream {
 }
 
 struct Server {
-    in_flight: AtomicUsize,
+    in_flight: Apart<AtomicUsize>,
     /// Connections refused in a row.
     failures: AtomicU32,
     /// Out of rotation until then, in milliseconds since `started`.
@@ -37,7 +39,8 @@ struct Server {
 
 /// The right to have one exchange in flight with an upstream.
 pub struct Permit {
-    upstream: Arc<Upstream>,
+    /// The worker's own: to count who holds the upstream would be one more number that all workers write.
+    pool: Rc<Pool>,
     server: Option<usize>,
 }
 
@@ -64,7 +67,7 @@ impl Upstream {
         started: Instant,
     ) -> Arc<Upstream> {
         let server = |_| Server {
-            in_flight: AtomicUsize::new(0),
+            in_flight: Apart::new(AtomicUsize::new(0)),
             failures: AtomicU32::new(0),
             down_until: AtomicU64::new(0),
         };
@@ -72,48 +75,26 @@ impl Upstream {
             config.urls.iter().for_each(|base| figures.declare_server(&base.authority));
         }
         let servers = config.urls.iter().map(server).collect();
-        let places = Places::new(&config);
+        let capacity = Capacity::new(&config);
         let has_prefixes = config.urls.iter().any(|base| !base.prefix.is_empty());
-        Arc::new(Upstream { config, has_prefixes, servers, places, started, journal, index })
-    }
-
-    /// Takes one of the `max_in_flight` places; `None` when all are taken, or others wait for one.
-    pub fn admit(self: &Arc<Upstream>) -> Option<Permit> {
-        self.places.take().then(|| self.permit())
-    }
-
-    /// The same, waiting behind the others of its client, each client in turn; `None` where the queue is full or it took
-    /// too long.
-    pub async fn admit_in_turn(self: &Arc<Upstream>, client: u64, at_most: Duration) -> Option<Permit> {
-        match self.admit() {
-            Some(permit) => Some(permit),
-            None => self.places.wait(self, client, at_most).await,
-        }
+        Arc::new(Upstream { config, has_prefixes, servers, capacity, started, journal, index })
     }
 
     /// An answer's head took so long.
     pub fn answered(self: &Arc<Upstream>, took: Duration) {
-        self.places.answered(self, took);
+        self.capacity.answered(self, took);
     }
 
     /// Whether [`Upstream::answered`] is wanted.
     pub fn is_adaptive(&self) -> bool {
-        self.places.is_adaptive()
+        self.capacity.is_adaptive()
     }
 
     /// Tells the gauges of the queue.
     pub fn report(&self) {
         if let Some(figures) = self.journal.metrics().upstream(self.index) {
-            figures.set_places(self.places.waiting(), self.places.limit());
+            figures.set_capacity(self.capacity.waiting(), self.capacity.limit());
         }
-    }
-
-    /// A permit for a place that was taken.
-    pub(super) fn permit(self: &Arc<Upstream>) -> Permit {
-        if let Some(figures) = self.journal.metrics().upstream(self.index) {
-            figures.in_flight.inc();
-        }
-        Permit { upstream: self.clone(), server: None }
     }
 
     /// The server to use: in rotation, fewest in flight, not among `tried` (a bit each). Where all are out, the one
@@ -177,24 +158,55 @@ impl Upstream {
 // === impl Permit ===
 
 impl Permit {
+    /// Takes one of the `max_in_flight` places; `None` when all are taken, or others wait for one.
+    pub fn take(pool: &Rc<Pool>) -> Option<Permit> {
+        pool.upstream.capacity.take().then(|| Permit::new(pool))
+    }
+
+    /// The same, waiting behind the others of its client, each client in turn; `None` where the queue is full or it took
+    /// too long.
+    pub async fn take_in_turn(pool: &Rc<Pool>, client: u64, at_most: Duration) -> Option<Permit> {
+        if let Some(permit) = Permit::take(pool) {
+            return Some(permit);
+        }
+        let handed = pool.upstream.capacity.wait(&pool.upstream, client, at_most).await?;
+        handed.keep();
+        Some(Permit::new(pool))
+    }
+
+    /// For a place that was taken.
+    fn new(pool: &Rc<Pool>) -> Permit {
+        let upstream = &pool.upstream;
+        if let Some(figures) = upstream.journal.metrics().upstream(upstream.index) {
+            figures.in_flight.inc();
+        }
+        Permit { pool: pool.clone(), server: None }
+    }
+
     /// The exchange goes to `server` now; moves the count if it went to another one before.
     pub(super) fn assign(&mut self, server: usize) {
-        if let Some(before) = self.server.replace(server) {
-            self.upstream.servers[before].in_flight.fetch_sub(1, Relaxed);
+        let servers = &self.pool.upstream.servers;
+        // Counted to choose the least loaded one; of one there is nothing to choose.
+        if servers.len() == 1 {
+            return;
         }
-        self.upstream.servers[server].in_flight.fetch_add(1, Relaxed);
+        if let Some(before) = self.server.replace(server) {
+            servers[before].in_flight.fetch_sub(1, Relaxed);
+        }
+        servers[server].in_flight.fetch_add(1, Relaxed);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(figures) = self.upstream.journal.metrics().upstream(self.upstream.index) {
+        let upstream = &self.pool.upstream;
+        if let Some(figures) = upstream.journal.metrics().upstream(upstream.index) {
             figures.in_flight.dec();
         }
         if let Some(server) = self.server {
-            self.upstream.servers[server].in_flight.fetch_sub(1, Relaxed);
+            upstream.servers[server].in_flight.fetch_sub(1, Relaxed);
         }
-        self.upstream.places.give_back(&self.upstream);
+        upstream.capacity.give_back(upstream);
     }
 }
 
@@ -235,7 +247,7 @@ pub(super) mod tests {
     #[test]
     fn the_least_loaded_server_is_chosen() {
         let upstream = upstream(2, 10);
-        let mut first = upstream.admit().expect("room");
+        let mut first = Permit::take(&Rc::new(Pool::new(upstream.clone()))).expect("room");
         first.assign(0);
         assert_eq!(upstream.choose(0, clock::now()), Some(1));
         drop(first);
@@ -259,10 +271,14 @@ pub(super) mod tests {
     #[test]
     fn no_more_than_max_in_flight_are_admitted() {
         let upstream = upstream(1, 2);
-        let held = (upstream.admit(), upstream.admit());
-        assert!(held.0.is_some() && held.1.is_some() && upstream.admit().is_none());
+        let (one, other) = (Rc::new(Pool::new(upstream.clone())), Rc::new(Pool::new(upstream.clone())));
+        let held = (Permit::take(&one), Permit::take(&other));
+        assert!(
+            held.0.is_some() && held.1.is_some() && Permit::take(&one).is_none(),
+            "of all workers together"
+        );
         drop(held);
-        assert_eq!(upstream.places.taken(), 0);
-        assert!(upstream.admit().is_some());
+        assert_eq!(upstream.capacity.taken(), 0);
+        assert!(Permit::take(&other).is_some());
     }
 }

@@ -4,11 +4,11 @@
 //! server after a refused connection, and a fresh connection where the client library hands the request back unsent.
 
 mod body;
+mod capacity;
 mod connect;
 mod health;
 mod hearing;
 mod link;
-mod places;
 mod pool;
 mod send;
 mod stream;
@@ -18,4 +18,4 @@ pub use health::{Permit, Upstream};
 pub use hearing::Hearing;
 pub use link::Switched;
 pub use pool::Pool;
-pub use send::{Failure, Flight, Reply, Reuse, send};
+pub use send::{Failure, Flight, OriginalTarget, Reply, Reuse, send};

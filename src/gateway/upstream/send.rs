@@ -6,7 +6,7 @@ use super::health::Permit;
 use super::hearing::Hearing;
 use super::link::Link;
 use super::pool::Pool;
-use crate::config::HostPolicy;
+use crate::config::{HostPolicy, TargetSpelling};
 use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
 use crate::gateway::scan::{Asked, Problem};
@@ -17,6 +17,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// A target as its client spelled it, in a request's extensions, where that is not its normal form.
+#[derive(Clone, Debug)]
+pub struct OriginalTarget(pub PathAndQuery);
 
 /// What a caller sees of an exchange that it stopped waiting for.
 #[derive(Default)]
@@ -90,20 +94,26 @@ pub async fn send(
     mut request: Request<RequestBody>,
     reuse: Reuse,
     flight: &Flight,
-    may_send: impl Fn() -> bool,
+    may_send: impl Fn(Instant) -> bool,
 ) -> Result<Box<Reply>, Failure> {
+    if pool.upstream.config.target == TargetSpelling::Original
+        && let Some(OriginalTarget(original)) = request.extensions_mut().remove()
+    {
+        *request.uri_mut() = Uri::from(original);
+    }
     let target = request.uri().path_and_query().cloned();
     let client_host = request.headers().get(header::HOST).cloned();
     let mut unsent = 0;
     loop {
         let (server, mut link, rested) = connection(pool, reuse, unsent, &mut permit).await?;
         prepare(&mut request, pool, server, target.as_ref(), client_host.as_ref())?;
-        if !may_send() {
-            pool.give_back(server, link, clock::recent());
+        let now = clock::now();
+        if !may_send(now) {
+            pool.give_back(server, link, now);
             return Err(Failure::NotSent("the claim ended before anything was sent".into()));
         }
         let second_try = copy_for_second_try(&request, reuse, rested);
-        flight.sent_at.set(Some(clock::now()));
+        flight.sent_at.set(Some(now));
         let head = *request.method() == Method::HEAD;
         let asked = Asked { head, upgrade: flight.switches, expects: flight.hearing.upload.is_some() };
         let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
