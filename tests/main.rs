@@ -19,6 +19,7 @@ mod harness;
 mod incident_1;
 mod incident_3;
 mod incident_5;
+mod lanes;
 mod life;
 mod proxy;
 mod same_meaning;

@@ -142,6 +142,7 @@ pub(super) const KEYS: &[Key] = &[
     key("upstream", "url", Texts),
     with("upstream", "timeout", DEADLINE, "20s"),
     with("upstream", "connect_timeout", DEADLINE, "2s"),
+    with("upstream", "pause", Duration("100ms", "24h"), "5s"),
     with("upstream", "idle", Duration("0s", "1h"), "4s"),
     with("upstream", "stall", DEADLINE, "60s"),
     key("upstream", "total", DEADLINE),
@@ -161,10 +162,10 @@ pub(super) const KEYS: &[Key] = &[
     with("route", "upgrade", Texts, "[\"websocket\"]"),
     key("route", "idempotency", Table),
     key("route", "slot", Later("one holder for one thing")),
-    key("route", "lane", Later("writes that share a key, one at a time")),
-    key("route", "retry", Later("another attempt after a definite conflict")),
-    key("route", "recover", Later("asking the backend what became of a write")),
-    key("route", "detect", Later("duplicates in the backend's own answers")),
+    key("route", "lane", Table),
+    key("route", "retry", Table),
+    key("route", "recover", Table),
+    key("route", "detect", Table),
     key("route", "release", Later("freeing a slot")),
     with("route", "coalesce", Switch, "false"),
     key("route", "cache", Table),
@@ -191,7 +192,7 @@ pub(super) const KEYS: &[Key] = &[
     with("route.idempotency", "remember_fingerprint", Duration("0s", "3650d"), "10s"),
     with("route.idempotency", "not_executed", Texts, "[\"4xx\"]"),
     with("route.idempotency", "wait", Duration("0s", "1h"), "15s"),
-    with("route.idempotency", "in_doubt", Choice(&["refuse", "forward"]), "refuse"),
+    with("route.idempotency", "in_doubt", Choice(&["refuse", "recover", "forward"]), "refuse"),
     with("route.idempotency", "in_doubt_for", KEPT, "24h"),
     key("route.idempotency", "on_outage", Choice(&["refuse", "forward"])),
     // [route.throttle]
@@ -209,6 +210,28 @@ pub(super) const KEYS: &[Key] = &[
     key("route.concurrency", "per_client", Count(1, 1_000_000)),
     with("route.concurrency", "queue", Count(0, 1_000_000), "16"),
     with("route.concurrency", "wait", Duration("1ms", "1h"), "5s"),
+    // [route.lane]
+    key("route.lane", "by", Texts),
+    key("route.lane", "name", Text),
+    with("route.lane", "queue", Count(1, 10_000), "100"),
+    with("route.lane", "wait", Duration("1ms", "1h"), "10s"),
+    // [route.retry]
+    key("route.retry", "status", Texts),
+    key("route.retry", "body", Text),
+    with("route.retry", "backoff", Texts, "[\"100ms\", \"200ms\", \"400ms\"]"),
+    // [route.recover]
+    key("route.recover", "get", Text),
+    key("route.recover", "found", Text),
+    with("route.recover", "attempts", Count(1, 20), "3"),
+    with("route.recover", "apart", Duration("1ms", "1m"), "500ms"),
+    with("route.recover", "status", Texts, "[\"409\"]"),
+    key("route.recover", "body", Text),
+    with("route.recover", "absent", Choice(&["keep", "free"]), "keep"),
+    // [route.detect]
+    key("route.detect", "unique", Text),
+    key("route.detect", "name", Text),
+    with("route.detect", "within", Texts, "[]"),
+    with("route.detect", "window", Duration("1s", "366d"), "24h"),
 ];
 
 /// The key of that name in a table.

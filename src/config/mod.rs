@@ -13,6 +13,7 @@ mod mask;
 mod model;
 mod policy;
 mod problem;
+mod race;
 mod read;
 mod relations;
 mod sections;
@@ -27,8 +28,9 @@ mod values;
 pub use model::*;
 pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
+pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
 pub use summary::summary;
-pub use throttle::ThrottlePolicy;
+pub use throttle::{Concurrency, RouteThrottle, ThrottlePolicy};
 pub use values::{show_duration, show_size};
 
 use std::borrow::Cow;

@@ -1,11 +1,13 @@
 //! The validated configuration. Every value here is in range and refers to things that exist; names and meanings are
 //! those of config.toml.
 
+use crate::config::race::{Detect, Lane, Recover, Retry};
+use crate::config::throttle::{Concurrency, RouteThrottle};
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
 use crate::domain::selector::Zone;
-use crate::domain::throttle::{Limit, Throttle};
+use crate::domain::throttle::Limit;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -241,6 +243,8 @@ pub struct Upstream {
     pub timeout: Duration,
     /// `connect_timeout`
     pub connect_timeout: Duration,
+    /// `pause`: for so long after `timeout` what was sent may still take effect.
+    pub pause: Duration,
     /// `idle`: how long an unused connection is kept; below the backend's own keep-alive.
     pub idle: Duration,
     /// `stall`: the longest silence within a streamed body.
@@ -315,36 +319,18 @@ pub struct Route {
     pub upgrade: Vec<String>,
     /// `[route.idempotency]`: present on guarded routes.
     pub idempotency: Option<Idempotency>,
+    /// `[route.lane]`
+    pub lane: Option<Lane>,
+    /// `[route.retry]`
+    pub retry: Option<Retry>,
+    /// `[route.recover]`
+    pub recover: Option<Recover>,
+    /// `[route.detect]`
+    pub detect: Option<Detect>,
     /// `[route.throttle]`: present where clients are throttled.
     pub throttle: Option<RouteThrottle>,
     /// `[route.concurrency]`: present where a client's requests in flight are limited.
     pub concurrency: Option<Concurrency>,
-}
-
-/// `[route.throttle]`
-#[derive(Clone, Debug)]
-pub struct RouteThrottle {
-    /// What is allowed, and what happens above it.
-    pub rules: Throttle,
-    /// `bucket`: routes that name the same one count together.
-    pub bucket: Option<Arc<str>>,
-    /// `allow`: addresses that are not counted.
-    pub allow: Vec<ipnet::IpNet>,
-    /// `storm`: so many equal reads before their turn, within a minute, are a storm.
-    pub storm: u32,
-    /// `x_ratelimit`: whether the older `X-RateLimit-*` headers are sent as well.
-    pub x_ratelimit: bool,
-}
-
-/// `[route.concurrency]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Concurrency {
-    /// `per_client`: requests of one client at once.
-    pub per_client: usize,
-    /// `queue`: of each client, how many more wait for that.
-    pub queue: usize,
-    /// `wait`: how long each of them waits at most.
-    pub wait: Duration,
 }
 
 /// `[cache]`: room for the answers of all routes.
@@ -434,6 +420,8 @@ pub enum KeyRule {
 pub enum InDoubtRule {
     /// 409 `outcome-unknown` until it is settled.
     Refuse,
+    /// The backend is asked (`[route.recover]`); 409 as long as that settles nothing.
+    Recover,
     /// Executed again: voids the promise, for writes that may happen twice.
     Forward,
 }

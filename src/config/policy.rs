@@ -2,9 +2,10 @@
 //! needs of its route is resolved once, here.
 
 use crate::config::model::{
-    Concurrency, Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
+    Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
 };
-use crate::config::throttle::ThrottlePolicy;
+use crate::config::race::{Detect, Lane, Recover, Retry};
+use crate::config::throttle::{Concurrency, ThrottlePolicy};
 use crate::domain::canon::Rules;
 use crate::domain::client::Identity;
 use crate::domain::fingerprint::policy_version;
@@ -68,6 +69,16 @@ pub struct Guard {
     pub on_outage: OnOutage,
     /// Changes with every rule that shapes the fingerprint.
     pub version: PolicyVersion,
+    /// `[route.lane]`
+    pub lane: Option<Lane>,
+    /// `[route.retry]`
+    pub retry: Option<Retry>,
+    /// `[route.recover]`
+    pub recover: Option<Recover>,
+    /// `[route.detect]`
+    pub detect: Option<Detect>,
+    /// `[[upstream]] pause`: for so long after the timeout what was sent may still take effect.
+    pub pause: Duration,
 }
 
 /// How a route keeps and shares the answers of its reads.
@@ -159,6 +170,15 @@ impl Policy {
     }
 }
 
+// === impl Guard ===
+
+impl Guard {
+    /// Whether a request is needed again after it was sent: for another attempt, a question about it, a comparison.
+    pub fn needs_request(&self) -> bool {
+        self.retry.is_some() || self.recover.is_some() || self.detect.is_some()
+    }
+}
+
 // === impl RoutePolicy ===
 
 impl RoutePolicy {
@@ -189,6 +209,11 @@ impl RoutePolicy {
                 on_outage: rules.on_outage.unwrap_or(config.store.on_outage),
                 meaning: Rules::new(&rules.ignore, &rules.unordered, decoded_bytes_max),
                 version: version(&route.name, rules, decoded_bytes_max),
+                lane: route.lane.clone(),
+                retry: route.retry.clone(),
+                recover: route.recover.clone(),
+                detect: route.detect.clone(),
+                pause: config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.pause),
             }),
         }
     }

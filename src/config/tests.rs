@@ -204,8 +204,8 @@ fn every_listed_key_is_read() {
             "route" => (format!("[[route]]\n{line}"), format!("route[0].{}", key.name)),
             "route.idempotency" => (minimal("") + &line, format!("route[0].idempotency.{}", key.name)),
             table if table.starts_with("route.") => {
-                let text = format!("{}[{table}]\n{line}", minimal(""));
-                (text, table.replacen("route.", "route[0].", 1) + "." + key.name)
+                let path = format!("{}.{}", table.replacen("route", "route[0]", 1), key.name);
+                (minimal("") + &format!("[{table}]\n{line}"), path)
             }
             table => (minimal(&format!("[{table}]\n{line}")), format!("{table}.{}", key.name)),
         };

@@ -1,10 +1,38 @@
-//! `[route.throttle]`, compiled: everything about a route's limits that is the same for every request.
+//! `[route.throttle]` and `[route.concurrency]`: as they were validated, and compiled, with everything about a route's limits
+//! that is the same for every request.
 
 use crate::config::model::{Config, Mode};
 use crate::domain::throttle::{Limit, Throttle};
 use http::HeaderValue;
 use sfv::{BareItem, Item, ItemSerializer, Key, List, ListEntry, Parameters};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// `[route.throttle]`
+#[derive(Clone, Debug)]
+pub struct RouteThrottle {
+    /// What is allowed, and what happens above it.
+    pub rules: Throttle,
+    /// `bucket`: routes that name the same one count together.
+    pub bucket: Option<Arc<str>>,
+    /// `allow`: addresses that are not counted.
+    pub allow: Vec<ipnet::IpNet>,
+    /// `storm`: so many equal reads before their turn, within a minute, are a storm.
+    pub storm: u32,
+    /// `x_ratelimit`: whether the older `X-RateLimit-*` headers are sent as well.
+    pub x_ratelimit: bool,
+}
+
+/// `[route.concurrency]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concurrency {
+    /// `per_client`: requests of one client at once.
+    pub per_client: usize,
+    /// `queue`: of each client, how many more wait for that.
+    pub queue: usize,
+    /// `wait`: how long each of them waits at most.
+    pub wait: Duration,
+}
 
 /// How a route throttles.
 #[derive(Debug)]

@@ -101,6 +101,47 @@ pub enum Event {
         /// Why nobody knows.
         why: Doubt,
     },
+    /// The backend said that it did nothing because of a conflict, and the write is sent once more.
+    Retry {
+        /// The route's name.
+        route: Arc<str>,
+        /// The record.
+        id: RecordId,
+        /// The request id of the attempt.
+        request_id: Arc<str>,
+        /// Which further attempt this is: 1 is the first.
+        attempt: u32,
+        /// What the backend answered.
+        status: u16,
+        /// How long it waits before.
+        wait: Duration,
+    },
+    /// The backend was asked what became of a write, and the answer settled it.
+    Recovered {
+        /// The route's name.
+        route: Arc<str>,
+        /// The record.
+        id: RecordId,
+        /// The request id of whoever asked.
+        request_id: Arc<str>,
+        /// What came of it.
+        how: Recovery,
+    },
+    /// Two answers of the backend have in common what only one may have.
+    DuplicateAnswer {
+        /// The route's name.
+        route: Arc<str>,
+        /// The record of the later one.
+        id: RecordId,
+        /// Its request id.
+        request_id: Arc<str>,
+        /// The request id of the first one.
+        first_request_id: String,
+        /// What both have, in short.
+        value: String,
+        /// Among what it has to be unique, in short.
+        within: String,
+    },
     /// The store refuses, or works again. May be told as often as it is noticed; only changes are logged.
     StoreOutage {
         /// Whether it works.
@@ -154,6 +195,17 @@ pub enum Event {
         /// What the operator said.
         verdict: OperatorVerdict,
     },
+}
+
+/// What asking the backend settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// "Exists already" was answered with what exists.
+    Existing,
+    /// An outcome in doubt: it was executed.
+    Executed,
+    /// An outcome in doubt: it was not executed, and the next copy is.
+    Freed,
 }
 
 /// What an operator said of a record.
@@ -249,14 +301,24 @@ impl Decision {
 
 impl Event {
     /// The words of all events, in the order of [`Event::index`].
-    pub const WORDS: [&'static str; 7] =
-        ["duplicate", "in-doubt", "store-outage", "upstream-health", "settled", "throttled", "poll-storm"];
+    pub const WORDS: [&'static str; 10] = [
+        "duplicate",
+        "in-doubt",
+        "store-outage",
+        "upstream-health",
+        "settled",
+        "retry",
+        "recovered",
+        "duplicate-answer",
+        "throttled",
+        "poll-storm",
+    ];
 
     /// The index of [`Event::Duplicate`].
     pub const DUPLICATE: usize = 0;
 
     /// The index of [`Event::Throttled`].
-    pub const THROTTLED: usize = 5;
+    pub const THROTTLED: usize = 8;
 
     /// A dense number below the length of [`Event::WORDS`].
     pub fn index(&self) -> usize {
@@ -266,14 +328,30 @@ impl Event {
             Event::StoreOutage { .. } => 2,
             Event::UpstreamHealth { .. } => 3,
             Event::Settled { .. } => 4,
+            Event::Retry { .. } => 5,
+            Event::Recovered { .. } => 6,
+            Event::DuplicateAnswer { .. } => 7,
             Event::Throttled { .. } => Event::THROTTLED,
-            Event::PollStorm { .. } => 6,
+            Event::PollStorm { .. } => 9,
         }
     }
 
     /// The word for logs and metric labels.
     pub fn word(&self) -> &'static str {
         Event::WORDS[self.index()]
+    }
+}
+
+// === impl Recovery ===
+
+impl Recovery {
+    /// The word for logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Recovery::Existing => "existing",
+            Recovery::Executed => "executed",
+            Recovery::Freed => "freed",
+        }
     }
 }
 

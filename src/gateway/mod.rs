@@ -15,8 +15,10 @@ mod attempt;
 mod body;
 mod caller;
 mod clock;
+mod completion;
 mod connection;
 mod deadline;
+mod detect;
 mod disguise;
 mod exchange;
 mod forward;
@@ -26,12 +28,14 @@ mod identity;
 mod intake;
 mod jwt;
 mod key;
+mod lane;
 mod line;
 mod linger;
 mod listener;
 mod observe;
 mod places;
 mod reads;
+mod recover;
 mod respond;
 pub mod scan;
 pub mod source;
@@ -51,6 +55,7 @@ use crate::journal::Journal;
 use crate::store::Store;
 use listener::Listener;
 use places::Places;
+use recover::Asking;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -102,6 +107,9 @@ impl Gateway {
             digest,
             reads,
             jwt,
+            asking: Asking::default(),
+            spread_start: worker::random_start(),
+            spreads: Default::default(),
             body_bytes: Default::default(),
             upgrades: Default::default(),
             unrecorded: Default::default(),

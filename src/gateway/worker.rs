@@ -8,6 +8,7 @@ use super::identity::is_within;
 use super::jwt::Verifier;
 use super::places;
 use super::reads::Reads;
+use super::recover::Asking;
 use super::stall::Patience;
 use super::throttle::Throttles;
 use super::upstream::{Pool, Upstream};
@@ -49,6 +50,12 @@ pub struct Shared {
     pub body_bytes: Apart<AtomicU64>,
     /// Connections that speak another protocol, or are about to.
     pub upgrades: Apart<AtomicUsize>,
+    /// Records that the backend is asked about at this moment.
+    pub asking: Asking,
+    /// Where the walk of waits before further attempts begins, and how far it is.
+    pub spread_start: u64,
+    /// See `spread_start`.
+    pub spreads: Apart<AtomicU64>,
     /// Answers that the store has not taken yet, each kept by a task of its own.
     /// How often clients may ask.
     pub throttles: Throttles,
@@ -272,6 +279,11 @@ fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
+}
+
+/// A number that no other process begins with.
+pub fn random_start() -> u64 {
+    u64::from_ne_bytes(random())
 }
 
 fn is_usable_id(id: &[u8]) -> bool {

@@ -48,6 +48,8 @@ struct RouteCells {
     unguarded: [AtomicU64; METHODS.len()],
     total: Histogram,
     upstream: Histogram,
+    lane_wait: Histogram,
+    retries: AtomicU64,
 }
 
 /// The figures of one upstream.
@@ -69,6 +71,8 @@ pub(super) struct RouteFigures {
     pub(super) unguarded: [u64; METHODS.len()],
     pub(super) total: Figures,
     pub(super) upstream: Figures,
+    pub(super) lane_wait: Figures,
+    pub(super) retries: u64,
 }
 
 // === impl Metrics ===
@@ -122,6 +126,14 @@ impl Metrics {
         self.cells(route).unguarded[index].fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_turn(&self, route: usize, waited: Duration) {
+        self.cells(Some(route)).lane_wait.observe(waited);
+    }
+
+    pub(super) fn count_retry(&self, route: usize) {
+        self.cells(Some(route)).retries.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn count_event(&self, event: &Event) {
         self.count_event_at(event.index());
     }
@@ -171,6 +183,8 @@ impl Default for RouteCells {
             unguarded: Default::default(),
             total: Histogram::default(),
             upstream: Histogram::default(),
+            lane_wait: Histogram::default(),
+            retries: AtomicU64::new(0),
         }
     }
 }
@@ -185,6 +199,8 @@ impl RouteCells {
         }
         self.total.add_to(&mut figures.total);
         self.upstream.add_to(&mut figures.upstream);
+        self.lane_wait.add_to(&mut figures.lane_wait);
+        figures.retries += self.retries.load(Ordering::Relaxed);
     }
 }
 
@@ -197,6 +213,8 @@ impl Default for RouteFigures {
             unguarded: [0; METHODS.len()],
             total: Figures::default(),
             upstream: Figures::default(),
+            lane_wait: Figures::default(),
+            retries: 0,
         }
     }
 }

@@ -90,6 +90,16 @@ impl Journal {
         self.metrics.count_unguarded(route, method);
     }
 
+    /// Counts a turn in a lane, and how long it was waited for.
+    pub fn turn(&self, route: usize, waited: Duration) {
+        self.metrics.count_turn(route, waited);
+    }
+
+    /// Counts a further attempt.
+    pub fn retried(&self, route: usize) {
+        self.metrics.count_retry(route);
+    }
+
     /// Counts a fact and writes its line. States (the store's, a server's) are counted and written once per change,
     /// however often they are told.
     pub fn event(&self, event: Event) {
@@ -100,9 +110,12 @@ impl Journal {
             }
             Event::Duplicate { .. }
             | Event::InDoubt { .. }
-            | Event::Settled { .. }
+            | Event::Retry { .. }
+            | Event::Recovered { .. }
+            | Event::DuplicateAnswer { .. }
             | Event::Throttled { .. }
-            | Event::PollStorm { .. } => true,
+            | Event::PollStorm { .. }
+            | Event::Settled { .. } => true,
         };
         if !news {
             return;

@@ -2,6 +2,7 @@
 //! values were checked where they were read.
 
 mod promise;
+mod race;
 mod reads;
 mod rim;
 mod routing;
@@ -43,6 +44,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.routing();
     check.promise();
     check.throttle();
+    check.races();
     check.reads();
     check.rim();
 }

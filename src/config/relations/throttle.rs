@@ -1,7 +1,7 @@
 //! Relations within and between limits: what could never pass, never binds, or never comes in time.
 
 use super::Check;
-use crate::config::model::RouteThrottle;
+use crate::config::throttle::RouteThrottle;
 use crate::config::values::{quote, show_duration};
 use crate::domain::client::Identity;
 use crate::domain::throttle::{Limit, Over, Per};

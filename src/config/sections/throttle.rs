@@ -1,7 +1,7 @@
 //! `[route.throttle]` and `[route.concurrency]`: how often, and how many at once.
 
-use crate::config::model::{Concurrency, RouteThrottle};
 use crate::config::table::{Table, Word};
+use crate::config::throttle::{Concurrency, RouteThrottle};
 use crate::config::values::{self, Read, Wrong, quote};
 use crate::domain::throttle::{LIMITS_MAX, Limit, Over, Per, Throttle};
 

@@ -231,6 +231,7 @@ pub(super) mod tests {
             urls: (0..servers).map(base).collect(),
             timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
+            pause: Duration::from_secs(5),
             idle: Duration::from_secs(4),
             stall: Duration::from_secs(60),
             total: None,
