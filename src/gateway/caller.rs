@@ -3,6 +3,7 @@
 
 use super::identity::{bearer, cookies, split_cookie};
 use super::jwt::{self, Verifier};
+use super::tls::Principal;
 use crate::config::Clients;
 use crate::domain::client::{Identity, counted_address};
 use crate::domain::fingerprint::FingerprintKey;
@@ -29,7 +30,7 @@ struct Named<'a> {
 /// What stands behind a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
-    /// A signature that this gateway verified.
+    /// A signature or a certificate that this gateway verified.
     Verified,
     /// Whoever knows the value is the client: an API key, a session.
     Known,
@@ -44,16 +45,22 @@ pub fn caller<'a>(
     jwt: Option<&Verifier>,
     headers: &'a HeaderMap,
     address: IpAddr,
+    cert: Option<&'a Principal>,
 ) -> Caller<'a> {
     let named = clients.identify_by.iter().find_map(|by| match by {
         // Everything behind the address is never looked at.
         Identity::Ip => Some(None),
-        _ => named(by, jwt, headers).map(Some),
+        _ => named(by, jwt, headers, cert).map(Some),
     });
     Caller { named: named.flatten(), address: counted_address(address) }
 }
 
-fn named<'a>(by: &'a Identity, jwt: Option<&Verifier>, headers: &'a HeaderMap) -> Option<Named<'a>> {
+fn named<'a>(
+    by: &'a Identity,
+    jwt: Option<&Verifier>,
+    headers: &'a HeaderMap,
+    cert: Option<&'a Principal>,
+) -> Option<Named<'a>> {
     let known = |value: &'a [u8]| (!value.is_empty()).then_some((Cow::Borrowed(value), Proof::Known));
     let (value, proof) = match by {
         Identity::Header(name) => known(headers.get(name.as_str())?.as_bytes())?,
@@ -68,6 +75,7 @@ fn named<'a>(by: &'a Identity, jwt: Option<&Verifier>, headers: &'a HeaderMap) -
             let value = verified.or_else(|| jwt::unverified(token))?.text(claim)?;
             (Cow::Owned(value.into_bytes()), proof)
         }
+        Identity::Cert => (Cow::Borrowed(cert?.bytes()), Proof::Verified),
         Identity::Ip => return None,
     };
     Some(Named { by, value, proof })
@@ -83,9 +91,10 @@ impl Caller<'_> {
         // A verified name and the same one merely claimed are two clients.
         hasher.write_u8(1 + *proof as u8);
         let (kind, name) = match by {
-            Identity::Header(name) => (0, name),
-            Identity::Cookie(name) => (1, name),
-            Identity::Jwt(name) => (2, name),
+            Identity::Header(name) => (0, name.as_str()),
+            Identity::Cookie(name) => (1, name.as_str()),
+            Identity::Jwt(name) => (2, name.as_str()),
+            Identity::Cert => (3, ""),
             // An address has no name of its own, so it never gets here.
             Identity::Ip => return self.address_digest(keyed),
         };
@@ -161,8 +170,9 @@ mod tests {
     fn the_first_that_is_present_counts() {
         let (keyed, clients) = (RandomState::new(), clients(&["header:X-Api-Key", "cookie:session", "ip"]));
         let one = "192.0.2.1".parse().expect("an address");
-        let digest =
-            |lines: &[(&'static str, &str)]| caller(&clients, None, &headers(lines), one).digest(&keyed);
+        let digest = |lines: &[(&'static str, &str)]| {
+            caller(&clients, None, &headers(lines), one, None).digest(&keyed)
+        };
         let key = digest(&[("x-api-key", "k"), ("cookie", "a=1; session=s")]);
         assert_eq!(key, digest(&[("cookie", "session=other"), ("x-api-key", "k")]));
         assert_ne!(key, digest(&[("x-api-key", "other")]));
@@ -179,7 +189,7 @@ mod tests {
         let (keyed, clients) = (RandomState::new(), clients(&["jwt:sub", "ip"]));
         let digest = |token: &str, address: &str| {
             let headers = headers(&[("authorization", token)]);
-            caller(&clients, None, &headers, address.parse().expect("an address")).digest(&keyed)
+            caller(&clients, None, &headers, address.parse().expect("an address"), None).digest(&keyed)
         };
         let ann = digest(&token("ann", "1"), "192.0.2.1");
         assert_eq!(ann, digest(&token("ann", "2"), "192.0.2.1"), "rotated");
@@ -196,12 +206,12 @@ mod tests {
     fn spellings_of_an_address_are_one_client_and_a_household_is_one() {
         let (keyed, clients, none) = (RandomState::new(), clients(&["ip"]), HeaderMap::new());
         let digest = |address: &str| {
-            caller(&clients, None, &none, address.parse().expect("an address")).digest(&keyed)
+            caller(&clients, None, &none, address.parse().expect("an address"), None).digest(&keyed)
         };
         assert_eq!(digest("::ffff:192.0.2.1"), digest("192.0.2.1"));
         assert_eq!(digest("2001:db8:1:2:3::4"), digest("2001:db8:1:2::9"));
         assert_ne!(digest("2001:db8:1:2::9"), digest("2001:db8:1:3::9"));
-        let caller = caller(&clients, None, &none, "192.0.2.1".parse().expect("an address"));
+        let caller = caller(&clients, None, &none, "192.0.2.1".parse().expect("an address"), None);
         assert_eq!(caller.umbrella(&keyed), None, "it is the address already");
     }
 
@@ -210,7 +220,7 @@ mod tests {
         let (keyed, clients) = (RandomState::new(), clients(&["header:X-Api-Key", "ip"]));
         let umbrella = |key: &str, address: &str| {
             let headers = headers(&[("x-api-key", key)]);
-            caller(&clients, None, &headers, address.parse().expect("an address")).umbrella(&keyed)
+            caller(&clients, None, &headers, address.parse().expect("an address"), None).umbrella(&keyed)
         };
         assert!(umbrella("a", "192.0.2.1").is_some());
         assert_eq!(umbrella("a", "192.0.2.1"), umbrella("invented", "192.0.2.1"));

@@ -1,16 +1,18 @@
 //! One exchange, from the request's head to the answer's, on one screen.
 
 use super::body::{RequestBody, ResponseBody};
-use super::caller::caller;
+use super::caller::{Caller, caller};
 use super::connection::Connection;
 use super::disguise;
 use super::forward;
 use super::guard;
+use super::h2;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::client_address;
 use super::line::Line;
 use super::reads;
 use super::throttle;
+use super::tls::Principal;
 use super::upgrade;
 use super::upload::ClientBody;
 use super::upstream::{OriginalTarget, Permit, Pool, Reuse};
@@ -48,6 +50,8 @@ pub struct Exchange {
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
     pub address: IpAddr,
+    /// Whom the connection's certificate proves the client to be.
+    pub cert: Option<Principal>,
     /// Where its client is.
     pub connection: Rc<Connection>,
     /// What the client speaks.
@@ -99,7 +103,7 @@ pub async fn exchange(
         Ok(exchange) => {
             line.route = Some(exchange.route);
             tell_the_backend(&exchange, &connection, &mut parts, found);
-            if let Err(refusal) = throttle::gate(&exchange, connection.port, &parts, &mut line).await {
+            if let Err(refusal) = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await {
                 Err(refusal)
             } else if exchange.guarded && protocol.is_some() {
                 Err(Refusal::new(
@@ -174,7 +178,7 @@ fn route(
     line: &Line,
     found: Found,
 ) -> Result<Exchange, Refusal> {
-    if let Some(refusal) = connection.refused_head(parts) {
+    if let Some(refusal) = connection.refused_head(parts).or_else(|| h2::refused(parts)) {
         return Err(refusal);
     }
     if parts.method == Method::CONNECT {
@@ -213,6 +217,7 @@ fn route(
         guarded,
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
+        cert: connection.cert.clone(),
         connection: connection.clone(),
         version: parts.version,
     })
@@ -225,12 +230,13 @@ fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Pa
         peer: connection.peer,
         peer_text: &connection.peer_text,
         trusted: connection.trusted,
+        secure: connection.secure,
         style: server.forwarded,
         forwarded: found.forwarded,
     };
     set_forwarded(&mut parts.headers, &forwarding);
     if server.via {
-        add_via(&mut parts.headers);
+        add_via(&mut parts.headers, parts.version);
     }
 }
 
@@ -262,11 +268,17 @@ impl Exchange {
         &self.worker.pools[self.rules().upstream]
     }
 
+    /// Whom limits count.
+    pub fn caller<'a>(&'a self, headers: &'a HeaderMap) -> Caller<'a> {
+        let shared = self.shared();
+        let clients = &shared.policy.config().clients;
+        caller(clients, shared.jwt.as_ref(), headers, self.address, self.cert.as_ref())
+    }
+
     /// Whom limits count, as it is logged.
     pub fn client(&self, headers: &HeaderMap) -> String {
         let shared = self.shared();
-        let clients = &shared.policy.config().clients;
-        caller(clients, shared.jwt.as_ref(), headers, self.address).name(&shared.digest)
+        self.caller(headers).name(&shared.digest)
     }
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.
@@ -281,10 +293,7 @@ impl Exchange {
             Some(permit) => Ok(permit),
             None if upstream.queue == 0 => Err(self.overloaded()),
             None => {
-                let shared = self.shared();
-                let clients = &shared.policy.config().clients;
-                let client = caller(clients, shared.jwt.as_ref(), headers, self.address);
-                let client = shared.throttles.digest(&client);
+                let client = self.shared().throttles.digest(&self.caller(headers));
                 let waited = Box::pin(Permit::take_in_turn(self.pool(), client, upstream.queue_wait)).await;
                 waited.ok_or_else(|| self.overloaded())
             }

@@ -15,8 +15,7 @@ use crate::domain::event::{self, Decision};
 use crate::domain::refusal::Refusal;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
-use std::net::IpAddr;
+use http::{HeaderValue, Method, Response, Version};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -68,7 +67,7 @@ impl Line {
         let access = worker.shared.journal.access().then(|| Access {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
-            client: client_of(&worker.shared, connection.peer, &parts.headers),
+            client: client_of(&worker.shared, connection, &parts.headers),
         });
         // Room for everything that the gateway adds, taken once.
         parts.headers.reserve(7);
@@ -112,7 +111,7 @@ impl Line {
         let headers = response.headers_mut();
         headers.reserve(3);
         if server.via {
-            add_via(headers);
+            add_via(headers, Version::HTTP_11);
         }
         if shared.draining.load(Relaxed) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -164,8 +163,8 @@ impl Drop for Line {
 }
 
 /// Whom limits count, for the log.
-fn client_of(shared: &Shared, peer: IpAddr, headers: &HeaderMap) -> String {
+fn client_of(shared: &Shared, connection: &Connection, headers: &HeaderMap) -> String {
     let clients = &shared.policy.config().clients;
-    let address = client_address(peer, headers, &clients.trusted_proxies);
-    caller(clients, shared.jwt.as_ref(), headers, address).name(&shared.digest)
+    let address = client_address(connection.peer, headers, &clients.trusted_proxies);
+    caller(clients, shared.jwt.as_ref(), headers, address, connection.cert.as_ref()).name(&shared.digest)
 }

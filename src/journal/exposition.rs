@@ -98,6 +98,7 @@ impl Collector for DataPath {
             labelled_counter(&mut family, &[("event", word)], count)?;
         }
         metrics.limits.encode(encoder)?;
+        metrics.doors.encode(encoder)?;
         metrics.reads.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)

@@ -1,6 +1,7 @@
 //! The figures: what is counted, and how cheaply. Every cell exists from the start, indexed by route and decision; the
 //! hot path finds it without a lookup by name, a lock or an allocation.
 
+use super::doors::Doors;
 use super::histogram::{Figures, Histogram};
 use super::limits::LimitFigures;
 use super::reads::ReadFigures;
@@ -30,6 +31,8 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// What limits count.
     pub limits: LimitFigures,
+    /// The way in.
+    pub doors: Doors,
     /// Kept and shared answers.
     pub reads: ReadFigures,
     pub(super) route_names: Vec<Arc<str>>,
@@ -86,6 +89,7 @@ impl Metrics {
             upgrades: Gauge::default(),
             in_flight: Gauge::default(),
             limits: LimitFigures::default(),
+            doors: Doors::default(),
             reads: ReadFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,

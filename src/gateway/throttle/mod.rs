@@ -12,7 +12,7 @@ mod watch;
 pub use answer::Notice;
 pub use flights::Flight;
 
-use super::caller::{Caller, caller};
+use super::caller::Caller;
 use super::clock;
 use super::exchange::Exchange;
 use super::identity::is_within;
@@ -89,8 +89,7 @@ async fn fly(exchange: &Exchange, rules: Concurrency, parts: &Parts) -> Result<O
     if exchange.rules().mode == Mode::Observe {
         return Ok(None);
     }
-    let clients = &shared.policy.config().clients;
-    let caller = caller(clients, shared.jwt.as_ref(), &parts.headers, exchange.address);
+    let caller = exchange.caller(&parts.headers);
     let keyed = &shared.throttles.keyed;
     let client = keyed.hash_one((caller.digest(keyed), exchange.route));
     let Concurrency { per_client, queue, wait } = rules;
@@ -113,8 +112,7 @@ async fn throttle(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line
     if (throttle.is_none() && !watched) || parts.method == Method::OPTIONS {
         return Ok(());
     }
-    let clients = &exchange.shared().policy.config().clients;
-    let caller = caller(clients, exchange.shared().jwt.as_ref(), &parts.headers, exchange.address);
+    let caller = exchange.caller(&parts.headers);
     let who = Who { exchange, parts, client: caller.digest(&throttles.keyed), caller };
     let Some(throttle) = throttle.filter(|throttle| !is_within(&throttle.allow, exchange.address)) else {
         if watched {

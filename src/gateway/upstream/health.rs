@@ -5,6 +5,7 @@
 
 use super::capacity::Capacity;
 use super::pool::Pool;
+use super::tls::ClientTls;
 use crate::config;
 use crate::domain::event::Event;
 use crate::journal::{Apart, Journal};
@@ -21,6 +22,8 @@ pub struct Upstream {
     /// One for each base URL, in the same order.
     servers: Vec<Server>,
     pub(super) capacity: Capacity,
+    /// How servers with `https` are met.
+    pub(super) tls: Option<ClientTls>,
     /// Whether any base URL has a path, so that targets have to be put together.
     pub(super) has_prefixes: bool,
     started: Instant,
@@ -63,6 +66,7 @@ impl Upstream {
     pub fn new(
         index: usize,
         config: config::Upstream,
+        tls: Option<ClientTls>,
         journal: Arc<Journal>,
         started: Instant,
     ) -> Arc<Upstream> {
@@ -77,7 +81,7 @@ impl Upstream {
         let servers = config.urls.iter().map(server).collect();
         let capacity = Capacity::new(&config);
         let has_prefixes = config.urls.iter().any(|base| !base.prefix.is_empty());
-        Arc::new(Upstream { config, has_prefixes, servers, capacity, started, journal, index })
+        Arc::new(Upstream { config, tls, has_prefixes, servers, capacity, started, journal, index })
     }
 
     /// An answer's head took so long.
@@ -221,6 +225,7 @@ pub(super) mod tests {
 
     pub fn upstream_with(servers: usize, max_in_flight: usize, queue: usize) -> Arc<Upstream> {
         let base = |n| config::Base {
+            secure: false,
             host: "127.0.0.1".into(),
             port: n as u16,
             authority: format!("127.0.0.1:{n}"),
@@ -240,9 +245,11 @@ pub(super) mod tests {
             queue_wait: Duration::from_secs(1),
             adaptive: false,
             host: config::HostPolicy::Preserve,
+            http2: false,
+            tls: config::UpstreamTls::default(),
             target: config::TargetSpelling::Normal,
         };
-        Upstream::new(0, config, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
+        Upstream::new(0, config, None, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
     }
 
     #[test]

@@ -6,12 +6,14 @@
 mod body;
 mod capacity;
 mod connect;
+mod h2;
 mod health;
 mod hearing;
 mod link;
 mod pool;
 mod send;
 mod stream;
+pub mod tls;
 
 pub use body::UpstreamBody;
 pub use health::{Permit, Upstream};
