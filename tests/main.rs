@@ -18,6 +18,7 @@ mod guarantees;
 mod harness;
 mod incident_1;
 mod incident_5;
+mod lanes;
 mod life;
 mod limits;
 mod proxy;

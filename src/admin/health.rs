@@ -37,7 +37,9 @@ fn readiness(phase: Readiness, refusing: Option<String>) -> (StatusCode, serde_j
 
 /// All figures.
 pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
-    let text = state.journal.metrics_text(vec![Box::new(StoreFigures(state.store.figures()))]);
+    let text = state
+        .journal
+        .metrics_text(vec![Box::new(StoreFigures(state.store.figures(), state.store.lane_figures()))]);
     ([(header::CONTENT_TYPE, journal::CONTENT_TYPE)], text).into_response()
 }
 

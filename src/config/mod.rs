@@ -7,12 +7,14 @@
 //!      -> sections (values) -> relations (between values) -> Config, or problem (rendered with line and caret)
 //! ```
 
+mod certificates;
 mod document;
 mod keys;
 mod mask;
 mod model;
 mod policy;
 mod problem;
+mod race;
 mod read;
 mod relations;
 mod sections;
@@ -23,9 +25,11 @@ mod table;
 mod tests;
 mod values;
 
+pub use certificates::{CertificateFiles, ClientCertificates, ServerTls, UpstreamTls, authorities};
 pub use model::*;
 pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
+pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
 pub use summary::summary;
 pub use values::{show_duration, show_size};
 

@@ -4,6 +4,7 @@
 use crate::config::model::{
     Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
 };
+use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::domain::canon::Rules;
 use crate::domain::client::Identity;
 use crate::domain::fingerprint::policy_version;
@@ -63,6 +64,16 @@ pub struct Guard {
     pub on_outage: OnOutage,
     /// Changes with every rule that shapes the fingerprint.
     pub version: PolicyVersion,
+    /// `[route.lane]`
+    pub lane: Option<Lane>,
+    /// `[route.retry]`
+    pub retry: Option<Retry>,
+    /// `[route.recover]`
+    pub recover: Option<Recover>,
+    /// `[route.detect]`
+    pub detect: Option<Detect>,
+    /// `[[upstream]] pause`: for so long after the timeout what was sent may still take effect.
+    pub pause: Duration,
 }
 
 /// How a route keeps and shares the answers of its reads.
@@ -147,6 +158,15 @@ impl Policy {
     }
 }
 
+// === impl Guard ===
+
+impl Guard {
+    /// Whether a request is needed again after it was sent: for another attempt, a question about it, a comparison.
+    pub fn needs_request(&self) -> bool {
+        self.retry.is_some() || self.recover.is_some() || self.detect.is_some()
+    }
+}
+
 // === impl RoutePolicy ===
 
 impl RoutePolicy {
@@ -175,6 +195,11 @@ impl RoutePolicy {
                 on_outage: rules.on_outage.unwrap_or(config.store.on_outage),
                 meaning: Rules::new(&rules.ignore, &rules.unordered, decoded_bytes_max),
                 version: version(&route.name, rules, decoded_bytes_max),
+                lane: route.lane.clone(),
+                retry: route.retry.clone(),
+                recover: route.recover.clone(),
+                detect: route.detect.clone(),
+                pause: config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.pause),
             }),
         }
     }
@@ -201,7 +226,7 @@ impl Reads {
         let named =
             clients.scope_by.iter().chain(&clients.identify_by).filter_map(|identity| match identity {
                 Identity::Header(name) => HeaderName::from_bytes(name.as_bytes()).ok(),
-                Identity::Jwt(_) | Identity::Cookie(_) | Identity::Ip => None,
+                Identity::Jwt(_) | Identity::Cookie(_) | Identity::Cert | Identity::Ip => None,
             });
         let cache = route.cache.as_ref();
         let keeping = Keeping {

@@ -6,6 +6,7 @@
 
 use crate::domain::canon::Meaning;
 use crate::domain::client::ScopeId;
+use crate::domain::lane::LaneId;
 use crate::domain::ledger::{PolicyVersion, RecordId, TargetId};
 use crate::domain::target::NormalTarget;
 use hmac::{Hmac, KeyInit, Mac};
@@ -79,6 +80,8 @@ const RECORD_BY_KEY: &[u8] = b"oncegate record by key 1";
 const RECORD_BY_FINGERPRINT: &[u8] = b"oncegate record by fingerprint 1";
 const SCOPE: &[u8] = b"oncegate scope 1";
 const TARGET: &[u8] = b"oncegate target 1";
+const LANE: &[u8] = b"oncegate lane 1";
+const ANSWER: &[u8] = b"oncegate answer 1";
 const POLICY: &[u8] = b"oncegate policy 1";
 
 /// The version of compiled rules, from whatever bytes describe them. Without a key: it is compared among gateways and
@@ -148,6 +151,23 @@ impl FingerprintKey {
             fields.field(value);
         }
         ScopeId(first(&fields.finish()))
+    }
+
+    /// Names a lane: its name in the configuration, and what each of its selectors found.
+    pub fn lane_id(&self, name: &str, keys: &[Vec<u8>]) -> LaneId {
+        LaneId(self.named(LANE, name, keys))
+    }
+
+    /// Names what an answer has and only one may have, under the name of what compares them.
+    pub fn answer_id(&self, name: &str, keys: &[Vec<u8>]) -> [u8; 16] {
+        self.named(ANSWER, name, keys)
+    }
+
+    fn named(&self, label: &[u8], name: &str, keys: &[Vec<u8>]) -> [u8; 16] {
+        let mut fields = self.fields(label);
+        fields.field(name.as_bytes());
+        keys.iter().for_each(|key| fields.field(key));
+        first(&fields.finish())
     }
 
     /// Names a resource of an upstream: `resource` is what [`NormalTarget::resource`] or [`NormalTarget::parents`] gives.

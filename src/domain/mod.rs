@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod canon;
 pub mod client;
+pub mod conflict;
 pub mod event;
 pub mod fingerprint;
 pub mod lane;

@@ -90,6 +90,10 @@ reasons! {
     StoreUnavailable = "store-unavailable", 503, "The idempotency store is unavailable";
     /// The gateway or the upstream has as much in flight as it may.
     Overloaded = "overloaded", 503, "The gateway is at its limit";
+    /// As many wait in the write's lane as may.
+    LaneFull = "lane-full", 503, "Too many writes wait for the same thing";
+    /// The write waited for its turn as long as it may.
+    LaneSlow = "lane-slow", 503, "The write's turn did not come in time";
     /// The gateway is shutting down.
     Draining = "draining", 503, "The gateway is shutting down";
     /// The client wants a kept answer or none, and there is none.

@@ -1,6 +1,6 @@
 //! A guarded write: claimed before anything leaves, executed once, answered from the record ever after.
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Original};
 use super::body::RequestBody;
 use super::clock;
 use super::exchange::{Exchange, Outcome};
@@ -8,7 +8,9 @@ use super::forward::{self, STORE_PATIENCE};
 use super::headers::IDEMPOTENT_STORED;
 use super::identity::Shown;
 use super::key::idempotency_key;
+use super::lane::{InLane, lane_of};
 use super::observe;
+use super::recover::{self, InDoubt};
 use super::respond::{self, Copy};
 use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
@@ -103,8 +105,9 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         return whole(&exchange, parts, body, Decision::Passed).await;
     };
     let scope = intent.scope;
-    let outcome = match verdict(&exchange, &guard.rules, &parts, &intent).await {
-        Verdict::Execute(granted) => execute(exchange, parts, body, intent, granted).await,
+    let lane = lane_of(&exchange, guard, &parts, &body);
+    let outcome = match verdict(&exchange, &guard.rules, (&parts, &body), &intent).await {
+        Verdict::Execute(granted) => execute(exchange, parts, body, (intent, lane), granted).await,
         Verdict::Answer(outcome) => Ok(*outcome),
         Verdict::Refuse(refusal) => Err(refusal),
         Verdict::Forward => whole(&exchange, parts, body, Decision::Unguarded).await.map(unstored),
@@ -193,7 +196,13 @@ pub fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u
 }
 
 /// Asks the store, and waits for an attempt in flight, until it is clear what to do.
-async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, intent: &Intent) -> Verdict {
+async fn verdict(
+    exchange: &Exchange,
+    idempotency: &Idempotency,
+    (parts, body): (&Parts, &Bytes),
+    intent: &Intent,
+) -> Verdict {
+    let mut asked = false;
     let mut claimed = clock::now();
     let patience = claimed + idempotency.wait;
     let token = exchange.worker.new_token();
@@ -230,7 +239,16 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
             Ok(Claimed::SlotTaken(taken)) => return Verdict::Refuse(slot_taken(taken)),
             Ok(Claimed::SlotChanged) => return Verdict::Refuse(still_in_flight()),
             Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
-            Ok(Claimed::InDoubt { since, until, why }) => return in_doubt(idempotency, since, until, why),
+            Ok(Claimed::InDoubt { token, since, until, why }) => {
+                drop(permit);
+                let doubt = InDoubt { token, since, why };
+                // Once: what the answer says next is what this copy is told.
+                if asked || !recover::ask_about(exchange, (parts, body), intent, &doubt).await {
+                    return in_doubt(idempotency, since, until, why);
+                }
+                asked = true;
+                claimed = clock::now();
+            }
             Ok(Claimed::OverQuota) => return Verdict::Refuse(over_quota(exchange)),
             Err(error) => return outage(exchange, &error),
         }
@@ -309,8 +327,9 @@ fn claim_request(
         token,
         owner: shared.store.owner(),
         lease: store.lease,
-        // No lane to wait for: the first byte follows the claim, so one durable step says both.
-        sent: true,
+        // Without a lane to wait for the first byte follows the claim, so one durable step says both. Who only observes
+        // waits for nothing.
+        sent: rules.mode == Mode::Observe || !exchange.has_lane(),
         in_doubt_for: idempotency.in_doubt_for,
     };
     let about = About {
@@ -326,11 +345,13 @@ async fn execute(
     exchange: Exchange,
     parts: Parts,
     body: Bytes,
-    intent: Intent,
+    (intent, lane): (Intent, Option<InLane>),
     granted: Granted,
 ) -> Result<Outcome, Refusal> {
     let Granted { token, claimed, permit } = granted;
-    let attempt = Attempt::new(Rc::new(exchange), intent, token, claimed);
+    let original = exchange.guard().filter(|guard| guard.needs_request());
+    let original = original.map(|_| Original { parts: parts.clone(), body: body.clone() });
+    let attempt = Attempt::new(Rc::new(exchange), intent, token, claimed, (lane, original));
     let told = attempt.start(permit, request_of(parts, body));
     // Where the task died, whether it had sent anything is not known here, so nobody may send it again.
     told.await.map_err(|_| {
@@ -449,7 +470,7 @@ pub fn outcome_unknown(since: Millis, until: Millis, why: Doubt) -> Refusal {
 
 fn in_doubt(idempotency: &Idempotency, since: Millis, until: Millis, why: Doubt) -> Verdict {
     match idempotency.in_doubt {
-        InDoubtRule::Refuse => Verdict::Refuse(outcome_unknown(since, until, why)),
+        InDoubtRule::Refuse | InDoubtRule::Recover => Verdict::Refuse(outcome_unknown(since, until, why)),
         InDoubtRule::Forward => Verdict::Forward,
     }
 }
@@ -457,12 +478,14 @@ fn in_doubt(idempotency: &Idempotency, since: Millis, until: Millis, why: Doubt)
 fn outage(exchange: &Exchange, error: &StoreError) -> Verdict {
     match exchange.guard().map_or(OnOutage::Refuse, |guard| guard.on_outage) {
         OnOutage::Forward => Verdict::Forward,
-        OnOutage::Refuse => Verdict::Refuse(
-            Refusal::new(
-                Reason::StoreUnavailable,
-                format!("Nothing was sent to the backend, because it could not be made sure that it is sent once: {error}."),
-            )
-            .retry_after(Duration::from_secs(5)),
-        ),
+        OnOutage::Refuse => Verdict::Refuse(store_away(error)),
     }
+}
+
+/// What is said where the store is away and the route does not go on without it.
+pub fn store_away(error: &StoreError) -> Refusal {
+    let detail = format!(
+        "Nothing was sent to the backend, because it could not be made sure that it is sent once: {error}."
+    );
+    Refusal::new(Reason::StoreUnavailable, detail).retry_after(Duration::from_secs(5))
 }

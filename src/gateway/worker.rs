@@ -8,7 +8,9 @@ use super::identity::is_within;
 use super::jwt::Verifier;
 use super::places;
 use super::reads::Reads;
+use super::recover::Asking;
 use super::stall::Patience;
+use super::tls::{Handshakes, ServerSide};
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
@@ -44,10 +46,18 @@ pub struct Shared {
     pub reads: Option<Arc<Reads>>,
     /// Verifies bearer tokens, where `[clients.jwt]` is configured.
     pub jwt: Option<Verifier>,
+    /// How clients are met where `[server.tls]` is configured.
+    pub tls: Option<ServerSide>,
     /// Bytes of request bodies that are read whole and not yet sent.
     pub body_bytes: Apart<AtomicU64>,
     /// Connections that speak another protocol, or are about to.
     pub upgrades: Apart<AtomicUsize>,
+    /// Records that the backend is asked about at this moment.
+    pub asking: Asking,
+    /// Where the walk of waits before further attempts begins, and how far it is.
+    pub spread_start: u64,
+    /// See `spread_start`.
+    pub spreads: Apart<AtomicU64>,
     /// Answers that the store has not taken yet, each kept by a task of its own.
     pub unrecorded: Apart<AtomicUsize>,
     /// No new requests on connections that live on.
@@ -81,6 +91,8 @@ pub struct Worker {
     pub pools: Vec<Rc<Pool>>,
     /// How long this worker's exchanges wait for what.
     pub deadlines: Deadlines,
+    /// TLS handshakes under way.
+    pub handshakes: Handshakes,
     connections: RefCell<Slab<Rc<Connection>>>,
     open: Arc<AtomicUsize>,
     /// Attempts and other work whose client may be gone.
@@ -167,7 +179,8 @@ impl Worker {
         let (deadlines, connections) = (Deadlines::default(), RefCell::new(Slab::new()));
         let (running, ids) = (Cell::new(0), Cell::new(seed));
         let tokens = Cell::new(u128::from_ne_bytes(random()));
-        Rc::new(Worker { shared, pools, deadlines, connections, open, running, ids, tokens })
+        let handshakes = Handshakes::default();
+        Rc::new(Worker { shared, pools, deadlines, handshakes, connections, open, running, ids, tokens })
     }
 
     /// Closes what is overdue, until the worker ends.
@@ -206,6 +219,11 @@ impl Worker {
         while self.open.load(Relaxed) > 0 || self.running.get() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// A connection ended before it came into the sweep.
+    pub fn turned_away(&self) {
+        self.open.fetch_sub(1, Relaxed);
     }
 
     /// Takes a connection into the sweep.
@@ -262,6 +280,11 @@ fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
+}
+
+/// A number that no other process begins with.
+pub fn random_start() -> u64 {
+    u64::from_ne_bytes(random())
 }
 
 fn is_usable_id(id: &[u8]) -> bool {

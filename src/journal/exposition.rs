@@ -97,6 +97,7 @@ impl Collector for DataPath {
         for (word, count) in metrics.events() {
             labelled_counter(&mut family, &[("event", word)], count)?;
         }
+        metrics.doors.encode(encoder)?;
         metrics.reads.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)
@@ -122,6 +123,20 @@ impl DataPath {
             for (method, &count) in METHODS.iter().zip(&figures.unguarded).filter(|(_, count)| **count > 0) {
                 labelled_counter(&mut family, &[("route", route), ("method", method)], count)?;
             }
+        }
+        let help = "Writes sent once more, because the backend met a conflict and did nothing";
+        let mut family = encoder.encode_descriptor("retries", help, None, MetricType::Counter)?;
+        for (route, figures) in routes.iter().filter(|(_, figures)| figures.retries > 0) {
+            labelled_counter(&mut family, &[("route", route)], figures.retries)?;
+        }
+        let help = "Time from joining a lane to its turn";
+        let unit = Some(&Unit::Seconds);
+        let mut family = encoder.encode_descriptor("lane_wait", help, unit, MetricType::Histogram)?;
+        for (route, figures) in routes.iter().filter(|(_, figures)| figures.lane_wait.count() > 0) {
+            let times = &figures.lane_wait;
+            let labels: &[(&str, &str)] = &[("route", route)];
+            let (sum, count, buckets) = (times.sum_seconds(), times.count(), times.buckets());
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         for (name, help) in [
             ("request", "Time from a request's head to its answer's head"),

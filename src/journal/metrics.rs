@@ -1,6 +1,7 @@
 //! The figures: what is counted, and how cheaply. Every cell exists from the start, indexed by route and decision; the
 //! hot path finds it without a lookup by name, a lock or an allocation.
 
+use super::doors::Doors;
 use super::histogram::{Figures, Histogram};
 use super::reads::ReadFigures;
 use super::shard::{Apart, Gauge, SHARDS, shard};
@@ -27,6 +28,8 @@ pub struct Metrics {
     pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
+    /// The way in.
+    pub doors: Doors,
     /// Kept and shared answers.
     pub reads: ReadFigures,
     pub(super) route_names: Vec<Arc<str>>,
@@ -45,6 +48,8 @@ struct RouteCells {
     unguarded: [AtomicU64; METHODS.len()],
     total: Histogram,
     upstream: Histogram,
+    lane_wait: Histogram,
+    retries: AtomicU64,
 }
 
 /// The figures of one upstream.
@@ -64,6 +69,8 @@ pub(super) struct RouteFigures {
     pub(super) unguarded: [u64; METHODS.len()],
     pub(super) total: Figures,
     pub(super) upstream: Figures,
+    pub(super) lane_wait: Figures,
+    pub(super) retries: u64,
 }
 
 // === impl Metrics ===
@@ -76,6 +83,7 @@ impl Metrics {
             connections_refused: AtomicU64::new(0),
             upgrades: Gauge::default(),
             in_flight: Gauge::default(),
+            doors: Doors::default(),
             reads: ReadFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,
@@ -114,6 +122,14 @@ impl Metrics {
         let other = METHODS.len() - 1;
         let index = METHODS[..other].iter().position(|&name| name == method.as_str()).unwrap_or(other);
         self.cells(route).unguarded[index].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_turn(&self, route: usize, waited: Duration) {
+        self.cells(Some(route)).lane_wait.observe(waited);
+    }
+
+    pub(super) fn count_retry(&self, route: usize) {
+        self.cells(Some(route)).retries.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_event(&self, event: &Event) {
@@ -165,6 +181,8 @@ impl Default for RouteCells {
             unguarded: Default::default(),
             total: Histogram::default(),
             upstream: Histogram::default(),
+            lane_wait: Histogram::default(),
+            retries: AtomicU64::new(0),
         }
     }
 }
@@ -179,6 +197,8 @@ impl RouteCells {
         }
         self.total.add_to(&mut figures.total);
         self.upstream.add_to(&mut figures.upstream);
+        self.lane_wait.add_to(&mut figures.lane_wait);
+        figures.retries += self.retries.load(Ordering::Relaxed);
     }
 }
 
@@ -191,6 +211,8 @@ impl Default for RouteFigures {
             unguarded: [0; METHODS.len()],
             total: Figures::default(),
             upstream: Figures::default(),
+            lane_wait: Figures::default(),
+            retries: 0,
         }
     }
 }

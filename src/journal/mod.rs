@@ -2,6 +2,7 @@
 //! that it was done. Telling never blocks: counting is a few relaxed additions, and a line goes through a bounded queue
 //! to a thread of its own (`queue`), which loses lines rather than time.
 
+mod doors;
 mod exposition;
 mod histogram;
 mod line;
@@ -14,6 +15,7 @@ mod reads;
 mod shard;
 mod stamp;
 
+pub use doors::Doors;
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
@@ -88,6 +90,16 @@ impl Journal {
         self.metrics.count_unguarded(route, method);
     }
 
+    /// Counts a turn in a lane, and how long it was waited for.
+    pub fn turn(&self, route: usize, waited: Duration) {
+        self.metrics.count_turn(route, waited);
+    }
+
+    /// Counts a further attempt.
+    pub fn retried(&self, route: usize) {
+        self.metrics.count_retry(route);
+    }
+
     /// Counts a fact and writes its line. States (the store's, a server's) are counted and written once per change,
     /// however often they are told.
     pub fn event(&self, event: Event) {
@@ -96,7 +108,12 @@ impl Journal {
             Event::UpstreamHealth { upstream, authority, up, .. } => {
                 self.metrics.upstream_changed(upstream, authority, *up)
             }
-            Event::Duplicate { .. } | Event::InDoubt { .. } | Event::Settled { .. } => true,
+            Event::Duplicate { .. }
+            | Event::InDoubt { .. }
+            | Event::Retry { .. }
+            | Event::Recovered { .. }
+            | Event::DuplicateAnswer { .. }
+            | Event::Settled { .. } => true,
         };
         if !news {
             return;

@@ -7,6 +7,7 @@
 mod embedded;
 mod error;
 mod lanes;
+mod recovery;
 pub mod slots;
 
 use crate::domain::answer::Answer;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use embedded::{Embedded, Waiter};
 pub use error::{OpenError, StoreError};
 pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
+pub use recovery::{AnswerKey, Sighting};
 pub use slots::{Free, Settlement, SlotFigures};
 
 /// What a store needs to open.
@@ -84,8 +86,8 @@ pub enum Claimed {
     Done(Answer),
     /// The same key with another meaning.
     OtherMeaning,
-    /// May have been executed, nobody knows: since when, until when that is kept, and why.
-    InDoubt { since: Millis, until: Millis, why: Doubt },
+    /// The attempt `token` may have been executed, nobody knows: since when, until when that is kept, and why.
+    InDoubt { token: Token, since: Millis, until: Millis, why: Doubt },
     /// The scope holds as many live records as it may.
     OverQuota,
     /// Somebody else holds a slot; nothing was claimed.

@@ -2,10 +2,12 @@
 //! several is in `relations`.
 
 mod clients;
+mod race;
 mod reads;
 mod route;
 mod server;
 mod store;
+mod tls;
 mod upstream;
 
 use crate::config::model::{Config, Mode, OnOutage};
@@ -29,11 +31,13 @@ pub(super) fn config(reader: &Reader<'_>) -> Config {
     root.require("route", "add [[route]] with `name`, `match` and `upstream`");
     let upstreams: Vec<_> =
         root.tables("upstream").iter().map(|table| upstream::read(reader, table)).collect();
-    let routes = root.tables("route").iter().map(|table| route::read(table, &upstreams)).collect();
+    let time_zone = root.parsed_or_default("time_zone", values::time_zone);
+    let routes =
+        root.tables("route").iter().map(|table| route::read(table, &upstreams, &time_zone)).collect();
     Config {
         mode: root.word("mode"),
-        time_zone: root.parsed_or_default("time_zone", values::time_zone),
-        server: server::read(&root.table("server")),
+        time_zone,
+        server: server::read(reader, &root.table("server")),
         admin: server::read_admin(&root.table("admin")),
         log: server::read_log(&root.table("log")),
         store: store::read(reader, &root.table("store")),

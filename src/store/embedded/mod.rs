@@ -12,6 +12,7 @@ mod kept;
 mod lanes;
 mod log;
 mod parts;
+mod recovery;
 mod reopen;
 mod settle;
 mod slots;
@@ -156,7 +157,7 @@ impl Embedded {
             ClaimStep::InFlight(waiter) => Claimed::InFlight(waiter),
             ClaimStep::Done(kept) => Claimed::Done(self.read_or_tombstone(id, kept).await),
             ClaimStep::OtherMeaning => Claimed::OtherMeaning,
-            ClaimStep::InDoubt { since, until, why } => Claimed::InDoubt { since, until, why },
+            ClaimStep::InDoubt { token, since, until, why } => Claimed::InDoubt { token, since, until, why },
             ClaimStep::OverQuota => Claimed::OverQuota,
             ClaimStep::SlotTaken(taken) => Claimed::SlotTaken(taken),
             ClaimStep::SlotChanged => Claimed::SlotChanged,

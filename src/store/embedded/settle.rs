@@ -38,6 +38,7 @@ impl State {
             let end = if done { End::Held } else { End::Unsettled };
             self.settle_slots(token, &Settlement { end, ..Settlement::default() }, now);
         }
+        self.free_lane_of(id, held, now, after);
         after.commit = self.commit(false);
         match held {
             Held::Yes => Settled::Yes,

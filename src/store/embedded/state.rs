@@ -6,6 +6,7 @@ use super::index::Index;
 use super::journal::{Journal, RoomFor};
 use super::kept::{Kept, tombstone};
 use super::lanes::Lanes;
+use super::recovery::Sightings;
 use super::settle::fated;
 use super::waiters::{Attempt, Signal, Waiter};
 use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, StoreError};
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) index: Index,
     /// Scopes that stand for others.
     pub(super) aliases: Aliases,
+    /// What was seen in answers.
+    pub(super) sightings: Sightings,
     /// Who waits for whom.
     pub(super) lanes: Lanes,
     /// Where changes are noted; in memory only, nowhere.
@@ -55,6 +58,7 @@ pub(super) enum ClaimStep {
     Done(Kept),
     OtherMeaning,
     InDoubt {
+        token: Token,
         since: Millis,
         until: Millis,
         why: Doubt,
@@ -72,7 +76,14 @@ impl State {
     /// An empty state.
     pub(super) fn new(memory_max: u64, records_max: usize, journal: Option<Journal>) -> State {
         let index = Index::new(memory_max, journal.is_some());
-        State { index, aliases: Aliases::new(records_max), lanes: Lanes::default(), journal, records_max }
+        State {
+            index,
+            aliases: Aliases::new(records_max),
+            lanes: Lanes::default(),
+            sightings: Sightings::default(),
+            journal,
+            records_max,
+        }
     }
 
     /// See [`Store::claim`](crate::store::Store::claim). The request's texts are taken out of it when it is granted.
@@ -140,11 +151,11 @@ impl State {
                 self.commit(true);
                 Ok(ClaimStep::OtherMeaning)
             }
-            Outcome::InDoubt { since, until, why, .. } => {
+            Outcome::InDoubt { token, since, until, why } => {
                 self.fated(fated);
                 self.carry_out(id, change, None, after);
                 self.commit(true);
-                Ok(ClaimStep::InDoubt { since, until, why })
+                Ok(ClaimStep::InDoubt { token, since, until, why })
             }
             Outcome::Applied | Outcome::Refused => Err(inconsistent()),
         }
@@ -181,9 +192,20 @@ impl State {
         now: Millis,
         after: &mut After,
     ) -> Result<Held, StoreError> {
+        let kept = Kept::new(self.fitting(&completion.answer));
+        let (token, keep) = (completion.token, completion.keep);
+        self.finish(completion, Command::Complete { token, answer: kept, keep }, now, after)
+    }
+
+    /// A record is done, with all that follows from it in the same step.
+    pub(super) fn finish(
+        &mut self,
+        completion: Completion,
+        command: Command<Kept>,
+        now: Millis,
+        after: &mut After,
+    ) -> Result<Held, StoreError> {
         let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = completion;
-        let kept = self.fitting(&answer);
-        let command = Command::Complete { token, answer: Kept::new(kept), keep };
         let before = self.index.get(&id).map(|entry| &entry.record.phase);
         let repeated = matches!(before, Some(Phase::Done { .. }));
         // Copies that wait get the whole answer even where only a tombstone can be kept.

@@ -128,7 +128,7 @@ impl Machine {
                     (Outcome::Done { answer, .. }, ClaimStep::Done(kept)) => *answer == self.read(kept),
                     (
                         Outcome::InDoubt { since, until, why, .. },
-                        ClaimStep::InDoubt { since: s, until: u, why: w },
+                        ClaimStep::InDoubt { since: s, until: u, why: w, .. },
                     ) => (since, until, why) == (s, u, w),
                     _ => false,
                 };
