@@ -55,6 +55,10 @@ fn begin(kind: Kind, address: SocketAddr) -> TcpStream {
 
 /// One more byte; whether the connection still lives.
 fn trickle(kind: Kind, stream: &mut TcpStream) -> bool {
+    // What was sent before a reset can still be read, byte by byte, so that is asked for first.
+    if stream.take_error().is_ok_and(|error| error.is_some()) {
+        return false;
+    }
     let mut byte = [0; 4096];
     let read = stream.read(&mut byte[..if kind == Kind::Read { 1 } else { 4096 }]);
     match read {
