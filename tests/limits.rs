@@ -129,3 +129,27 @@ fn every_answer_of_the_gateways_own_is_a_problem_with_the_requests_id() {
     });
     assert_ours(&stand.send(&Call::new("GET", "/x")), 504, "upstream-timeout");
 }
+
+#[test]
+fn the_flood_guard_stands_before_everything_and_counts_addresses() {
+    let server = "\n[server.flood]\nrequests_per_second = 2\nburst = 5";
+    let stand =
+        Stand::with(Config { server, clients: "trusted_proxies = [\"127.0.0.0/8\"]", ..Config::default() });
+    let from = |address: &str| stand.send(&Call::new("GET", "/_effects").header("X-Forwarded-For", address));
+    assert!((0..5).all(|_| from("192.0.2.1").status == 200));
+    let before = stand.backend.requests();
+    let refused = from("198.51.100.7, 192.0.2.1");
+    assert_ours(&refused, 429, "flooded");
+    let wait: u64 = refused.header("retry-after").expect("a wait").parse().unwrap();
+    assert!((1..=2).contains(&wait), "{wait}");
+    // Also where no route would be found, and a guarded write.
+    assert_ours(
+        &stand.send(&Call::post("/api/x", "{}").header("X-Forwarded-For", "192.0.2.1")),
+        429,
+        "flooded",
+    );
+    assert_eq!(stand.backend.requests(), before);
+    assert_eq!(from("192.0.2.2").status, 200, "another address has its own");
+    std::thread::sleep(Duration::from_secs(wait));
+    assert_eq!(from("192.0.2.1").status, 200, "who comes back when it was told to is let in");
+}

@@ -8,6 +8,7 @@ mod answers;
 mod architecture;
 mod bypass;
 mod caching;
+mod clients;
 mod command_line;
 mod conformance;
 mod crash;

@@ -177,6 +177,10 @@ fn route(
     if let Some(refusal) = connection.refused_head(parts).or_else(|| h2::refused(parts)) {
         return Err(refusal);
     }
+    if let Some(flood) = &worker.shared.flood {
+        let trusted = &worker.shared.policy.config().clients.trusted_proxies;
+        flood.ask(client_address(connection.peer, &parts.headers, trusted))?;
+    }
     if parts.method == Method::CONNECT {
         return Err(Refusal::new(Reason::BadRequest, "This is no proxy that opens tunnels.").closing());
     }

@@ -21,6 +21,7 @@ mod detect;
 mod disguise;
 mod door;
 mod exchange;
+mod flood;
 mod forward;
 mod guard;
 mod h2;
@@ -56,6 +57,7 @@ use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
+use flood::Flood;
 use listener::Listener;
 use places::Places;
 use recover::Asking;
@@ -122,6 +124,7 @@ impl Gateway {
             spread_start: worker::random_start(),
             spreads: Default::default(),
             body_bytes: Default::default(),
+            flood: config.server.flood.and_then(Flood::new),
             upgrades: Default::default(),
             unrecorded: Default::default(),
             draining: AtomicBool::new(false),
