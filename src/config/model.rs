@@ -6,7 +6,8 @@ use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
-use crate::domain::selector::Zone;
+use crate::domain::selector::{Selector, Zone};
+use crate::domain::slot::{ReleasePolicy, SlotPolicy};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -313,6 +314,8 @@ pub struct Route {
     pub upgrade: Vec<String>,
     /// `[route.idempotency]`: present on guarded routes.
     pub idempotency: Option<Idempotency>,
+    /// `[[route.slot]]`, `[[route.release]]`, `[route.ask]`
+    pub slots: RouteSlots,
     /// `[route.lane]`
     pub lane: Option<Lane>,
     /// `[route.retry]`
@@ -321,6 +324,26 @@ pub struct Route {
     pub recover: Option<Recover>,
     /// `[route.detect]`
     pub detect: Option<Detect>,
+}
+
+/// What a route says about slots.
+#[derive(Clone, Debug, Default)]
+pub struct RouteSlots {
+    /// `[[route.slot]]`
+    pub slots: Vec<SlotPolicy>,
+    /// `[[route.release]]`
+    pub releases: Vec<ReleasePolicy>,
+    /// `[route.ask]`
+    pub ask: Option<AskRule>,
+}
+
+/// `[route.ask]`: the gateway itself answers whether a slot is free.
+#[derive(Clone, Debug)]
+pub struct AskRule {
+    /// `slot`: its name.
+    pub slot: Arc<str>,
+    /// `by`: where this request has the values of the slot's key; where the slot itself looks otherwise.
+    pub by: Option<Vec<Selector>>,
 }
 
 /// `[cache]`: room for the answers of all routes.
@@ -426,6 +449,15 @@ pub struct StatusSet {
 /// A value that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<str>);
+
+// === impl RouteSlots ===
+
+impl RouteSlots {
+    /// Whether requests have to be claimed: they take a slot, or may move a booking or bring it back.
+    pub fn need_a_guard(&self) -> bool {
+        !self.slots.is_empty() || self.releases.iter().any(|release| !release.when.is_empty())
+    }
+}
 
 // === impl Route ===
 

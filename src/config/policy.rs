@@ -5,6 +5,7 @@ use crate::config::model::{
     Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
 };
 use crate::config::race::{Detect, Lane, Recover, Retry};
+use crate::config::slots::SlotRules;
 use crate::domain::canon::Rules;
 use crate::domain::client::Identity;
 use crate::domain::fingerprint::policy_version;
@@ -47,6 +48,8 @@ pub struct RoutePolicy {
     pub upgrade: Vec<String>,
     /// Whether writes that pass here unguarded are counted as such.
     pub lets_writes_through: bool,
+    /// What it does with slots.
+    pub slots: SlotRules,
     /// Present where answers of its reads are kept or shared.
     pub reads: Option<Reads>,
     /// Present where it has `[route.idempotency]`. Whether it guards one request, [`Taken::guard`] says.
@@ -189,6 +192,7 @@ impl RoutePolicy {
                 .is_some_and(|upstream| upstream.target == TargetSpelling::Original),
             upgrade: route.upgrade.clone(),
             lets_writes_through: route.lets_writes_through(),
+            slots: SlotRules::new(route, config),
             reads: Reads::new(route, config),
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),

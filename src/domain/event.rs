@@ -3,6 +3,8 @@
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Doubt, RecordId};
 use crate::domain::refusal::Reason;
+use crate::domain::slot::{HoldState, SlotId};
+use crate::domain::time::Millis;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +51,8 @@ pub enum Decision {
     Joined,
     /// It was forwarded, and nobody knows how it ended.
     InDoubt,
+    /// The gateway itself answered the question whether a slot is free.
+    Asked,
     /// The gateway answered by itself.
     Refused(Reason),
     /// A guarded one was forwarded without a claim: the store was away and `on_outage = "forward"`.
@@ -155,6 +159,25 @@ pub enum Event {
         /// Why, for the log.
         detail: String,
     },
+    /// Somebody asked for a slot that is taken.
+    SlotTaken {
+        /// The route's name.
+        route: Arc<str>,
+        /// The slot's name.
+        slot: Arc<str>,
+        /// Which one of that name.
+        slot_id: SlotId,
+        /// How firmly it is held.
+        state: HoldState,
+        /// Since when.
+        since: Millis,
+        /// The refused request's id.
+        request_id: Arc<str>,
+        /// Whose it is.
+        scope: ScopeId,
+        /// Who sent it, as in the access line.
+        client: String,
+    },
     /// An operator settled or removed a record.
     Settled {
         /// Which one.
@@ -189,7 +212,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 13] = [
+const PLAIN: [Decision; 14] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -203,6 +226,7 @@ const PLAIN: [Decision; 13] = [
     Decision::Coalesced,
     Decision::Stale,
     Decision::Revalidated,
+    Decision::Asked,
 ];
 
 impl Decision {
@@ -225,6 +249,7 @@ impl Decision {
             Decision::Coalesced => 10,
             Decision::Stale => 11,
             Decision::Revalidated => 12,
+            Decision::Asked => 13,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -251,6 +276,7 @@ impl Decision {
             Decision::Coalesced => "coalesced",
             Decision::Stale => "stale",
             Decision::Revalidated => "revalidated",
+            Decision::Asked => "asked",
         }
     }
 }
@@ -259,7 +285,7 @@ impl Decision {
 
 impl Event {
     /// The words of all events, in the order of [`Event::index`].
-    pub const WORDS: [&'static str; 8] = [
+    pub const WORDS: [&'static str; 9] = [
         "duplicate",
         "in-doubt",
         "store-outage",
@@ -268,6 +294,7 @@ impl Event {
         "retry",
         "recovered",
         "duplicate-answer",
+        "slot-taken",
     ];
 
     /// The index of [`Event::Duplicate`].
@@ -284,6 +311,7 @@ impl Event {
             Event::Retry { .. } => 5,
             Event::Recovered { .. } => 6,
             Event::DuplicateAnswer { .. } => 7,
+            Event::SlotTaken { .. } => 8,
         }
     }
 

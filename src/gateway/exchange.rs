@@ -1,5 +1,6 @@
 //! One exchange, from the request's head to the answer's, on one screen.
 
+use super::asked;
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::disguise;
@@ -106,6 +107,8 @@ pub async fn exchange(
                     Reason::UpgradeRefused,
                     "This route guards its writes; an upgrade would bypass that.",
                 ))
+            } else if exchange.rules().slots.ask.is_some() {
+                Box::pin(asked::answer(&exchange, &parts, body)).await
             } else if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await

@@ -11,6 +11,7 @@
 //! A worker is one thread with a single-threaded runtime, so nothing on the path of a request is locked or sent between
 //! threads, except the store's commands.
 
+mod asked;
 mod attempt;
 mod body;
 mod clock;
@@ -39,10 +40,12 @@ mod places;
 mod proxy_protocol;
 mod reads;
 mod recover;
+mod refused;
 mod respond;
 pub mod scan;
+mod slots;
 mod socket;
-pub mod source;
+mod source;
 mod spelling;
 mod stall;
 mod stream;

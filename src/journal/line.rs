@@ -59,6 +59,7 @@ impl Line {
                 request_id.len() + original_request_id.as_ref().map_or(0, String::len)
             }
             Line::Event(Event::InDoubt { request_id, .. }) => request_id.len(),
+            Line::Event(Event::SlotTaken { request_id, client, .. }) => request_id.len() + client.len(),
             Line::Event(Event::StoreOutage { detail, .. } | Event::UpstreamHealth { detail, .. }) => {
                 detail.len()
             }
@@ -94,6 +95,7 @@ pub(super) fn level(event: &Event) -> Level {
         | Event::UpstreamHealth { up: false, .. } => Level::WARN,
         Event::Duplicate { .. } => DUPLICATE,
         Event::Settled { .. }
+        | Event::SlotTaken { .. }
         | Event::Retry { .. }
         | Event::Recovered { .. }
         | Event::StoreOutage { up: true, .. }
@@ -167,6 +169,17 @@ fn write_event(event: &Event, style: Style, now: Stamp, out: &mut Vec<u8>) {
             fields.field("upstream", Value::Text(upstream));
             fields.field("server", Value::Text(authority));
             fields.field("detail", Value::Text(detail));
+        }
+        Event::SlotTaken { route, slot, slot_id, state, since, request_id, scope, client } => {
+            fields.message("a request asked for a slot that is taken").event(event);
+            fields.field("slot", Value::Text(slot));
+            fields.field("slot_id", Value::Plain(slot_id));
+            fields.field("state", Value::Plain(&state.word()));
+            fields.field("since", Value::Number(since.0));
+            fields.field("route", Value::Text(route));
+            fields.field("request_id", Value::Text(request_id));
+            fields.field("scope", Value::Plain(scope));
+            fields.field("client", Value::Text(client));
         }
         Event::Retry { route, id, request_id, attempt, status, wait } => {
             fields.message("the backend met a conflict and did nothing; the write is sent once more");
@@ -428,8 +441,18 @@ mod tests {
                 value: "A005".into(),
                 within: "north, \"王\"".into(),
             },
+            Event::SlotTaken {
+                route: "book".into(),
+                slot: "doctor-slot".into(),
+                slot_id: crate::domain::slot::SlotId([3; 16]),
+                state: crate::domain::slot::HoldState::Held,
+                since: crate::domain::time::Millis(1),
+                request_id: "r".into(),
+                scope: ScopeId([2; 16]),
+                client: "192.0.2.7".into(),
+            },
         ];
-        let levels = ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN"];
+        let levels = ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN", "INFO"];
         assert_eq!([events.len(), levels.len()], [Event::WORDS.len(); 2]);
         for (event, level) in events.into_iter().zip(levels) {
             let word = event.word();

@@ -13,6 +13,7 @@ mod queue;
 mod readiness;
 mod reads;
 mod shard;
+mod slots;
 mod stamp;
 
 pub use doors::Doors;
@@ -110,6 +111,7 @@ impl Journal {
             }
             Event::Duplicate { .. }
             | Event::InDoubt { .. }
+            | Event::SlotTaken { .. }
             | Event::Retry { .. }
             | Event::Recovered { .. }
             | Event::DuplicateAnswer { .. }
@@ -136,6 +138,16 @@ impl Journal {
             None => self.metrics.count_event_at(Event::DUPLICATE),
             Some(_) => self.event(event()),
         }
+    }
+
+    /// Counts a place of a slot that a success took.
+    pub fn slot_held(&self, slot: &Arc<str>) {
+        self.metrics.slots.held(slot);
+    }
+
+    /// Counts a request that was refused because a slot was taken.
+    pub fn slot_refused(&self, slot: &Arc<str>) {
+        self.metrics.slots.refused(slot);
     }
 
     /// The gauges that others set.

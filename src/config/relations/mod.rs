@@ -6,6 +6,7 @@ mod race;
 mod reads;
 mod rim;
 mod routing;
+mod slots;
 
 use crate::config::model::{Config, StoreUrl};
 use crate::config::problem::Severity;
@@ -42,6 +43,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.stop();
     check.routing();
     check.promise();
+    check.slots();
     check.races();
     check.reads();
     check.rim();
