@@ -49,7 +49,7 @@ let headers = json();
 const clicks = await Promise.all([1, 2].map(() => send(gate, 'POST', '/api/notes', { headers, body: '{"a":1}' })));
 assert.strictEqual(clicks[0].status, 201);
 assert.ok(clicks[0].body.equals(clicks[1].body));
-headers = { ...json(), 'x-demo-fault': 'delay-after=900,once', 'x-demo-operation': randomUUID() };
+headers = { ...json(), 'x-demo-fault': 'delay-after=1900,once', 'x-demo-operation': randomUUID() };
 const late = await send(gate, 'POST', '/api/notes', { headers, body: '{"a":2}', retry: true });
 assert.strictEqual(late.status, 201);
 assert.strictEqual(late.headers['idempotent-replayed'], 'true');
