@@ -33,9 +33,10 @@ fn routed(identify_by: &'static str, rules: &str) -> Config {
         "jwt:sub" => "identify_by = [\"jwt:sub\", \"ip\"]",
         _ => "identify_by = [\"header:X-Api-Key\", \"ip\"]",
     };
-    let routes =
-        format!("[[route]]\nname = \"profile\"\nmatch = \"GET /professionals/**\"\n{{upstream}}\n{rules}\n");
-    Config { clients, routes, ..Config::default() }
+    let routes = format!(
+        "[[route]]\nname = \"profile\"\nmatch = \"GET /professionals/**\"\nupstream = \"scheduler\"\n{rules}\n"
+    );
+    Config { clients, routes: routes.leak(), ..Config::default() }
 }
 
 /// The incident's own limits.

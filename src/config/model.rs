@@ -3,6 +3,7 @@
 
 use crate::config::certificates::{ServerTls, UpstreamTls};
 use crate::config::race::{Detect, Lane, Recover, Retry};
+use crate::config::slots::RouteSlots;
 use crate::config::throttle::{Concurrency, RouteThrottle};
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
@@ -332,6 +333,8 @@ pub struct Route {
     pub upgrade: Vec<String>,
     /// `[route.idempotency]`: present on guarded routes.
     pub idempotency: Option<Idempotency>,
+    /// `[[route.slot]]`, `[[route.release]]`, `[route.ask]`
+    pub slots: RouteSlots,
     /// `[route.lane]`
     pub lane: Option<Lane>,
     /// `[route.retry]`

@@ -5,6 +5,7 @@ use crate::config::model::{
     Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
 };
 use crate::config::race::{Detect, Lane, Recover, Retry};
+use crate::config::slots::SlotRules;
 use crate::config::throttle::{Concurrency, ThrottlePolicy};
 use crate::domain::canon::Rules;
 use crate::domain::client::Identity;
@@ -52,6 +53,8 @@ pub struct RoutePolicy {
     pub throttle: Option<Box<ThrottlePolicy>>,
     /// Present where it has `[route.concurrency]`.
     pub concurrency: Option<Concurrency>,
+    /// What it does with slots.
+    pub slots: SlotRules,
     /// Present where answers of its reads are kept or shared.
     pub reads: Option<Reads>,
     /// Present where it has `[route.idempotency]`. Whether it guards one request, [`Taken::guard`] says.
@@ -203,6 +206,7 @@ impl RoutePolicy {
             lets_writes_through: route.lets_writes_through(),
             throttle: ThrottlePolicy::compile(index, config).map(Box::new),
             concurrency: route.concurrency,
+            slots: SlotRules::new(route, config),
             reads: Reads::new(route, config),
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),

@@ -4,6 +4,8 @@ use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Doubt, RecordId};
 use crate::domain::poll::Storm;
 use crate::domain::refusal::Reason;
+use crate::domain::slot::{HoldState, SlotId};
+use crate::domain::time::Millis;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +54,8 @@ pub enum Decision {
     Joined,
     /// It was forwarded, and nobody knows how it ended.
     InDoubt,
+    /// The gateway itself answered the question whether a slot is free.
+    Asked,
     /// The gateway answered by itself.
     Refused(Reason),
     /// A guarded one was forwarded without a claim: the store was away and `on_outage = "forward"`.
@@ -188,6 +192,25 @@ pub enum Event {
         /// How many reads, in which time, from how many source ports, how many of them answered without the backend.
         storm: Storm,
     },
+    /// Somebody asked for a slot that is taken.
+    SlotTaken {
+        /// The route's name.
+        route: Arc<str>,
+        /// The slot's name.
+        slot: Arc<str>,
+        /// Which one of that name.
+        slot_id: SlotId,
+        /// How firmly it is held.
+        state: HoldState,
+        /// Since when.
+        since: Millis,
+        /// The refused request's id.
+        request_id: Arc<str>,
+        /// Whose it is.
+        scope: ScopeId,
+        /// Who sent it, as in the access line.
+        client: String,
+    },
     /// An operator settled or removed a record.
     Settled {
         /// Which one.
@@ -222,7 +245,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 14] = [
+const PLAIN: [Decision; 15] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -236,6 +259,7 @@ const PLAIN: [Decision; 14] = [
     Decision::Coalesced,
     Decision::Stale,
     Decision::Revalidated,
+    Decision::Asked,
     Decision::WouldHold,
 ];
 
@@ -259,7 +283,8 @@ impl Decision {
             Decision::Coalesced => 10,
             Decision::Stale => 11,
             Decision::Revalidated => 12,
-            Decision::WouldHold => 13,
+            Decision::Asked => 13,
+            Decision::WouldHold => 14,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -271,8 +296,8 @@ impl Decision {
 
     /// Whether the request itself went to the backend.
     pub fn asks_the_backend(self) -> bool {
-        use Decision::{Cached, Coalesced, Joined, Refused, Replayed, Stale};
-        !matches!(self, Replayed | Joined | Cached | Coalesced | Stale | Refused(_))
+        use Decision::{Asked, Cached, Coalesced, Joined, Refused, Replayed, Stale};
+        !matches!(self, Asked | Replayed | Joined | Cached | Coalesced | Stale | Refused(_))
     }
 
     /// The word for logs and metric labels.
@@ -293,6 +318,7 @@ impl Decision {
             Decision::Coalesced => "coalesced",
             Decision::Stale => "stale",
             Decision::Revalidated => "revalidated",
+            Decision::Asked => "asked",
         }
     }
 }
@@ -301,7 +327,7 @@ impl Decision {
 
 impl Event {
     /// The words of all events, in the order of [`Event::index`].
-    pub const WORDS: [&'static str; 10] = [
+    pub const WORDS: [&'static str; 11] = [
         "duplicate",
         "in-doubt",
         "store-outage",
@@ -310,6 +336,7 @@ impl Event {
         "retry",
         "recovered",
         "duplicate-answer",
+        "slot-taken",
         "throttled",
         "poll-storm",
     ];
@@ -318,7 +345,7 @@ impl Event {
     pub const DUPLICATE: usize = 0;
 
     /// The index of [`Event::Throttled`].
-    pub const THROTTLED: usize = 8;
+    pub const THROTTLED: usize = 9;
 
     /// A dense number below the length of [`Event::WORDS`].
     pub fn index(&self) -> usize {
@@ -331,8 +358,9 @@ impl Event {
             Event::Retry { .. } => 5,
             Event::Recovered { .. } => 6,
             Event::DuplicateAnswer { .. } => 7,
+            Event::SlotTaken { .. } => 8,
             Event::Throttled { .. } => Event::THROTTLED,
-            Event::PollStorm { .. } => 9,
+            Event::PollStorm { .. } => 10,
         }
     }
 

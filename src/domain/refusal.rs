@@ -74,6 +74,8 @@ reasons! {
     KeyReused = "key-reused", 422, "The Idempotency-Key was used for a different request";
     /// A value is missing, or cannot be read, that says which slot the request is about.
     SlotUnnamed = "slot-unnamed", 422, "The request does not say which slot it is about";
+    /// Of this address more requests come than the flood guard lets through.
+    Flooded = "flooded", 429, "Too many requests from this address";
     /// The scope holds as many live records as it may.
     OverQuota = "over-quota", 429, "Too many remembered requests for this caller";
     /// The client asks more often than the route's limits allow.

@@ -302,7 +302,9 @@ impl Connection {
         }
         match self.stall.judge(now, patience) {
             _ if overdue => self.give(Orders::Close),
-            Some(Slow::Taking) => self.give(Orders::Close),
+            // First the stream learns it, and then it is closed: see `Socket::abort`.
+            Some(Slow::Taking) if self.stall.give_up() => self.give(Orders::Close),
+            Some(Slow::Taking) => self.wake(),
             // The exchange gets an error in the place of the body, and tells the client.
             Some(Slow::Sending) => {
                 self.starved.set(true);

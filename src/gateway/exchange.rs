@@ -1,5 +1,6 @@
 //! One exchange, from the request's head to the answer's, on one screen.
 
+use super::asked;
 use super::body::{RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
 use super::connection::Connection;
@@ -110,6 +111,8 @@ pub async fn exchange(
                     Reason::UpgradeRefused,
                     "This route guards its writes; an upgrade would bypass that.",
                 ))
+            } else if exchange.rules().slots.ask.is_some() {
+                Box::pin(asked::answer(&exchange, &parts, body)).await
             } else if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await
@@ -180,6 +183,10 @@ fn route(
 ) -> Result<Exchange, Refusal> {
     if let Some(refusal) = connection.refused_head(parts).or_else(|| h2::refused(parts)) {
         return Err(refusal);
+    }
+    if let Some(flood) = &worker.shared.flood {
+        let trusted = &worker.shared.policy.config().clients.trusted_proxies;
+        flood.ask(client_address(connection.peer, &parts.headers, trusted))?;
     }
     if parts.method == Method::CONNECT {
         return Err(Refusal::new(Reason::BadRequest, "This is no proxy that opens tunnels.").closing());

@@ -11,6 +11,7 @@
 //! A worker is one thread with a single-threaded runtime, so nothing on the path of a request is locked or sent between
 //! threads, except the store's commands.
 
+mod asked;
 mod attempt;
 mod body;
 mod caller;
@@ -22,6 +23,7 @@ mod detect;
 mod disguise;
 mod door;
 mod exchange;
+mod flood;
 mod forward;
 mod guard;
 mod h2;
@@ -39,10 +41,12 @@ mod places;
 mod proxy_protocol;
 mod reads;
 mod recover;
+mod refused;
 mod respond;
 pub mod scan;
+mod slots;
 mod socket;
-pub mod source;
+mod source;
 mod spelling;
 mod stall;
 mod stream;
@@ -58,6 +62,7 @@ use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
+use flood::Flood;
 use listener::Listener;
 use places::Places;
 use recover::Asking;
@@ -124,6 +129,7 @@ impl Gateway {
             spread_start: worker::random_start(),
             spreads: Default::default(),
             body_bytes: Default::default(),
+            flood: config.server.flood.and_then(Flood::new),
             upgrades: Default::default(),
             unrecorded: Default::default(),
             draining: AtomicBool::new(false),

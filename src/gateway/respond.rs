@@ -104,7 +104,8 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-fn date(at: Millis) -> String {
+/// An instant as problems and answers name it.
+pub fn date(at: Millis) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(at.0))
 }
 

@@ -4,6 +4,7 @@
 use super::clock;
 use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
+use super::flood::Flood;
 use super::identity::is_within;
 use super::jwt::Verifier;
 use super::places;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub tls: Option<ServerSide>,
     /// Bytes of request bodies that are read whole and not yet sent.
     pub body_bytes: Apart<AtomicU64>,
+    /// What one address may send, where `[server.flood]` is configured.
+    pub flood: Option<Flood>,
     /// Connections that speak another protocol, or are about to.
     pub upgrades: Apart<AtomicUsize>,
     /// Records that the backend is asked about at this moment.
@@ -117,6 +120,8 @@ pub struct Place {
 pub const SWEEP: Duration = Duration::from_millis(250);
 /// Bytes of answers that the kernel keeps for one client beside those on their way.
 const UNSENT_MOST: u32 = 64 << 10;
+/// The flood guard forgets what it can in one sweep of so many: it looks through all addresses.
+const FLOOD_SWEEPS: u64 = 20;
 /// Connections waiting for a worker.
 const ARRIVALS_MOST: usize = 1024;
 /// A request id from outside is kept up to this length.
@@ -197,9 +202,12 @@ impl Worker {
             write: server.write_timeout,
         };
         let mut ticks = tokio::time::interval(SWEEP);
-        loop {
+        for tick in 0_u64.. {
             ticks.tick().await;
             let now = clock::now();
+            if let Some(flood) = self.shared.flood.as_ref().filter(|_| tick % FLOOD_SWEEPS == 0) {
+                flood.sweep();
+            }
             let draining = self.shared.draining.load(Relaxed);
             for (_, connection) in self.connections.borrow().iter() {
                 if draining {

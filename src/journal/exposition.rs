@@ -100,6 +100,7 @@ impl Collector for DataPath {
         metrics.limits.encode(encoder)?;
         metrics.doors.encode(encoder)?;
         metrics.reads.encode(encoder)?;
+        metrics.slots.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)
     }

@@ -59,6 +59,7 @@ impl Line {
                 request_id.len() + original_request_id.as_ref().map_or(0, String::len)
             }
             Line::Event(Event::InDoubt { request_id, .. }) => request_id.len(),
+            Line::Event(Event::SlotTaken { request_id, client, .. }) => request_id.len() + client.len(),
             Line::Event(Event::StoreOutage { detail, .. } | Event::UpstreamHealth { detail, .. }) => {
                 detail.len()
             }
@@ -99,6 +100,7 @@ pub(super) fn level(event: &Event) -> Level {
         Event::Duplicate { .. } => DUPLICATE,
         Event::Settled { .. }
         | Event::Throttled { .. }
+        | Event::SlotTaken { .. }
         | Event::Retry { .. }
         | Event::Recovered { .. }
         | Event::StoreOutage { up: true, .. }
@@ -198,6 +200,17 @@ fn write_event(event: &Event, style: Style, now: Stamp, out: &mut Vec<u8>) {
             fields.field("reads_per_minute", Value::Number(storm.per_minute()));
             fields.field("source_ports", Value::Number(u64::from(storm.ports)));
             fields.field("absorbed_percent", Value::Number(u64::from(storm.absorbed_percent())));
+        }
+        Event::SlotTaken { route, slot, slot_id, state, since, request_id, scope, client } => {
+            fields.message("a request asked for a slot that is taken").event(event);
+            fields.field("slot", Value::Text(slot));
+            fields.field("slot_id", Value::Plain(slot_id));
+            fields.field("state", Value::Plain(&state.word()));
+            fields.field("since", Value::Number(since.0));
+            fields.field("route", Value::Text(route));
+            fields.field("request_id", Value::Text(request_id));
+            fields.field("scope", Value::Plain(scope));
+            fields.field("client", Value::Text(client));
         }
         Event::Retry { route, id, request_id, attempt, status, wait } => {
             fields.message("the backend met a conflict and did nothing; the write is sent once more");

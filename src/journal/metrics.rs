@@ -6,6 +6,7 @@ use super::histogram::{Figures, Histogram};
 use super::limits::LimitFigures;
 use super::reads::ReadFigures;
 use super::shard::{Apart, Gauge, SHARDS, shard};
+use super::slots::Slots;
 use crate::domain::event::{Decision, Event};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,8 @@ pub struct Metrics {
     shards: Vec<Vec<RouteCells>>,
     pub(super) upstreams: Vec<Upstream>,
     events: [Apart<[AtomicU64; Event::WORDS.len()]>; SHARDS],
+    /// Places taken and refused, by the slots' names.
+    pub(super) slots: Slots,
 }
 
 /// What is counted for one route, in one shard.
@@ -95,6 +98,7 @@ impl Metrics {
             route_names,
             upstreams: upstream_names.into_iter().map(Upstream::new).collect(),
             events: Default::default(),
+            slots: Slots::default(),
         }
     }
 

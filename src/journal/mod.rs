@@ -14,6 +14,7 @@ mod queue;
 mod readiness;
 mod reads;
 mod shard;
+mod slots;
 mod stamp;
 
 pub use doors::Doors;
@@ -112,6 +113,7 @@ impl Journal {
             }
             Event::Duplicate { .. }
             | Event::InDoubt { .. }
+            | Event::SlotTaken { .. }
             | Event::Retry { .. }
             | Event::Recovered { .. }
             | Event::DuplicateAnswer { .. }
@@ -149,6 +151,16 @@ impl Journal {
         } else {
             self.metrics.count_event_at(Event::THROTTLED);
         }
+    }
+
+    /// Counts a place of a slot that a success took.
+    pub fn slot_held(&self, slot: &Arc<str>) {
+        self.metrics.slots.held(slot);
+    }
+
+    /// Counts a request that was refused because a slot was taken.
+    pub fn slot_refused(&self, slot: &Arc<str>) {
+        self.metrics.slots.refused(slot);
     }
 
     /// The gauges that others set.

@@ -97,9 +97,10 @@ fn the_refusal_names_the_policy_and_the_wait_and_a_page_can_read_it() {
 #[test]
 fn a_preflight_and_whoever_is_allowed_never_count() {
     let rules = "[route.throttle]\nlimits = \"1/min\"\nover = \"reject\"";
-    let routes =
-        format!("[[route]]\nname = \"all\"\nmatch = \"* /professionals/**\"\n{{upstream}}\n{rules}\n");
-    let stand = Stand::with(Config { routes, ..Config::default() });
+    let routes = format!(
+        "[[route]]\nname = \"all\"\nmatch = \"* /professionals/**\"\nupstream = \"scheduler\"\n{rules}\n"
+    );
+    let stand = Stand::with(Config { routes: routes.leak(), ..Config::default() });
     for _ in 0..20 {
         assert_ne!(stand.send(&Call::new("OPTIONS", PAGE).header("Origin", "https://a.example")).status, 429);
     }

@@ -6,6 +6,7 @@ mod race;
 mod reads;
 mod rim;
 mod routing;
+mod slots;
 mod throttle;
 
 use crate::config::model::{Config, StoreUrl};
@@ -44,6 +45,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.routing();
     check.promise();
     check.throttle();
+    check.slots();
     check.races();
     check.reads();
     check.rim();

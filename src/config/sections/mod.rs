@@ -6,6 +6,7 @@ mod race;
 mod reads;
 mod route;
 mod server;
+mod slot;
 mod store;
 mod throttle;
 mod tls;

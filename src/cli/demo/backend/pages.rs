@@ -69,6 +69,9 @@ impl Pages {
 
     async fn work(&self, request: &Request) -> rusqlite::Result<Page> {
         let segments: Vec<&str> = request.path.split('/').skip(1).collect();
+        if let Some(page) = self.of_places(request, &segments).await? {
+            return Ok(page);
+        }
         match (request.method.as_str(), segments.as_slice()) {
             ("POST", ["api", "availability-exceptions"]) => self.add_exception(request).await,
             ("POST", ["api", "assessments"]) => self.add_assessment(request, None).await,
@@ -214,7 +217,7 @@ fn parameter(request: &Request, name: &str) -> Option<String> {
 }
 
 /// For whom `request` writes.
-fn origin(request: &Request, fields: Option<&Fields>) -> Origin {
+pub(super) fn origin(request: &Request, fields: Option<&Fields>) -> Origin {
     let named =
         request.headers.get("x-demo-operation").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let field = fields.map(|fields| fields.text("operation")).filter(|text| !text.is_empty());
@@ -225,11 +228,11 @@ fn origin(request: &Request, fields: Option<&Fields>) -> Origin {
     Origin { operation: field.or(named), detail }
 }
 
-fn nothing() -> Page {
+pub(super) fn nothing() -> Page {
     failure(404, "there is no such thing")
 }
 
-fn failure(status: u16, error: &str) -> Page {
+pub(super) fn failure(status: u16, error: &str) -> Page {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     page(status.as_u16(), &json!({ "error": error }))
 }
