@@ -25,6 +25,7 @@ mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod values;
 
 pub use certificates::{CertificateFiles, ClientCertificates, ServerTls, UpstreamTls, authorities};
@@ -32,8 +33,9 @@ pub use model::*;
 pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
-pub use slots::{ChangeRule, SlotRules};
+pub use slots::{AskRule, ChangeRule, RouteSlots, SlotRules};
 pub use summary::summary;
+pub use throttle::{Concurrency, RouteThrottle, ThrottlePolicy};
 pub use values::{show_duration, show_size};
 
 use std::borrow::Cow;

@@ -5,6 +5,27 @@ use crate::config::model::{Config, Route};
 use crate::domain::selector::Selector;
 use crate::domain::slot::{ReleasePolicy, SlotPolicy};
 use http::Method;
+use std::sync::Arc;
+
+/// What a route says about slots.
+#[derive(Clone, Debug, Default)]
+pub struct RouteSlots {
+    /// `[[route.slot]]`
+    pub slots: Vec<SlotPolicy>,
+    /// `[[route.release]]`
+    pub releases: Vec<ReleasePolicy>,
+    /// `[route.ask]`
+    pub ask: Option<AskRule>,
+}
+
+/// `[route.ask]`: the gateway itself answers whether a slot is free.
+#[derive(Clone, Debug)]
+pub struct AskRule {
+    /// `slot`: its name.
+    pub slot: Arc<str>,
+    /// `by`: where this request has the values of the slot's key; where the slot itself looks otherwise.
+    pub by: Option<Vec<Selector>>,
+}
 
 /// The slots of one route.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +47,15 @@ pub struct ChangeRule {
     pub slot: SlotPolicy,
     /// By what the booking gives it back and takes it again: an index into [`SlotRules::releases`].
     pub release: Option<usize>,
+}
+
+// === impl RouteSlots ===
+
+impl RouteSlots {
+    /// Whether requests have to be claimed: they take a slot, or may move a booking or bring it back.
+    pub fn need_a_guard(&self) -> bool {
+        !self.slots.is_empty() || self.releases.iter().any(|release| !release.when.is_empty())
+    }
 }
 
 // === impl SlotRules ===

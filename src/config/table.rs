@@ -256,6 +256,7 @@ impl<'a> Table<'a> {
         self.count_set(name).unwrap_or_else(|| default(self.spec, name, number))
     }
 
+    /// A whole number, where the file has one.
     pub fn count_set(&self, name: &str) -> Option<u64> {
         let value = self.get(name)?;
         let count = match value.get_ref() {

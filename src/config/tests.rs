@@ -82,6 +82,7 @@ fn broken_toml_hides_neither_other_broken_lines_nor_mistakes() {
 fn relations_between_values_are_checked() {
     golden("relations");
     golden("nothing-guarded");
+    golden("throttle");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Doubt, RecordId};
+use crate::domain::poll::Storm;
 use crate::domain::refusal::Reason;
 use crate::domain::slot::{HoldState, SlotId};
 use crate::domain::time::Millis;
@@ -32,6 +33,8 @@ pub struct Exchange {
     pub decision: Decision,
     /// Time from the first byte sent to the backend to its response head.
     pub upstream: Option<Duration>,
+    /// How long it was held until its turn, where it was.
+    pub held: Option<Duration>,
     /// Time from the request's head to the answer's head.
     pub total: Duration,
 }
@@ -59,6 +62,8 @@ pub enum Decision {
     Unguarded,
     /// `mode = "observe"`: forwarded, and enforced it would have been answered otherwise.
     WouldRefuse,
+    /// `mode = "observe"`: forwarded at once, and enforced it would have waited for its turn.
+    WouldHold,
     /// A read was answered from a fresh copy.
     Cached,
     /// A read was answered by the call of an equal one.
@@ -159,6 +164,34 @@ pub enum Event {
         /// Why, for the log.
         detail: String,
     },
+    /// A client is above its limits. Counted each time; written when it begins, and again when it begins anew.
+    Throttled {
+        /// The route's name.
+        route: Arc<str>,
+        /// The normalised path, without the query.
+        path: String,
+        /// Who, as in the access line.
+        client: String,
+        /// The limit that takes longest, as the configuration writes it.
+        limit: String,
+        /// Until it would allow the request.
+        wait: Duration,
+        /// The refused request's id.
+        request_id: Arc<str>,
+    },
+    /// A client reads one path far more often than anybody could look at it. Told once a storm.
+    PollStorm {
+        /// The route's name.
+        route: Arc<str>,
+        /// The pattern that took it, as the configuration writes it.
+        template: Arc<str>,
+        /// The normalised path, without the query.
+        path: String,
+        /// Who, as in the access line.
+        client: String,
+        /// How many reads, in which time, from how many source ports, how many of them answered without the backend.
+        storm: Storm,
+    },
     /// Somebody asked for a slot that is taken.
     SlotTaken {
         /// The route's name.
@@ -212,7 +245,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 14] = [
+const PLAIN: [Decision; 15] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -227,6 +260,7 @@ const PLAIN: [Decision; 14] = [
     Decision::Stale,
     Decision::Revalidated,
     Decision::Asked,
+    Decision::WouldHold,
 ];
 
 impl Decision {
@@ -250,6 +284,7 @@ impl Decision {
             Decision::Stale => 11,
             Decision::Revalidated => 12,
             Decision::Asked => 13,
+            Decision::WouldHold => 14,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -257,6 +292,12 @@ impl Decision {
     /// Every decision, in the order of [`Decision::index`].
     pub fn all() -> impl Iterator<Item = Decision> {
         PLAIN.into_iter().chain(Reason::ALL.iter().map(|&reason| Decision::Refused(reason)))
+    }
+
+    /// Whether the request itself went to the backend.
+    pub fn asks_the_backend(self) -> bool {
+        use Decision::{Asked, Cached, Coalesced, Joined, Refused, Replayed, Stale};
+        !matches!(self, Asked | Replayed | Joined | Cached | Coalesced | Stale | Refused(_))
     }
 
     /// The word for logs and metric labels.
@@ -272,6 +313,7 @@ impl Decision {
             Decision::Unguarded => "unguarded",
             Decision::WouldRefuse => "would-refuse",
             Decision::ClientLeft => "client-left",
+            Decision::WouldHold => "would-hold",
             Decision::Cached => "cached",
             Decision::Coalesced => "coalesced",
             Decision::Stale => "stale",
@@ -285,7 +327,7 @@ impl Decision {
 
 impl Event {
     /// The words of all events, in the order of [`Event::index`].
-    pub const WORDS: [&'static str; 9] = [
+    pub const WORDS: [&'static str; 11] = [
         "duplicate",
         "in-doubt",
         "store-outage",
@@ -295,10 +337,15 @@ impl Event {
         "recovered",
         "duplicate-answer",
         "slot-taken",
+        "throttled",
+        "poll-storm",
     ];
 
     /// The index of [`Event::Duplicate`].
     pub const DUPLICATE: usize = 0;
+
+    /// The index of [`Event::Throttled`].
+    pub const THROTTLED: usize = 9;
 
     /// A dense number below the length of [`Event::WORDS`].
     pub fn index(&self) -> usize {
@@ -312,6 +359,8 @@ impl Event {
             Event::Recovered { .. } => 6,
             Event::DuplicateAnswer { .. } => 7,
             Event::SlotTaken { .. } => 8,
+            Event::Throttled { .. } => Event::THROTTLED,
+            Event::PollStorm { .. } => 10,
         }
     }
 

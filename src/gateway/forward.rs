@@ -153,9 +153,11 @@ pub fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
     }
 }
 
-/// Methods whose success ends what was remembered of their target.
+/// Methods whose success ends what was remembered of their target; those of WebDAV among them (RFC 4918): after a MOVE
+/// or a LOCK, the same PUT is another intent.
 pub fn is_unsafe_change(method: &Method) -> bool {
     matches!(*method, Method::PUT | Method::PATCH | Method::DELETE)
+        || matches!(method.as_str(), "MOVE" | "LOCK" | "UNLOCK" | "PROPPATCH" | "MKCOL" | "MKCALENDAR")
 }
 
 /// Whether the backend says that it did what it was asked.

@@ -235,7 +235,10 @@ async fn verdict(
         let permit = match exchange.admit() {
             Ok(permit) => Ok(permit),
             Err(_) if exchange.shared().store.show(intent.id).await.is_some() => exchange.admit(),
-            Err(refusal) => return Verdict::Refuse(refusal),
+            Err(_) => match exchange.admit_in_turn(&parts.headers).await {
+                Ok(permit) => Ok(permit),
+                Err(refusal) => return Verdict::Refuse(refusal),
+            },
         };
         match claim(exchange, idempotency, parts, intent, token).await {
             Ok(Claimed::Granted) => match permit {
@@ -419,7 +422,7 @@ pub async fn whole(
     body: Bytes,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
-    let permit = exchange.admit()?;
+    let permit = exchange.admit_in_turn(&parts.headers).await?;
     forward::pass(exchange, permit, request_of(parts, body), None, Reuse::Recent, decision).await
 }
 

@@ -17,6 +17,7 @@
 mod asked;
 mod attempt;
 mod body;
+mod caller;
 mod clock;
 mod completion;
 mod connection;
@@ -25,6 +26,7 @@ mod detect;
 mod disguise;
 mod door;
 mod exchange;
+mod flood;
 mod forward;
 mod guard;
 mod h2;
@@ -51,6 +53,7 @@ mod source;
 mod spelling;
 mod stall;
 mod stream;
+mod throttle;
 mod tls;
 mod upgrade;
 mod upload;
@@ -62,6 +65,7 @@ use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
+use flood::Flood;
 use listener::Listener;
 use places::Places;
 use recover::Asking;
@@ -128,9 +132,11 @@ impl Gateway {
             spread_start: worker::random_start(),
             spreads: Default::default(),
             body_bytes: Default::default(),
+            flood: config.server.flood.and_then(Flood::new),
             upgrades: Default::default(),
             unrecorded: Default::default(),
             draining: AtomicBool::new(false),
+            throttles: throttle::Throttles::new(config, started),
             policy: policy.clone(),
         });
         let failed = |error: std::io::Error| StartError(error.to_string());
@@ -149,6 +155,7 @@ impl Gateway {
     /// Ends politely: no new connections, exchanges and attempts in flight run to their end, within `limit`.
     pub fn drain(mut self, limit: Duration) -> Drained {
         self.shared.draining.store(true, Relaxed);
+        self.shared.throttles.drain();
         self.listener = None;
         let deadline = clock::now() + limit;
         let workers: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(WorkerHandle::end).collect();

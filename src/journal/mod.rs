@@ -5,6 +5,7 @@
 mod doors;
 mod exposition;
 mod histogram;
+mod limits;
 mod line;
 pub mod log;
 mod metrics;
@@ -18,6 +19,7 @@ mod stamp;
 
 pub use doors::Doors;
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
+pub use limits::{HoldEnd, LimitFigures};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
 pub use reads::ReadFigures;
@@ -115,6 +117,8 @@ impl Journal {
             | Event::Retry { .. }
             | Event::Recovered { .. }
             | Event::DuplicateAnswer { .. }
+            | Event::Throttled { .. }
+            | Event::PollStorm { .. }
             | Event::Settled { .. } => true,
         };
         if !news {
@@ -137,6 +141,15 @@ impl Journal {
         match self.log.as_ref().filter(|log| log.wants(line::DUPLICATE)) {
             None => self.metrics.count_event_at(Event::DUPLICATE),
             Some(_) => self.event(event()),
+        }
+    }
+
+    /// Counts a refusal for a limit. `news`: the client's first for a while, which is worth a line.
+    pub fn throttled(&self, news: bool, event: impl FnOnce() -> Event) {
+        if news {
+            self.event(event());
+        } else {
+            self.metrics.count_event_at(Event::THROTTLED);
         }
     }
 

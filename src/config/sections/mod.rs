@@ -8,6 +8,7 @@ mod route;
 mod server;
 mod slot;
 mod store;
+mod throttle;
 mod tls;
 mod upstream;
 

@@ -4,6 +4,7 @@ use super::race;
 use super::reads;
 use crate::config::model::{Idempotency, InDoubtRule, KeyRule, Route, Upstream};
 use crate::config::sections::slot;
+use crate::config::sections::throttle;
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, alternatives, quote, similar};
 use crate::domain::route::Pattern;
@@ -57,6 +58,12 @@ pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream], zone: &Zone) -> Ro
         idempotency: (table.has("idempotency") || slots.need_a_guard())
             .then(|| idempotency(&table.table("idempotency"))),
         slots,
+        throttle: if table.has("throttle") { throttle::read(&table.table("throttle")) } else { None },
+        concurrency: if table.has("concurrency") {
+            throttle::read_concurrency(&table.table("concurrency"))
+        } else {
+            None
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! `[[route.slot]]`, `[[route.release]]` and `[route.ask]`: what only so many may hold, and who gives it back.
 
-use crate::config::model::{AskRule, RouteSlots};
+use crate::config::slots::{AskRule, RouteSlots};
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, quote};
 use crate::domain::selector::{Selector, Zone};
