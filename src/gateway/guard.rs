@@ -179,6 +179,7 @@ pub fn intent(
         headers: &headers,
     });
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
+    let id = shared.store.placed(id, &counted);
     Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted }))
 }
 
@@ -198,7 +199,7 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
         // a place, because it needs none; and none is kept while it waits.
         let permit = match exchange.admit() {
             Ok(permit) => Ok(permit),
-            Err(_) if exchange.shared().store.show(intent.id).await.is_some() => exchange.admit(),
+            Err(_) if matches!(exchange.shared().store.show(intent.id).await, Ok(Some(_))) => exchange.admit(),
             Err(refusal) => return Verdict::Refuse(refusal),
         };
         let claimed = clock::now();

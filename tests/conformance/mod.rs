@@ -10,6 +10,7 @@ macro_rules! stamp {
     ($($behaviour:ident,)*) => {
         stamp! { @ memory, Memory, $($behaviour,)* }
         stamp! { @ file, File, $($behaviour,)* }
+        stamp! { @ single, Single, $($behaviour,)* }
     };
     (@ $backend:ident, $opens:ident, $($behaviour:ident,)*) => {
         mod $backend {

@@ -4,6 +4,7 @@
 mod backend;
 mod config;
 mod raw;
+pub mod redis;
 mod stand;
 
 pub use backend::Backend;

@@ -14,11 +14,11 @@ mod space;
 mod state;
 mod upkeep;
 mod views;
-mod waiters;
 
 #[cfg(test)]
 mod tests;
 
+use super::waiters;
 use super::*;
 use crate::domain::ledger::Phase;
 use clock::Clock;
@@ -33,7 +33,6 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use waiters::Signal;
 
-pub use waiters::Waiter;
 
 /// How often leases and windows are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -90,6 +89,11 @@ impl Embedded {
     /// See [`Store::open`].
     pub(super) fn open(options: Options) -> Result<Embedded, OpenError> {
         let setup = match &options.place {
+            // A shared store is opened elsewhere; there is nothing here that it could mean.
+            Place::Shared(place) => {
+                let why = "it is not in this process".into();
+                return Err(OpenError::Unfit { store: place.to_string(), why });
+            }
             Place::Memory => Setup {
                 disk: None,
                 dir: None,
