@@ -43,6 +43,7 @@
 //! | **replay** | answering a copy with the recorded answer |
 //! | **in doubt** | sent, and no answer known |
 //! | **refusal** | an answer that the gateway makes itself ([`domain::refusal`]) |
+//! | **selector** | how the configuration points at a value of a request or an answer ([`domain::selector`]) |
 //! | **event** | a fact for the journal |
 //! | **policy** | the compiled configuration that a request keeps from start to end |
 //!

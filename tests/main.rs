@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "tests measure from outside, with a clock of their own")]
 
+mod answers;
 mod architecture;
 mod command_line;
 mod conformance;

@@ -14,6 +14,7 @@ mod model;
 mod policy;
 mod problem;
 mod read;
+mod redis_url;
 mod relations;
 mod sections;
 mod substitute;

@@ -4,6 +4,7 @@
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
+use crate::domain::selector::Zone;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::time::Duration;
 pub struct Config {
     /// `mode`; a route may have its own.
     pub mode: Mode,
+    /// `time_zone`: of dates and times that bring no offset.
+    pub time_zone: Zone,
     /// `[server]`
     pub server: Server,
     /// `[admin]`
@@ -60,14 +63,41 @@ pub struct Server {
     pub idle: Duration,
     /// `body_timeout`: for a body that has to be read whole to arrive.
     pub body_timeout: Duration,
+    /// `body_rate`: bytes a second that a client sends of a body at least; 0: any.
+    pub body_rate: u64,
+    /// `write_timeout`: how long a client may take nothing of an answer.
+    pub write_timeout: Duration,
+    /// `target_limit`: bytes of a request's target.
+    pub target_limit: usize,
+    /// `head_limit`: bytes of a request's head.
+    pub head_limit: usize,
+    /// `headers_max`: headers of a request.
+    pub headers_max: usize,
     /// `connections_max`: open client connections in all.
     pub connections_max: usize,
+    /// `connections_per_address`: of one address that is no trusted proxy; 0: any number.
+    pub connections_per_address: usize,
+    /// `upgrades_max`: connections that speak another protocol after an upgrade.
+    pub upgrades_max: usize,
+    /// `upgrade_idle`: how long one of them may be silent.
+    pub upgrade_idle: Duration,
+    /// `[server.flood]`
+    pub flood: Option<Flood>,
     /// `forwarded`: which headers tell the backend about the client.
     pub forwarded: ForwardedStyle,
     /// `via`: whether a `Via` header is added on both ways.
     pub via: bool,
     /// `request_id_header`: kept where a request brings a usable one, made otherwise.
     pub request_id_header: http::HeaderName,
+}
+
+/// `[server.flood]`: how many requests one address may send before anything else is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flood {
+    /// `requests_per_second`: on average.
+    pub requests_per_second: u32,
+    /// `burst`: at once.
+    pub burst: u32,
 }
 
 /// How the backend learns who asked.
@@ -133,6 +163,27 @@ pub struct StoreConfig {
     pub records_max: usize,
     /// `records_per_scope`: live records that one scope may hold.
     pub records_per_scope: u32,
+    /// How a shared store is reached and trusted.
+    pub shared: SharedStore,
+}
+
+/// The keys of `[store]` that are about a shared one alone.
+#[derive(Clone, Debug)]
+pub struct SharedStore {
+    /// `wait_replicas`: so many have a claim before it is granted. 1 for Sentinel and cluster where nothing is written.
+    pub wait_replicas: u32,
+    /// `prefix`: what the names of all keys begin with.
+    pub prefix: String,
+    /// `timeout`: for one command.
+    pub timeout: Duration,
+    /// `password`, where the address does not hold it.
+    pub password: Option<Secret>,
+    /// `tls`, or the scheme `rediss`.
+    pub tls: bool,
+    /// `ca`: the text of the certificates (PEM) that servers are verified against, instead of the system's.
+    pub ca: Option<Arc<str>>,
+    /// `state`: where this gateway keeps which lives it had.
+    pub state: PathBuf,
 }
 
 /// Where records live.
@@ -142,6 +193,36 @@ pub enum StoreUrl {
     Memory,
     /// `file:DIR`
     File(PathBuf),
+    /// `redis:` and its kin: shared by a fleet.
+    Redis(RedisUrl),
+}
+
+/// The address of a shared store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// How its servers stand together.
+    pub layout: RedisLayout,
+    /// Hosts, without brackets, and ports; for Sentinel, the Sentinels'.
+    pub nodes: Vec<(String, u16)>,
+    /// The ACL user.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The database.
+    pub database: i64,
+    /// Whether the scheme says that connections are encrypted.
+    pub tls: bool,
+}
+
+/// How the servers of a shared store stand together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisLayout {
+    /// `redis:` and `rediss:`
+    Single,
+    /// `redis-sentinel:`, with the master's name.
+    Sentinel(String),
+    /// `redis-cluster:`
+    Cluster,
 }
 
 /// What guarded writes do while the store is away.
@@ -207,6 +288,8 @@ pub struct Upstream {
     pub max_in_flight: usize,
     /// `host`
     pub host: HostPolicy,
+    /// `target`
+    pub target: TargetSpelling,
 }
 
 /// One base URL of an upstream.
@@ -231,6 +314,15 @@ pub enum HostPolicy {
     Rewrite,
 }
 
+/// How a request's target is spelled to the backend. Matching and fingerprint use the normal form in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetSpelling {
+    /// In its normal form.
+    Normal,
+    /// As the client spelled it.
+    Original,
+}
+
 /// `[[route]]`
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -246,6 +338,8 @@ pub struct Route {
     pub body_limit: Option<u64>,
     /// `timeout`, where the route has its own; otherwise the upstream's.
     pub timeout: Option<Duration>,
+    /// `upgrade`: protocols, in lower case, to which an unguarded request may switch its connection.
+    pub upgrade: Vec<String>,
     /// `[route.idempotency]`: present on guarded routes.
     pub idempotency: Option<Idempotency>,
 }

@@ -36,6 +36,8 @@ pub struct RoutePolicy {
     pub body_limit: u64,
     /// To the response head, for guarded writes to the answer's last byte: its own, or the upstream's.
     pub timeout: Duration,
+    /// Protocols to which an unguarded request may switch its connection, in lower case.
+    pub upgrade: Vec<String>,
     /// Whether writes that pass here unguarded are counted as such.
     pub lets_writes_through: bool,
     /// Present where it has `[route.idempotency]`. Whether it guards one request, [`Taken::guard`] says.
@@ -62,6 +64,8 @@ pub struct Taken<'a> {
     pub route: &'a RoutePolicy,
     /// How it is guarded. `None`: it only passes through.
     pub guard: Option<&'a Guard>,
+    /// The pattern that matched, for [`Policy::named`].
+    pub pattern: usize,
 }
 
 // === impl Policy ===
@@ -108,7 +112,12 @@ impl Policy {
         // A pattern guards the methods that it names, GET included. `*` names none, so it guards those that write:
         // answering a page's preflights and reads from the record is nobody's intent.
         let guarded = found.method_named || !is_safe(method);
-        Some(Taken { route, guard: route.guard.as_ref().filter(|_| guarded) })
+        Some(Taken { route, guard: route.guard.as_ref().filter(|_| guarded), pattern: found.pattern })
+    }
+
+    /// The segments of `path` that the pattern of a [`Taken`] names; `path` is in normal form.
+    pub fn named<'a>(&'a self, pattern: usize, path: &'a str) -> Vec<(&'a str, &'a str)> {
+        self.router.named(pattern, path)
     }
 }
 
@@ -120,8 +129,7 @@ impl RoutePolicy {
         let timeout =
             config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.timeout);
         let body_limit = route.body_limit.unwrap_or(config.server.body_limit);
-        let decoded_bytes_max =
-            usize::try_from(body_limit).unwrap_or(usize::MAX).saturating_mul(DECODED_TIMES);
+        let decoded_bytes_max = decoded_bytes_max(body_limit);
         RoutePolicy {
             index,
             name: route.name.clone(),
@@ -129,6 +137,7 @@ impl RoutePolicy {
             mode: route.mode.unwrap_or(config.mode),
             body_limit,
             timeout: route.timeout.unwrap_or(timeout),
+            upgrade: route.upgrade.clone(),
             lets_writes_through: route.lets_writes_through(),
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),
@@ -139,10 +148,19 @@ impl RoutePolicy {
         }
     }
 
+    /// What an encoded body may decode to, where something has to be read in it.
+    pub fn decoded_bytes_max(&self) -> usize {
+        decoded_bytes_max(self.body_limit)
+    }
+
     /// The rules of its guard, whatever the method.
     pub fn guard(&self) -> Option<&Guard> {
         self.guard.as_ref()
     }
+}
+
+fn decoded_bytes_max(body_limit: u64) -> usize {
+    usize::try_from(body_limit).unwrap_or(usize::MAX).saturating_mul(DECODED_TIMES)
 }
 
 /// A digest over the rules that shape a fingerprint: under other rules the same fingerprint may mean something else.

@@ -245,7 +245,7 @@ impl<'a> Table<'a> {
         self.count_set(name).unwrap_or_else(|| default(self.spec, name, number))
     }
 
-    fn count_set(&self, name: &str) -> Option<u64> {
+    pub fn count_set(&self, name: &str) -> Option<u64> {
         let value = self.get(name)?;
         let count = match value.get_ref() {
             DeValue::Integer(digits) => self.integer(name, digits, "a whole number")?,

@@ -70,7 +70,7 @@ pub struct FingerprintKey {
 }
 
 /// The fields of one digest as they are fed.
-struct Fields(Hmac<Sha256>);
+pub(super) struct Fields(Hmac<Sha256>);
 
 /// The version of everything that goes into a fingerprint. To change what a request means is to change this, so that
 /// records made before never answer requests made after.
@@ -158,7 +158,7 @@ impl FingerprintKey {
         TargetId(first(&fields.finish()))
     }
 
-    fn fields(&self, label: &[u8]) -> Fields {
+    pub(super) fn fields(&self, label: &[u8]) -> Fields {
         let mut fields = Fields(self.keyed.clone());
         fields.field(label);
         fields
@@ -174,7 +174,7 @@ impl fmt::Debug for FingerprintKey {
 // === impl Fields ===
 
 impl Fields {
-    fn field(&mut self, field: &[u8]) {
+    pub(super) fn field(&mut self, field: &[u8]) {
         self.0.update(&(field.len() as u64).to_be_bytes());
         self.0.update(field);
     }
@@ -191,7 +191,7 @@ impl Fields {
         }
     }
 
-    fn finish(self) -> [u8; 32] {
+    pub(super) fn finish(self) -> [u8; 32] {
         self.0.finalize().into_bytes().into()
     }
 }

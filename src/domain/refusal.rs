@@ -77,6 +77,8 @@ reasons! {
     UpstreamUnreachable = "upstream-unreachable", 502, "The backend could not be reached";
     /// The backend broke off an unguarded exchange.
     UpstreamFailed = "upstream-failed", 502, "The backend broke off the exchange";
+    /// The backend's answer has several readings.
+    UpstreamAmbiguous = "upstream-ambiguous", 502, "The backend's answer is ambiguous";
     /// The store is away, or full.
     StoreUnavailable = "store-unavailable", 503, "The idempotency store is unavailable";
     /// The gateway or the upstream has as much in flight as it may.

@@ -40,6 +40,8 @@ pub struct Match {
     pub route: usize,
     /// Whether the pattern names the request's method (HEAD is named by GET); `*` names none.
     pub method_named: bool,
+    /// The pattern that matched, for [`Router::named`].
+    pub pattern: usize,
 }
 
 /// One pattern, ready to be compared: the literal segments it begins with are one string, so that nearly every pattern
@@ -214,10 +216,22 @@ impl Router {
     pub fn find(&self, method: &Method, path: &str) -> Option<Match> {
         // `/api/bookings/` takes the route of `/api/bookings`: a closing slash must not lead past a guard.
         let path = path.strip_suffix('/').unwrap_or(path);
-        self.entries
-            .iter()
-            .find(|entry| entry.takes(method) && entry.matches(path))
-            .map(|entry| Match { route: entry.route, method_named: entry.method.is_some() })
+        let takes = |entry: &Entry| entry.takes(method) && entry.matches(path);
+        let pattern = self.entries.iter().position(takes)?;
+        let entry = &self.entries[pattern];
+        Some(Match { route: entry.route, method_named: entry.method.is_some(), pattern })
+    }
+
+    /// The segments of `path` that the pattern of a [`Match`] names, as they stand in the path's normal form.
+    pub fn named<'a>(&'a self, pattern: usize, path: &'a str) -> Vec<(&'a str, &'a str)> {
+        let Some(entry) = self.entries.get(pattern) else { return Vec::new() };
+        let Some(rest) = path.strip_prefix(&*entry.prefix) else { return Vec::new() };
+        let segments = rest.strip_prefix('/').unwrap_or(rest).split('/');
+        let named = entry.rest.iter().zip(segments).filter_map(|(segment, text)| match segment {
+            Segment::Named(name) => Some((name.as_str(), text)),
+            Segment::Literal(_) => None,
+        });
+        named.collect()
     }
 }
 
@@ -331,9 +345,9 @@ mod tests {
     fn head_takes_the_route_of_get() {
         let router = router(&["GET /start", "* /**"]);
         let found = router.find(&Method::HEAD, "/start");
-        assert_eq!(found, Some(Match { route: 0, method_named: true }));
+        assert_eq!(found, Some(Match { route: 0, method_named: true, pattern: 0 }));
         let other = router.find(&Method::OPTIONS, "/start");
-        assert_eq!(other, Some(Match { route: 1, method_named: false }));
+        assert_eq!(other, Some(Match { route: 1, method_named: false, pattern: 1 }));
     }
 
     #[test]
@@ -347,6 +361,22 @@ mod tests {
             "an encoded reserved character stays encoded"
         );
         assert!(router(&["GET /%7Euser"]).route(&Method::GET, "/~user").is_some());
+    }
+
+    #[test]
+    fn named_segments_are_found_again() {
+        let router = router(&["GET /api/b", "PUT /api/{clinic}/slots/{slot}/**", "* /{all}"]);
+        let named = |method: Method, path: &'static str| {
+            let found = router.find(&method, path).expect("a match");
+            router
+                .named(found.pattern, path)
+                .iter()
+                .map(|(name, text)| format!("{name}={text}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(named(Method::PUT, "/api/c%20d/slots/7/x/y"), ["clinic=c%20d", "slot=7"]);
+        assert_eq!(named(Method::GET, "/api/b/"), [""; 0]);
+        assert_eq!(named(Method::GET, "/x/"), ["all=x"]);
     }
 
     #[test]

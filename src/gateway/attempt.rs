@@ -142,6 +142,9 @@ impl Attempt {
                 Ok(reply) => reply,
                 Err(Failure::NotSent(why)) => return Ended::NotSent(why),
                 Err(Failure::Lost(why)) => return Ended::Unknown(Doubt::ConnectionLost, why),
+                Err(Failure::Ambiguous(problem)) => {
+                    return Ended::Unknown(Doubt::AnswerAmbiguous, problem.to_string());
+                }
             };
         let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
         strip_hop_by_hop(&mut head.headers);

@@ -1,16 +1,13 @@
 //! Bodies on their way: whole where they were read whole, streamed otherwise.
 
-use super::clock;
 use super::connection::Busy;
+use super::upload::{ClientBody, Upload};
 use super::upstream::UpstreamBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use tokio::time::Instant;
+use std::task::{Context, Poll, ready};
 
 /// What goes to the backend. Small, because a request is handed through many futures and each copies it.
 pub struct RequestBody(Option<Box<Source>>);
@@ -19,13 +16,7 @@ enum Source {
     /// A body that was read whole; `None` once it was handed over.
     Whole(Option<Bytes>),
     /// Streamed from the client, with its own back-pressure, behind the beginning of it that was read already.
-    Stream(Option<Bytes>, Incoming, Rc<Upload>),
-}
-
-/// How far a streamed request body is, for whoever waits for the answer behind it.
-#[derive(Default)]
-pub struct Upload {
-    moved_at: Cell<Option<Instant>>,
+    Stream(Option<Bytes>, ClientBody, Rc<Upload>),
 }
 
 /// What goes to the client. While it lives, its connection is busy.
@@ -53,16 +44,16 @@ impl RequestBody {
     }
 
     /// A body as it comes; one that is empty already needs no streaming.
-    pub fn stream(incoming: Incoming) -> (RequestBody, Option<Rc<Upload>>) {
+    pub fn stream(incoming: ClientBody) -> (RequestBody, Option<Rc<Upload>>) {
         if incoming.is_end_stream() {
             return (RequestBody::empty(), None);
         }
-        let upload = Rc::new(Upload::default());
+        let upload = Rc::new(Upload::of(&incoming));
         (RequestBody(Some(Box::new(Source::Stream(None, incoming, upload.clone())))), Some(upload))
     }
 
     /// The beginning of a body that turned out too large to read whole, and the rest behind it.
-    pub fn prefixed(prefix: Option<Bytes>, rest: Incoming) -> (RequestBody, Rc<Upload>) {
+    pub fn prefixed(prefix: Option<Bytes>, rest: ClientBody) -> (RequestBody, Rc<Upload>) {
         let upload = Rc::new(Upload::default());
         (RequestBody(Some(Box::new(Source::Stream(prefix, rest, upload.clone())))), upload)
     }
@@ -85,22 +76,25 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let read = match self.get_mut().0.as_deref_mut() {
             None => return Poll::Ready(None),
             Some(Source::Whole(bytes)) => bytes.take(),
             Some(Source::Stream(prefix, ..)) if prefix.is_some() => prefix.take(),
             Some(Source::Stream(_, incoming, upload)) => {
+                if let Err(refused) = ready!(upload.poll_wanted(cx)) {
+                    return Poll::Ready(Some(Err(refused)));
+                }
                 let polled = Pin::new(incoming).poll_frame(cx);
                 if polled.is_ready() {
                     upload.note();
                 }
-                return polled;
+                return polled.map_err(BodyError::from);
             }
         };
         Poll::Ready(read.map(|bytes| Ok(Frame::data(bytes))))
@@ -129,19 +123,6 @@ impl Body for RequestBody {
                 hint
             }
         }
-    }
-}
-
-// === impl Upload ===
-
-impl Upload {
-    fn note(&self) {
-        self.moved_at.set(Some(clock::now()));
-    }
-
-    /// When the body last moved; its end is a movement, too.
-    pub fn moved_at(&self) -> Option<Instant> {
-        self.moved_at.get()
     }
 }
 

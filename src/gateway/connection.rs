@@ -7,9 +7,11 @@ use super::body::ResponseBody;
 use super::clock;
 use super::exchange::exchange;
 use super::intake;
-use super::scan::Problem;
+use super::scan::{Limits, Problem};
 use super::spelling::Spelling;
+use super::stall::{Patience, STRETCH, Slow, Stall};
 use super::stream::ClientStream;
+use super::upload::Leftover;
 use super::worker::Worker;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::journal::Journal;
@@ -25,7 +27,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -46,6 +48,14 @@ pub struct Connection {
     waker: RefCell<Option<Waker>>,
     /// How names are spelled in the head that came last, until its exchange takes it.
     spelling: Cell<Option<Spelling>>,
+    /// How slow the client is.
+    pub(super) stall: Stall,
+    /// It sent its body too slowly, so nothing more is read.
+    starved: Cell<bool>,
+    /// What is left of a body that nobody reads on.
+    leftover: RefCell<Option<Leftover>>,
+    /// Interim answers on their way to the client.
+    interims: RefCell<Vec<u8>>,
     journal: Arc<Journal>,
 }
 
@@ -73,6 +83,9 @@ enum Order {
 /// Held by an exchange and its answer's body: the connection is busy.
 pub struct Busy(Rc<Connection>);
 
+/// So much of interim answers waits for a client.
+const INTERIM_BYTES_MAX: usize = 64 << 10;
+
 /// Serves `stream` until it ends.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
     let peer = peer.to_canonical();
@@ -86,10 +99,20 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         problem: Cell::new(None),
         waker: RefCell::new(None),
         spelling: Cell::new(None),
+        stall: Stall::default(),
+        starved: Cell::new(false),
+        leftover: RefCell::new(None),
+        interims: RefCell::new(Vec::new()),
         journal: worker.shared.journal.clone(),
     });
     let place = worker.register(connection.clone());
-    let io = TokioIo::new(ClientStream::new(stream, connection.clone()));
+    let server = &worker.shared.policy.config().server;
+    let limits = Limits {
+        target_bytes: server.target_limit,
+        head_bytes: server.head_limit,
+        headers: server.headers_max,
+    };
+    let io = TokioIo::new(ClientStream::new(stream, connection.clone(), limits));
     let service = {
         let connection = connection.clone();
         service_fn(move |request| {
@@ -101,10 +124,13 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         })
     };
     // Names that are not in Title-Case come with their spelling.
-    let http = http1::Builder::new()
-        .title_case_headers(true)
-        .header_read_timeout(None)
-        .serve_connection(io, service);
+    let mut http = http1::Builder::new();
+    http.title_case_headers(true).header_read_timeout(None);
+    if limits.headers > Limits::DEFAULT.headers {
+        // Costs an allocation a request, so only where somebody wants more than hyper's own.
+        http.max_headers(limits.headers);
+    }
+    let http = http.serve_connection(io, service);
     drive(http, &connection).await;
     drop(place);
 }
@@ -125,7 +151,11 @@ where
         }
         // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
         // has no client any more; what an exchange had to say about it is in that exchange's line.
-        http.as_mut().poll(cx).map(|_| ())
+        let ended = http.as_mut().poll(cx).map(|_| ());
+        if ended.is_pending() {
+            connection.read_leftover(cx);
+        }
+        ended
     })
     .await;
 }
@@ -145,17 +175,65 @@ impl Connection {
         self.give(Order::Drain);
     }
 
-    /// Closes the connection where it is overdue at `now`: a head after `head`, a rest after `idle`.
-    pub fn sweep(&self, now: Instant, head: Duration, idle: Duration) {
+    /// Closes the connection where it is overdue at `now`: a head after `head`, a rest after `idle`, a client that is
+    /// slower than `patience` has.
+    pub fn sweep(&self, now: Instant, head: Duration, idle: Duration, patience: Patience) {
         let age = now.saturating_duration_since(self.since.get());
         let overdue = match self.phase.get() {
             Phase::Idle => age > idle,
             Phase::Head => age > head,
             Phase::Busy => false,
         };
-        if overdue {
-            self.give(Order::Close);
+        match self.stall.judge(now, patience) {
+            _ if overdue => self.give(Order::Close),
+            Some(Slow::Taking) => self.give(Order::Close),
+            // The exchange gets an error in the place of the body, and tells the client.
+            Some(Slow::Sending) => {
+                self.starved.set(true);
+                self.wake();
+            }
+            None => {}
         }
+        let mut leftover = self.leftover.borrow_mut();
+        if leftover.as_ref().is_some_and(|leftover| leftover.is_overdue(now)) {
+            // What it would have led to does not matter any more: hyper closes the connection behind its answer.
+            *leftover = None;
+            self.wake();
+        }
+    }
+
+    /// Keeps what is left of a body, to be read away.
+    pub(super) fn leave(&self, leftover: Leftover) {
+        *self.leftover.borrow_mut() = Some(leftover);
+        self.wake();
+    }
+
+    fn read_leftover(&self, cx: &mut Context<'_>) {
+        let mut slot = self.leftover.borrow_mut();
+        let ended = slot.as_mut().is_some_and(|leftover| leftover.poll_away(cx).is_ready());
+        // Dropped outside of the borrow: its end wakes this very task.
+        let ended = if ended { slot.take() } else { None };
+        drop(slot);
+        drop(ended);
+    }
+
+    /// Whether nothing more of the present body is read, because it came too slowly.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved.get()
+    }
+
+    /// Interim answers for the client, as their server sent them. Dropped where an earlier answer is still on its way.
+    pub fn interim(&self, heads: &[u8]) {
+        let mut interims = self.interims.borrow_mut();
+        if interims.len() + heads.len() <= INTERIM_BYTES_MAX {
+            interims.extend_from_slice(heads);
+        }
+        self.wake();
+    }
+
+    /// Interim answers that have not gone out.
+    pub(super) fn interims(&self) -> Vec<u8> {
+        if self.interims.borrow().is_empty() { Vec::new() } else { self.interims.take() }
     }
 
     /// Bytes came in. Between requests they begin the next one; whether they do.
@@ -192,6 +270,7 @@ impl Connection {
     /// from it.
     pub fn explain(&self, refusal: Refusal) -> Refusal {
         match (self.problem.get(), refusal.reason) {
+            (None, Reason::BadRequest | Reason::UpstreamFailed) if self.starved.get() => too_slow(),
             (Some(problem), Reason::BadRequest | Reason::UpstreamFailed) => problem.refusal_of_body(),
             _ => refusal,
         }
@@ -199,6 +278,10 @@ impl Connection {
 
     fn give(&self, order: Order) {
         self.order.set(order);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -211,6 +294,14 @@ impl Connection {
             None => *slot = Some(waker.clone()),
         }
     }
+}
+
+fn too_slow() -> Refusal {
+    let detail = format!(
+        "Of the request's body less came in {STRETCH:?} than the gateway wants (server.body_rate); the rest of it was not \
+         passed on."
+    );
+    Refusal::new(Reason::BodyTimeout, detail).closing()
 }
 
 impl Drop for Busy {

@@ -7,6 +7,7 @@ use super::guard;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::line::Line;
+use super::upload::ClientBody;
 use super::upstream::{Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
@@ -20,7 +21,7 @@ use crate::domain::target::NormalTarget;
 use crate::store::EndIntents;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -34,12 +35,18 @@ pub struct Exchange {
     pub worker: Rc<Worker>,
     /// Index of the matched route.
     pub route: usize,
+    /// The route's pattern that matched.
+    pub pattern: usize,
     /// Whether the route guards this request.
     pub guarded: bool,
     /// The same in the answer, the log, and the backend's request.
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
     pub address: IpAddr,
+    /// Where its client is.
+    pub connection: Rc<Connection>,
+    /// What the client speaks.
+    pub version: Version,
 }
 
 /// Memory that a body takes while it is held whole.
@@ -80,6 +87,7 @@ pub async fn exchange(
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
+    let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &mut parts);
     let outcome = match route(&worker, &connection, &mut parts, &line) {
         Err(refusal) => Err(refusal),
@@ -111,8 +119,12 @@ fn asks_for_upgrade(headers: &HeaderMap) -> bool {
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
-async fn pass(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
+async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let permit = exchange.admit()?;
+    if body.expects() {
+        // Whether the body is wanted is the backend's to say.
+        parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+    }
     let (body, upload) = RequestBody::stream(body);
     let request = Request::from_parts(parts, body);
     if !forward::is_unsafe_change(request.method()) {
@@ -146,7 +158,7 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
 /// Brings the target into its one normal form, for matching, fingerprint and forwarding alike, and finds the route.
 fn route(
     worker: &Rc<Worker>,
-    connection: &Connection,
+    connection: &Rc<Connection>,
     parts: &mut Parts,
     line: &Line,
 ) -> Result<Exchange, Refusal> {
@@ -178,9 +190,12 @@ fn route(
     Ok(Exchange {
         worker: worker.clone(),
         route,
+        pattern: taken.pattern,
         guarded,
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
+        connection: connection.clone(),
+        version: parts.version,
     })
 }
 
@@ -211,6 +226,11 @@ impl Exchange {
     /// The matched route's rules.
     pub fn rules(&self) -> &RoutePolicy {
         &self.worker.shared.policy.routes()[self.route]
+    }
+
+    /// The client, where it understands interim answers.
+    pub fn hears_interims(&self) -> Option<Rc<Connection>> {
+        (self.version == Version::HTTP_11).then(|| self.connection.clone())
     }
 
     /// How the matched route guards.
@@ -248,7 +268,7 @@ impl Exchange {
     }
 
     /// Room for a body that is read whole: all of them together may take `server.body_memory`.
-    pub fn room_for(&self, body: &Incoming) -> Result<Room, Refusal> {
+    pub fn room_for(&self, body: &ClientBody) -> Result<Room, Refusal> {
         use http_body::Body;
         let limit = self.rules().body_limit;
         let bytes = body.size_hint().exact().unwrap_or(limit).min(limit);

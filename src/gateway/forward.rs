@@ -1,15 +1,16 @@
 //! Unguarded requests: forwarded as they come, streamed both ways.
 
-use super::body::{RequestBody, ResponseBody, Upload};
+use super::body::{RequestBody, ResponseBody};
 use super::clock;
 use super::exchange::{Exchange, Outcome};
 use super::headers::strip_hop_by_hop;
 use super::identity::{Shown, shown};
-use super::upstream::{Failure, Flight, Permit, Reply, Reuse, send};
+use super::upload::Upload;
+use super::upstream::{Failure, Flight, Hearing, Permit, Reply, Reuse, send};
 use crate::domain::event::Decision;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::store::StoreError;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use std::pin::pin;
 use std::rc::Rc;
@@ -33,11 +34,16 @@ pub async fn pass(
     let renews = request.method().is_safe() && request.headers().contains_key(header::COOKIE);
     let caller = (changes || renews).then(|| exchange.shown(request.headers()));
     let path = changes.then(|| request.uri().path().to_owned());
-    let flight = Flight::default();
+    let held = upload.clone().filter(|upload| upload.is_held());
+    let flight = Flight::heard_by(Hearing { client: exchange.hears_interims(), upload: held.clone() });
     let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     let Reply { mut head, body } = *reply;
     strip_hop_by_hop(&mut head.headers);
+    if held.is_some_and(|upload| upload.is_held()) {
+        // The backend answered without asking for the body: the client will hardly send it, so the connection ends.
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let (Some(path), Some(caller)) = (path.filter(|_| is_success(head.status)), &caller) {
         end_intents(exchange, &path, caller).await;
     }
@@ -79,6 +85,7 @@ async fn head_in_time(
 
 fn refused(failure: Failure) -> Refusal {
     match failure {
+        Failure::Ambiguous(problem) => problem.refusal_of_answer(),
         Failure::NotSent(why) => unreachable_backend(&why),
         Failure::Lost(why) => Refusal::new(
             Reason::UpstreamFailed,

@@ -10,6 +10,7 @@ use super::identity::Shown;
 use super::key::idempotency_key;
 use super::observe;
 use super::respond::{self, Copy};
+use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
 use super::whole::{Read, read_whole};
 use crate::config::{Guard, Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
@@ -26,7 +27,6 @@ use bytes::Bytes;
 use http::Request;
 use http::header::{self, AsHeaderName, HeaderMap, HeaderValue};
 use http::request::Parts;
-use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
@@ -81,7 +81,7 @@ struct Pending<'a> {
 }
 
 /// Guards one write, from its head to its answer's.
-pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
+pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let Some(guard) = exchange.guard() else {
         return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
     };
@@ -111,7 +111,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<O
 }
 
 /// Reads the body within the route's limit and the server's deadline.
-pub async fn read_body(exchange: &Exchange, body: Incoming) -> Result<Read, Refusal> {
+pub async fn read_body(exchange: &Exchange, body: ClientBody) -> Result<Read, Refusal> {
     let within = exchange.shared().policy.config().server.body_timeout;
     read_whole(body, exchange.rules().body_limit, within, &exchange.worker.deadlines).await
 }
@@ -184,7 +184,7 @@ pub fn intent(
 }
 
 /// A header's value; several lines of it as one list, which is what they mean (RFC 9110, 5.3).
-fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u8]>> {
+pub fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u8]>> {
     let mut lines = headers.get_all(name).iter();
     let first = Cow::Borrowed(lines.next()?.as_bytes());
     Some(lines.fold(first, |list, line| Cow::Owned([&list[..], b", ", line.as_bytes()].concat())))
@@ -199,7 +199,9 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
         // a place, because it needs none; and none is kept while it waits.
         let permit = match exchange.admit() {
             Ok(permit) => Ok(permit),
-            Err(_) if matches!(exchange.shared().store.show(intent.id).await, Ok(Some(_))) => exchange.admit(),
+            Err(_) if matches!(exchange.shared().store.show(intent.id).await, Ok(Some(_))) => {
+                exchange.admit()
+            }
             Err(refusal) => return Verdict::Refuse(refusal),
         };
         let claimed = clock::now();
@@ -415,6 +417,7 @@ pub fn outcome_unknown(since: Millis, until: Millis, why: Doubt) -> Refusal {
         Doubt::ConnectionLost => "the backend closed the connection before it answered",
         Doubt::TimedOut => "the backend did not answer in time",
         Doubt::AnswerTruncated => "the backend broke off in the middle of its answer",
+        Doubt::AnswerAmbiguous => "the backend's answer can be read in more than one way",
         Doubt::LeaseEnded => "the gateway that sent it stopped watching it",
         Doubt::OwnerDied => "the gateway that sent it was stopped",
     };

@@ -70,7 +70,8 @@ fn strip_from(headers: &mut HeaderMap, first: usize) {
     *headers = kept;
 }
 
-fn is_hop_by_hop(name: &str) -> bool {
+/// Whether a header, its name in lower case, belongs to one hop only.
+pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"

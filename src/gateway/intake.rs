@@ -1,11 +1,11 @@
-//! Between a client's socket and hyper: hands over what the scanner accepted, holds what has not ended yet, and puts a
-//! stand-in in the place of a head that is refused.
+//! Between a socket and hyper: hands over what the scanner accepted, holds what has not ended yet, and, of a client's
+//! connection, puts a stand-in in the place of a head that is refused.
 //!
 //! The stand-in is the simplest way to answer in order: to hyper it is one more pipelined request, so its answer goes
 //! out behind those of the requests before it, is counted and logged as every refusal is, and ends the connection. Its
 //! method is one that the scanner lets through from nobody.
 
-use super::scan::{Limits, Problem, Scanner, Stop};
+use super::scan::{AnswerScanner, Limits, Problem, Scan, Scanner, Stop};
 use http::request::Parts;
 use tokio::io::ReadBuf;
 
@@ -15,8 +15,10 @@ const STAND_IN: &[u8] = b"- / HTTP/1.1\r\nConnection: close\r\n\r\n";
 const STAND_IN_METHOD: &str = "-";
 
 /// The bytes of one connection on their way to hyper.
-pub struct Intake {
-    scanner: Scanner,
+pub struct Intake<S> {
+    scanner: S,
+    /// What hyper reads instead of a refused head.
+    stand_in: &'static [u8],
     /// What cannot be handed over at once: parts that have not ended, and what did not fit hyper's buffer.
     held: Vec<u8>,
     /// So many bytes of `held` were handed over.
@@ -33,10 +35,33 @@ pub fn is_stand_in(parts: &Parts) -> bool {
 
 // === impl Intake ===
 
-impl Intake {
-    /// For a new connection.
-    pub fn new() -> Intake {
-        Intake { scanner: Scanner::new(Limits::DEFAULT), held: Vec::new(), handed: 0, cleared: 0, stop: None }
+impl Intake<Scanner> {
+    /// For a client's connection.
+    pub fn of_requests(limits: Limits) -> Intake<Scanner> {
+        Intake::new(Scanner::new(limits), STAND_IN)
+    }
+}
+
+impl Intake<AnswerScanner> {
+    /// For a connection to a server. Nothing stands in for its answers: who waits for them is told by an error.
+    pub fn of_answers(limits: Limits) -> Intake<AnswerScanner> {
+        Intake::new(AnswerScanner::new(limits), b"")
+    }
+}
+
+impl<S: Scan> Intake<S> {
+    fn new(scanner: S, stand_in: &'static [u8]) -> Intake<S> {
+        Intake { scanner, stand_in, held: Vec::new(), handed: 0, cleared: 0, stop: None }
+    }
+
+    /// Who reads along.
+    pub fn scanner(&mut self) -> &mut S {
+        &mut self.scanner
+    }
+
+    /// Whether something is held that has not ended, or was not handed over.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Why nothing more is read, once that is so.
@@ -95,7 +120,7 @@ impl Intake {
     fn stopped(&mut self, stop: Option<Stop>) {
         self.stop = stop;
         if let Some(Stop::Message(_)) = stop {
-            self.held.extend_from_slice(STAND_IN);
+            self.held.extend_from_slice(self.stand_in);
         }
         self.cleared = self.held.len();
     }
@@ -117,7 +142,7 @@ mod tests {
 
     /// Feeds `pieces` as reads of a socket, with room for so many bytes a read; what hyper gets.
     fn through(pieces: &[&[u8]], room: usize) -> (String, Option<Stop>) {
-        let (mut intake, mut out) = (Intake::new(), Vec::new());
+        let (mut intake, mut out) = (Intake::of_requests(Limits::DEFAULT), Vec::new());
         for piece in pieces.iter().flat_map(|piece| piece.chunks(room)) {
             let mut bytes = vec![0; room];
             let mut buf = ReadBuf::new(&mut bytes);

@@ -6,6 +6,7 @@ use super::exchange::{Exchange, Outcome};
 use super::forward;
 use super::guard::{self, Intent};
 use super::respond;
+use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
 use super::whole::Read;
 use super::worker::Running;
@@ -16,11 +17,10 @@ use crate::domain::refusal::{Reason, Refusal};
 use crate::store::{Claimed, Completion};
 use http::Request;
 use http::request::Parts;
-use hyper::body::Incoming;
 use std::time::Duration;
 
 /// Forwards one write of a guarded route.
-pub async fn write(exchange: Exchange, parts: Parts, body: Incoming) -> Result<Outcome, Refusal> {
+pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let Some(guard) = exchange.guard() else {
         return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
     };

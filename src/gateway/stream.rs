@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::intake::Intake;
 use super::linger::Linger;
-use super::scan::Stop;
+use super::scan::{Limits, Scanner, Stop};
 use super::spelling::Watch;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -18,15 +18,43 @@ pub struct ClientStream {
     socket: TcpStream,
     connection: Rc<Connection>,
     watch: Watch,
-    intake: Intake,
+    intake: Intake<Scanner>,
+    /// Everything that hyper gave so far went out, so that an interim answer may go before what comes next.
+    flushed: bool,
+    /// The part of interim answers that is still to go out.
+    interims: Vec<u8>,
     /// The end of a connection that was refused.
     linger: Option<Box<Linger>>,
 }
 
 impl ClientStream {
     /// Wraps `socket` for `connection`.
-    pub fn new(socket: TcpStream, connection: Rc<Connection>) -> ClientStream {
-        ClientStream { socket, connection, watch: Watch::default(), intake: Intake::new(), linger: None }
+    pub fn new(socket: TcpStream, connection: Rc<Connection>, limits: Limits) -> ClientStream {
+        let (watch, intake) = (Watch::default(), Intake::of_requests(limits));
+        ClientStream { socket, connection, watch, intake, flushed: true, interims: Vec::new(), linger: None }
+    }
+
+    /// Notes whether the client takes what it is given.
+    fn note<T>(&mut self, written: &Poll<Result<T>>) {
+        match written {
+            Poll::Pending => self.connection.stall.blocked(),
+            Poll::Ready(_) => self.connection.stall.took(),
+        }
+    }
+
+    /// Sends the interim answers that came for the client, if it is their turn.
+    fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let came = self.connection.interims();
+        if !came.is_empty() && self.flushed {
+            self.interims.extend_from_slice(&came);
+        }
+        while !self.interims.is_empty() {
+            let written = Pin::new(&mut self.socket).poll_write(cx, &self.interims);
+            self.note(&written);
+            let count = ready!(written)?;
+            self.interims.drain(..count);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -51,15 +79,30 @@ impl AsyncRead for ClientStream {
                     return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, problem)));
                 }
             }
-            ready!(Pin::new(&mut *socket).poll_read(cx, buf))?;
+            let in_body = !intake.scanner().is_between_messages();
+            if in_body && connection.is_starved() {
+                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+            }
+            let read = Pin::new(&mut *socket).poll_read(cx, buf);
+            if in_body {
+                match &read {
+                    Poll::Pending => connection.stall.waits(),
+                    Poll::Ready(_) => connection.stall.came(buf.filled().len() - before),
+                }
+            }
+            ready!(read)?;
             if buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
-            if connection.bytes_came() {
+            // The rest of a body that nobody wanted begins no request.
+            if !in_body && connection.bytes_came() {
                 watch.begin();
             }
             if let Some(problem) = intake.came(buf, before) {
                 connection.malformed(problem);
+            }
+            if in_body && intake.scanner().is_between_messages() {
+                connection.stall.rests();
             }
             if buf.filled().len() > before {
                 if let Some(spelling) = watch.came(&buf.filled()[before..]) {
@@ -73,7 +116,11 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        ready!(self.poll_interims(cx))?;
+        self.flushed = false;
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.note(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -81,20 +128,27 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+        ready!(self.poll_interims(cx))?;
+        self.flushed = false;
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.note(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
         self.socket.is_write_vectored()
     }
 
+    /// hyper calls this with nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.flushed = true;
+        ready!(self.poll_interims(cx))?;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let ClientStream { socket, intake, linger, .. } = self.get_mut();
-        if intake.stop().is_none() {
+        if intake.stop().is_none() && intake.scanner().is_between_messages() && !intake.holds() {
             return Pin::new(socket).poll_shutdown(cx);
         }
         let linger = match linger {

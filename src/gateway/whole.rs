@@ -1,13 +1,13 @@
 //! Reading a request body whole, within a limit and a deadline.
 
-use super::body::{RequestBody, Upload};
+use super::body::RequestBody;
 use super::clock;
 use super::deadline::Deadlines;
+use super::upload::{ClientBody, Upload};
 use crate::domain::refusal::{Reason, Refusal};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub enum Read {
 
 /// Reads `body` up to `limit` bytes within `within`.
 pub async fn read_whole(
-    mut body: Incoming,
+    mut body: ClientBody,
     limit: u64,
     within: Duration,
     deadlines: &Deadlines,
@@ -59,7 +59,7 @@ pub async fn read_whole(
     }
 }
 
-fn too_large(prefix: Option<Bytes>, rest: Incoming) -> Read {
+fn too_large(prefix: Option<Bytes>, rest: ClientBody) -> Read {
     let (body, upload) = RequestBody::prefixed(prefix, rest);
     Read::TooLarge(body, upload)
 }

@@ -6,6 +6,7 @@ use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::stall::Patience;
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
@@ -161,6 +162,7 @@ impl Worker {
     /// Closes what is overdue, until the worker ends.
     async fn sweep(self: Rc<Worker>) {
         let server = &self.shared.policy.config().server;
+        let patience = Patience { body_rate: server.body_rate, write: server.write_timeout };
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
@@ -170,7 +172,7 @@ impl Worker {
                 if draining {
                     connection.drain();
                 }
-                connection.sweep(now, server.header_timeout, server.idle);
+                connection.sweep(now, server.header_timeout, server.idle, patience);
             }
             self.deadlines.sweep(now);
             for pool in &self.pools {

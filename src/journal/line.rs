@@ -175,6 +175,7 @@ fn why_word(why: &crate::domain::ledger::Doubt) -> &'static dyn Display {
         Doubt::ConnectionLost => &"connection-lost",
         Doubt::TimedOut => &"timed-out",
         Doubt::AnswerTruncated => &"answer-truncated",
+        Doubt::AnswerAmbiguous => &"answer-ambiguous",
         Doubt::LeaseEnded => &"lease-ended",
         Doubt::OwnerDied => &"owner-died",
     }
@@ -400,6 +401,7 @@ mod tests {
             Doubt::ConnectionLost,
             Doubt::TimedOut,
             Doubt::AnswerTruncated,
+            Doubt::AnswerAmbiguous,
             Doubt::LeaseEnded,
             Doubt::OwnerDied,
         ] {

@@ -6,6 +6,7 @@
 
 mod embedded;
 mod error;
+mod lanes;
 mod redis;
 mod waiters;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use embedded::Embedded;
 pub use error::{OpenError, StoreError};
+pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
 pub use redis::{Address, Finding, Layout, Redis, Shared, Tls};
 pub use waiters::Waiter;
 

@@ -142,6 +142,11 @@ impl Attempt {
         Arc::new(Attempt { ended: Signal::new(), waiters: AtomicU32::new(0) })
     }
 
+    /// Whether any copy waits at this moment.
+    pub(super) fn has_waiters(&self) -> bool {
+        self.waiters.load(Ordering::Relaxed) > 0
+    }
+
     /// Tells everyone who waits, now or later.
     pub(super) fn end(&self, end: Option<AttemptEnd>) {
         self.ended.give(end);

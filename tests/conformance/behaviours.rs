@@ -1,5 +1,7 @@
 //! The behaviours. Nothing here knows which store it runs on.
 
+pub use super::lanes::*;
+
 use super::support::*;
 use oncegate::domain::client::ScopeId;
 use oncegate::domain::fingerprint::Fingerprint;
@@ -397,8 +399,7 @@ pub async fn listings_are_ordered_and_paged_and_filtered(backend: &impl Backend)
     assert_eq!(ids, [1, 3, 5].map(|n| id(n).to_string()));
     let rest = list(Listing { after: Some(id(5)), limit: 10, ..Listing::default() }).await;
     assert_eq!(rest.len(), 2);
-    let doubts =
-        list(Listing { phase: Some("in-doubt".into()), limit: 10, ..Listing::default() }).await;
+    let doubts = list(Listing { phase: Some("in-doubt".into()), limit: 10, ..Listing::default() }).await;
     let [doubt] = doubts.as_slice() else { panic!("one doubt, not {doubts:?}") };
     assert_eq!((doubt.id.clone(), doubt.why), (id(7).to_string(), Some(Doubt::TimedOut)));
     assert_eq!((doubt.about.request.as_str(), doubt.about.request_id.as_str()), ("POST /bookings/7", "r-7"));

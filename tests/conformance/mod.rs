@@ -3,6 +3,7 @@
 
 mod behaviours;
 mod killed;
+mod lanes;
 mod support;
 
 /// One test per behaviour and backend. A backend says how to open a store with given limits.
@@ -51,4 +52,13 @@ stamp! {
     listings_are_ordered_and_paged_and_filtered,
     figures_count_records_by_phase,
     an_answer_larger_than_the_memory_is_never_executed_again,
+    turns_come_in_the_order_of_joining,
+    a_full_lane_takes_nobody_and_other_lanes_do,
+    joining_again_finds_its_place_or_its_turn,
+    a_turn_in_which_nothing_was_sent_ends_with_its_lease,
+    a_renewed_claim_keeps_its_place,
+    what_was_sent_and_never_answered_keeps_the_lane_for_its_time_and_no_longer,
+    a_further_attempt_holds_the_lane_anew,
+    a_place_that_copies_wait_for_is_kept_and_another_is_given_up,
+    waiters_of_many_lanes_and_threads_are_woken_in_order,
 }

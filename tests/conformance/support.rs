@@ -1,5 +1,6 @@
 //! How backends are opened, and short ways to say what tests say often.
 
+use crate::harness::redis::Server;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use oncegate::domain::answer::Answer;
@@ -7,7 +8,6 @@ use oncegate::domain::client::ScopeId;
 use oncegate::domain::fingerprint::Fingerprint;
 use oncegate::domain::ledger::{Claim, PolicyVersion, RecordId, TargetId, Token};
 use oncegate::store::{About, ClaimRequest, Claimed, Completion, EndIntents, Options, Place, Store};
-use crate::harness::redis::Server;
 use oncegate::store::{Address, Layout, Shared};
 use std::ops::Deref;
 use std::time::Duration;
@@ -138,10 +138,10 @@ pub fn change_of(target: TargetId) -> EndIntents {
     EndIntents { target, parents: Vec::new(), scope: ScopeId([1; 16]), by: None }
 }
 
-/// The id of intent `n`. All begin alike, as the ids of one scope do on a cluster.
+/// The id of intent `n`. All begin alike: on a cluster, as the ids of routes with slots and lanes do.
 pub fn id(n: u8) -> RecordId {
     let mut id = [n; 32];
-    id[0] = 1;
+    id[0] = 16;
     RecordId(id)
 }
 

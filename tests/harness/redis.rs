@@ -41,17 +41,7 @@ impl Server {
         Server { address, arguments, program, child: None, directory }
     }
 
-    /// Where its files are.
-    pub fn directory(&self) -> &std::path::Path {
-        self.directory.path()
-    }
 
-    /// Puts `text` into a file that is the program's first argument.
-    pub fn configure(&mut self, text: &str) {
-        let file = self.directory.path().join("server.conf");
-        std::fs::write(&file, text).unwrap();
-        self.arguments.insert(0, file.to_str().unwrap().to_owned());
-    }
 
     /// Starts it, on the files that it left, and waits until it answers.
     pub fn run(&mut self) {
@@ -61,7 +51,10 @@ impl Server {
         command.stdin(Stdio::null()).stderr(log.try_clone().unwrap()).stdout(log);
         let child = command.spawn();
         let child = child.unwrap_or_else(|error| {
-            panic!("{} cannot be started ({error}): apt-get install redis-server redis-sentinel", self.program)
+            panic!(
+                "{} cannot be started ({error}): apt-get install redis-server redis-sentinel",
+                self.program
+            )
         });
         self.child = Some(child);
         let answers = || self.cli(&["ping"]).contains("PONG").then_some(());
@@ -76,23 +69,16 @@ impl Server {
         }
     }
 
-    /// The process.
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
-    }
 
     /// What a command answers, as `redis-cli` shows it.
     pub fn cli(&self, command: &[&str]) -> String {
         let port = self.address.port().to_string();
         let output = Command::new("redis-cli").args(["-p", &port]).args(command).output();
-        let output = output.unwrap_or_else(|error| panic!("redis-cli cannot be run ({error}): apt-get install redis-tools"));
+        let output = output
+            .unwrap_or_else(|error| panic!("redis-cli cannot be run ({error}): apt-get install redis-tools"));
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
-    /// The address for a configuration.
-    pub fn url(&self) -> String {
-        format!("redis://{}", self.address)
-    }
 }
 
 impl Drop for Server {

@@ -2,7 +2,9 @@
 //! values were checked where they were read.
 
 mod promise;
+mod rim;
 mod routing;
+mod shared;
 
 use crate::config::model::{Config, StoreUrl};
 use crate::config::problem::Severity;
@@ -39,6 +41,7 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.stop();
     check.routing();
     check.promise();
+    check.rim();
 }
 
 // === impl Check ===
@@ -189,6 +192,7 @@ impl Check<'_> {
             let message = "`records_per_scope` is above `records_max`: one caller can fill the store for all";
             self.warn("store.records_per_scope", message, "make it a small part of `records_max`");
         }
+        self.shared_store();
         if store.url == StoreUrl::Memory {
             let message = "`memory:` forgets everything when the process ends: what was executed before is executed again";
             self.warn("store.url", message, "write \"file:DIR\" wherever a restart must not double a write");

@@ -10,7 +10,7 @@ mod upstream;
 use crate::config::model::{Config, Mode, OnOutage};
 use crate::config::read::Reader;
 use crate::config::table::{Table, Word};
-use crate::config::values::{Wrong, quote};
+use crate::config::values::{self, Wrong, quote};
 
 impl Word for Mode {
     const WORDS: &'static [(&'static str, Mode)] = &[("enforce", Mode::Enforce), ("observe", Mode::Observe)];
@@ -31,6 +31,7 @@ pub(super) fn config(reader: &Reader<'_>) -> Config {
     let routes = root.tables("route").iter().map(|table| route::read(table, &upstreams)).collect();
     Config {
         mode: root.word("mode"),
+        time_zone: root.parsed_or_default("time_zone", values::time_zone),
         server: server::read(&root.table("server")),
         admin: server::read_admin(&root.table("admin")),
         log: server::read_log(&root.table("log")),

@@ -38,6 +38,7 @@ pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
         mode: table.word_set("mode"),
         body_limit: table.size_set("body_limit"),
         timeout: table.duration_set("timeout"),
+        upgrade: table.list("upgrade", false, protocol),
         idempotency: table.has("idempotency").then(|| idempotency(&table.table("idempotency"))),
     }
 }
@@ -61,6 +62,21 @@ fn idempotency(table: &Table<'_>) -> Idempotency {
         },
         on_outage: table.word_set("on_outage"),
     }
+}
+
+/// A protocol's name in `Upgrade` (RFC 9110, 7.8).
+fn protocol(text: &str) -> Read<String> {
+    let name = text.to_ascii_lowercase();
+    if name == "h2c" || name.starts_with("http/") {
+        return Err(Wrong::new(format!("{} would be HTTP that the gateway does not read", quote(text)))
+            .help("take it out: a connection that became HTTP/2 behind its back would bypass every guard"));
+    }
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte);
+    if name.is_empty() || !name.bytes().all(letter) {
+        return Err(Wrong::new(format!("{} is not a protocol's name", quote(text)))
+            .help("write one such as \"websocket\""));
+    }
+    Ok(name)
 }
 
 fn pattern(text: &str) -> Read<Pattern> {

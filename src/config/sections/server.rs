@@ -1,6 +1,6 @@
 //! `[server]`, `[admin]` and `[log]`: the process itself.
 
-use crate::config::model::{Admin, ForwardedStyle, Log, LogFormat, Server};
+use crate::config::model::{Admin, Flood, ForwardedStyle, Log, LogFormat, Server};
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, quote};
 
@@ -49,11 +49,29 @@ pub(super) fn read(table: &Table<'_>) -> Server {
         header_timeout: table.duration("header_timeout"),
         idle: table.duration("idle"),
         body_timeout: table.duration("body_timeout"),
+        body_rate: table.size("body_rate"),
+        write_timeout: table.duration("write_timeout"),
+        target_limit: usize::try_from(table.size("target_limit")).unwrap_or(usize::MAX),
+        head_limit: usize::try_from(table.size("head_limit")).unwrap_or(usize::MAX),
+        headers_max: usize::try_from(table.count("headers_max")).unwrap_or(usize::MAX),
         connections_max: usize::try_from(table.count("connections_max")).unwrap_or(usize::MAX),
+        connections_per_address: usize::try_from(table.count("connections_per_address"))
+            .unwrap_or(usize::MAX),
+        upgrades_max: usize::try_from(table.count("upgrades_max")).unwrap_or(usize::MAX),
+        upgrade_idle: table.duration("upgrade_idle"),
+        flood: table.has("flood").then(|| read_flood(&table.table("flood"))),
         forwarded: table.word("forwarded"),
         via: table.switch("via"),
         request_id_header: table.parsed_or_default("request_id_header", header_name),
     }
+}
+
+/// `[server.flood]`
+fn read_flood(table: &Table<'_>) -> Flood {
+    table.require("requests_per_second", "add requests_per_second = 50");
+    table.require("burst", "add burst = 100");
+    let count = |name| u32::try_from(table.count_set(name).unwrap_or(1)).unwrap_or(u32::MAX);
+    Flood { requests_per_second: count("requests_per_second"), burst: count("burst") }
 }
 
 /// `[admin]`

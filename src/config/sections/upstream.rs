@@ -1,6 +1,6 @@
 //! `[[upstream]]`: a backend.
 
-use crate::config::model::{Base, HostPolicy, Upstream};
+use crate::config::model::{Base, HostPolicy, TargetSpelling, Upstream};
 use crate::config::problem::Severity;
 use crate::config::read::Reader;
 use crate::config::table::{Table, Word};
@@ -9,6 +9,11 @@ use crate::config::values::{self, Wrong, quote};
 impl Word for HostPolicy {
     const WORDS: &'static [(&'static str, HostPolicy)] =
         &[("preserve", HostPolicy::Preserve), ("rewrite", HostPolicy::Rewrite)];
+}
+
+impl Word for TargetSpelling {
+    const WORDS: &'static [(&'static str, TargetSpelling)] =
+        &[("normal", TargetSpelling::Normal), ("original", TargetSpelling::Original)];
 }
 
 /// Servers of one upstream: the gateway keeps a bit for each while it looks for one that can be reached.
@@ -30,6 +35,7 @@ pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Upstream {
         total: table.duration_set("total"),
         max_in_flight: usize::try_from(table.count("max_in_flight")).unwrap_or(usize::MAX),
         host: table.word("host"),
+        target: table.word("target"),
     }
 }
 

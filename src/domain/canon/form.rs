@@ -1,6 +1,7 @@
 //! `application/x-www-form-urlencoded`: fields in the order of their names, values as the bytes that they stand for.
 
 use super::Doubtful;
+use super::fields::SentField;
 use super::frame::{family, push_field};
 use super::rules::FieldRules;
 use std::borrow::Cow;
@@ -33,6 +34,15 @@ pub(super) fn canonical(body: &[u8], rules: &FieldRules) -> Result<Vec<u8>, Doub
         push_field(&mut out, field.value.as_deref().unwrap_or_default());
     }
     Ok(out)
+}
+
+/// The fields as sent: names, and values where they have one.
+pub(super) fn fields(body: &[u8]) -> Result<Vec<SentField>, Doubtful> {
+    let field = |pair| {
+        let field = Field::parse(pair)?;
+        Ok((field.name.into_owned(), field.value.map(Cow::into_owned)))
+    };
+    body.split(|byte| *byte == b'&').map(field).collect()
 }
 
 /// Undoes `+` and `%xx`. Bytes that no encoder of forms leaves bare are a doubt, `;` above all: some backends end a field

@@ -7,6 +7,7 @@
 //! connection.
 
 mod encoding;
+mod fields;
 mod form;
 mod frame;
 mod graphql;
@@ -22,6 +23,8 @@ mod golden;
 mod properties;
 #[cfg(test)]
 mod tests;
+pub use fields::{Document, Fields, SentField, fields};
+pub use json::{Node, Shape};
 pub use path::{JsonPath, Step};
 pub use rules::{GraphqlRule, Rules};
 

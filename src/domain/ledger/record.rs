@@ -36,6 +36,8 @@ pub enum Doubt {
     TimedOut,
     /// The answer began and did not end.
     AnswerTruncated,
+    /// An answer came that can be read in more than one way.
+    AnswerAmbiguous,
     /// The lease ended without an answer: the owner hangs, or its task died.
     LeaseEnded,
     /// The gateway process that sent it is gone.

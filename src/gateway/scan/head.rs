@@ -59,8 +59,10 @@ pub(super) struct Head {
 
 /// A header line, cut at its colon.
 pub(super) struct Field<'a> {
-    name: &'a [u8],
-    value: &'a [u8],
+    /// Before the colon.
+    pub name: &'a [u8],
+    /// Behind it, with the space around it.
+    pub value: &'a [u8],
     /// The name has a `_` or `.`.
     like_dash: bool,
 }
@@ -305,7 +307,7 @@ fn rare_target_bytes(target: &[u8]) -> Result<(), Problem> {
 }
 
 /// One plain number. A leading zero is refused because some read it as octal.
-fn length(text: &[u8]) -> Result<u64, Problem> {
+pub(super) fn length(text: &[u8]) -> Result<u64, Problem> {
     let plain = (1..=LENGTH_DIGITS_MAX).contains(&text.len())
         && text.iter().all(u8::is_ascii_digit)
         && (text.len() == 1 || text[0] != b'0');

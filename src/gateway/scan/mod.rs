@@ -6,18 +6,25 @@
 //! nothing else: it does no I/O, copies nothing, and what its bytes mean is hyper's to say. `LIFECYCLE.md` beside this
 //! file draws its states.
 
+mod answer;
 mod authority;
 mod block;
+mod body;
 mod bytes;
 mod chunk;
+mod cursor;
 mod head;
 mod problem;
 
+pub use answer::{Asked, News, Scanner as AnswerScanner};
+pub use body::{CHUNK_LINE_BYTES_MAX, TRAILERS_BYTES_MAX, TRAILERS_MAX};
 pub use head::Framing;
 pub use problem::Problem;
 
 use block::Marks;
-use head::{Field, Head, LINE_BESIDES_TARGET};
+use body::Body;
+use cursor::Cursor;
+use head::{Head, LINE_BESIDES_TARGET};
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +37,6 @@ pub struct Limits {
     pub headers: usize,
 }
 
-/// Bytes of a chunk's first line: the size and its extensions.
-pub const CHUNK_LINE_BYTES_MAX: usize = 4 << 10;
-/// Bytes of all trailers.
-pub const TRAILERS_BYTES_MAX: usize = 8 << 10;
-/// How many trailers.
-pub const TRAILERS_MAX: usize = 64;
-
 const _: () = assert!(Limits::DEFAULT.target_bytes + LINE_BESIDES_TARGET < Limits::DEFAULT.head_bytes);
 
 /// Follows one client connection.
@@ -47,7 +47,14 @@ pub struct Scanner {
     cursor: Cursor,
     head: Head,
     framing: Framing,
+    body: Body,
     heads: u64,
+}
+
+/// Follows the bytes of one side of a connection.
+pub trait Scan {
+    /// Reads on. `bytes` begins with what the last call left unpassed, and ends with what came since.
+    fn scan(&mut self, bytes: &[u8]) -> Progress;
 }
 
 /// What comes next on the connection.
@@ -55,16 +62,8 @@ pub struct Scanner {
 enum State {
     /// A request line, or the rest of its head.
     Head,
-    /// So many bytes of a sized body.
-    Sized(u64),
-    /// The line before a chunk.
-    ChunkLine,
-    /// So many bytes of a chunk.
-    Chunk(u64),
-    /// The line end behind a chunk.
-    ChunkEnd,
-    /// The trailers and the empty line behind them.
-    Trailers,
+    /// A body.
+    Body,
     /// Whatever comes is not HTTP/1.1 any more.
     Stopped,
     /// Nothing more is read.
@@ -88,15 +87,6 @@ pub enum Stop {
     Message(Problem),
     /// In the middle of a body whose head was passed on by an earlier call.
     Body(Problem),
-}
-
-/// The line that is being read, in the bytes that were not passed on yet.
-#[derive(Clone, Debug, Default)]
-struct Cursor {
-    /// Where it begins.
-    line: usize,
-    /// Up to where its end was looked for, so that a line which trickles in is searched only once.
-    searched: usize,
 }
 
 // === impl Stop ===
@@ -124,10 +114,10 @@ impl Scanner {
     /// For a connection of which nothing was read yet.
     pub fn new(limits: Limits) -> Scanner {
         let (state, cursor, head) = (State::Head, Cursor::default(), Head::default());
-        Scanner { limits, state, cursor, head, framing: Framing::None, heads: 0 }
+        Scanner { limits, state, cursor, head, framing: Framing::None, body: Body::default(), heads: 0 }
     }
 
-    /// Reads on. `bytes` begins with what the last call left unpassed, and ends with what came since.
+    /// See [`Scan::scan`].
     pub fn scan(&mut self, bytes: &[u8]) -> Progress {
         if let State::Refused(stop) = self.state {
             return Progress { passed: 0, stop: Some(stop) };
@@ -180,11 +170,7 @@ impl Scanner {
     fn part(&mut self, rest: &[u8]) -> Result<Option<usize>, Problem> {
         match self.state {
             State::Head => self.head(rest),
-            State::Sized(left) => Ok(Some(self.skip(rest, left, State::Sized, State::Head))),
-            State::Chunk(left) => Ok(Some(self.skip(rest, left, State::Chunk, State::ChunkEnd))),
-            State::ChunkLine => self.chunk_line(rest),
-            State::ChunkEnd => self.chunk_end(rest),
-            State::Trailers => self.trailers(rest),
+            State::Body => self.body(rest),
             State::Stopped => Ok(Some(rest.len())),
             State::Refused(stop) => Err(stop.problem()),
         }
@@ -212,11 +198,9 @@ impl Scanner {
 
     fn head_end(&mut self, bytes: &[u8]) -> Result<usize, Problem> {
         self.framing = self.head.end(bytes)?;
-        self.state = match self.framing {
-            Framing::None => State::Head,
-            Framing::Length(length) => State::Sized(length),
-            Framing::Chunked => State::ChunkLine,
-        };
+        if self.body.begin(self.framing) {
+            self.state = State::Body;
+        }
         self.head = Head::default();
         self.heads += 1;
         Ok(self.cursor.take())
@@ -240,112 +224,18 @@ impl Scanner {
         if is_target { Problem::TargetTooLong } else { Problem::HeadTooLarge }
     }
 
-    fn skip(&mut self, rest: &[u8], left: u64, more: fn(u64) -> State, done: State) -> usize {
-        match usize::try_from(left) {
-            Ok(left) if left <= rest.len() => {
-                self.state = done;
-                left
-            }
-            _ => {
-                self.state = more(left - rest.len() as u64);
-                rest.len()
-            }
+    fn body(&mut self, rest: &[u8]) -> Result<Option<usize>, Problem> {
+        let part = self.body.part(rest);
+        if self.body.has_ended() {
+            self.state = State::Head;
         }
-    }
-
-    fn chunk_line(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
-        let found = self.cursor.next(&mut Marks::new(bytes, self.cursor.searched), bytes)?;
-        let length = found.map_or(bytes.len(), |(line, _)| line.len());
-        if length > CHUNK_LINE_BYTES_MAX {
-            return Err(Problem::ChunkExtension);
-        }
-        let Some((line, _)) = found else { return Ok(None) };
-        self.state = match chunk::size(line)? {
-            0 => State::Trailers,
-            size => State::Chunk(size),
-        };
-        Ok(Some(self.cursor.take()))
-    }
-
-    fn chunk_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
-        match bytes {
-            [b'\r', b'\n', ..] => {
-                self.state = State::ChunkLine;
-                Ok(Some(2))
-            }
-            [] | [b'\r'] => Ok(None),
-            _ => Err(Problem::ChunkEnd),
-        }
-    }
-
-    fn trailers(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
-        let mut marks = Marks::new(bytes, self.cursor.searched);
-        while let Some((line, _)) = self.cursor.next(&mut marks, bytes)? {
-            if self.cursor.line > TRAILERS_BYTES_MAX || self.head.headers > TRAILERS_MAX {
-                return Err(Problem::TrailersTooLarge);
-            }
-            if line.is_empty() {
-                self.head = Head::default();
-                self.state = State::Head;
-                return Ok(Some(self.cursor.take()));
-            }
-            let field = Field::cut(line, self.head.headers == 0)?;
-            self.head.headers += 1;
-            if field.is_framing() {
-                return Err(Problem::TrailerName);
-            }
-        }
-        if bytes.len() > TRAILERS_BYTES_MAX { Err(Problem::TrailersTooLarge) } else { Ok(None) }
+        part
     }
 }
 
-// === impl Cursor ===
-
-impl Cursor {
-    /// The next line without its end, and where it begins; `None` where its end has not come. `marks` are those of
-    /// `bytes`, from where the search begins.
-    #[inline(always)]
-    fn next<'b>(
-        &mut self,
-        marks: &mut Marks<'b>,
-        bytes: &'b [u8],
-    ) -> Result<Option<(&'b [u8], usize)>, Problem> {
-        loop {
-            let Some(at) = marks.next() else {
-                self.searched = bytes.len();
-                return Ok(None);
-            };
-            if bytes[at..].starts_with(b"\r\n") {
-                marks.pass();
-                let place = std::mem::replace(&mut self.line, at + 2);
-                self.searched = self.line;
-                return Ok(Some((&bytes[place..at], place)));
-            }
-            match (bytes[at], bytes.len() - at) {
-                (b'\t', _) => {}
-                // What comes next decides.
-                (b'\r', 1) => {
-                    self.searched = at;
-                    return Ok(None);
-                }
-                (byte, _) => return Err(Cursor::problem(byte)),
-            }
-        }
-    }
-
-    #[cold]
-    fn problem(byte: u8) -> Problem {
-        match byte {
-            0 => Problem::Nul,
-            b'\r' => Problem::BareCr,
-            b'\n' => Problem::BareLf,
-            _ => Problem::Control,
-        }
-    }
-
-    /// The part ended with the last line: its length. What follows begins at the front again.
-    fn take(&mut self) -> usize {
-        std::mem::take(self).line
+impl Scan for Scanner {
+    fn scan(&mut self, bytes: &[u8]) -> Progress {
+        Scanner::scan(self, bytes)
     }
 }
 

@@ -90,9 +90,9 @@ problems! {
     /// Both framings.
     LengthAndCoding: BadRequest = "Content-Length and Transfer-Encoding came together.";
     /// The head's limit.
-    HeadTooLarge: HeadTooLarge = "The request head is larger than the gateway accepts.";
+    HeadTooLarge: HeadTooLarge = "The head is larger than the gateway accepts.";
     /// The limit of the number of headers.
-    TooManyHeaders: HeadTooLarge = "The request has more headers than the gateway accepts.";
+    TooManyHeaders: HeadTooLarge = "The head has more headers than the gateway accepts.";
     /// A chunk's size that is not hexadecimal, or too large.
     ChunkSize: BadRequest = "A chunk's size is not a hexadecimal number that fits 63 bits.";
     /// A malformed chunk extension.
@@ -103,6 +103,16 @@ problems! {
     TrailerName: BadRequest = "A trailer names a field that only a head may have.";
     /// The trailers' limits.
     TrailersTooLarge: BadRequest = "The trailers are larger or more numerous than the gateway accepts.";
+    /// An answer that does not begin with `HTTP/1.x NNN`.
+    StatusLine: UpstreamAmbiguous = "The answer does not begin with a status line of HTTP/1.0 or HTTP/1.1.";
+    /// Bytes of a backend while nothing was asked.
+    Unsolicited: UpstreamAmbiguous = "Bytes came that belong to no answer.";
+    /// `101` although no upgrade was asked for.
+    Switched: UpstreamAmbiguous = "The backend switched to a protocol that nobody asked for.";
+    /// More `1xx` before one answer than anybody sends.
+    Interims: UpstreamAmbiguous = "There are more interim answers than the gateway accepts.";
+    /// A length or a coding on an interim answer.
+    InterimBody: UpstreamAmbiguous = "An interim answer announces a body.";
 }
 
 // === impl Problem ===
@@ -112,6 +122,16 @@ impl Problem {
     pub fn refusal(self) -> Refusal {
         let detail = format!("{} Nothing of this request was sent to the backend.", self.text());
         Refusal::new(self.reason(), detail).closing()
+    }
+
+    /// The refusal where a backend's answer has this problem: nobody can say which of its readings is the backend's.
+    pub fn refusal_of_answer(self) -> Refusal {
+        let detail = format!(
+            "The backend's answer can be read in more than one way, so it was not passed on; the request may have been \
+             acted on. {}",
+            self.text()
+        );
+        Refusal::new(Reason::UpstreamAmbiguous, detail)
     }
 
     /// The same in the middle of a body, of which the beginning may have been passed on.

@@ -200,6 +200,7 @@ mod tests {
             total: None,
             max_in_flight,
             host: config::HostPolicy::Preserve,
+            target: config::TargetSpelling::Normal,
         };
         Upstream::new(0, config, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
     }

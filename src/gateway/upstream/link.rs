@@ -8,8 +8,10 @@
 //! Owned by an exchange, then by its answer's body, then by the pool. What hyper's two halves wake each other for is
 //! done in the same poll; [`Relay`] keeps those wake-ups from reaching the task, which would run once more for nothing.
 
+use super::hearing::Hearing;
 use super::stream::{Heads, ServerStream};
 use crate::gateway::body::RequestBody;
+use crate::gateway::scan::{Asked, Problem};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -73,11 +75,13 @@ impl Link {
     pub fn exchange(
         &mut self,
         request: Request<RequestBody>,
+        asked: Asked,
+        hearing: Option<Hearing>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
         if request.body().is_streamed() {
             self.detach();
         }
-        self.heads.expect();
+        self.heads.expect(asked, hearing);
         // What the sender wakes now is polled below.
         self.relay.driven.store(true, Ordering::Release);
         let answer = self.sender.try_send_request(request);
@@ -149,12 +153,22 @@ impl Link {
 
     /// Whether it can take a request now.
     pub fn is_ready(&self) -> bool {
-        self.sender.is_ready()
+        self.sender.is_ready() && !self.heads.is_spent()
     }
 
     /// Whether it will never take one again.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || self.heads.is_spent()
+    }
+
+    /// What is wrong with the answer that came.
+    pub fn problem(&self) -> Option<Problem> {
+        self.heads.problem()
+    }
+
+    /// Its exchange is over: nobody listens to it any more.
+    pub fn rests(&self) {
+        self.heads.forget();
     }
 
     fn drive(&mut self) {
@@ -172,6 +186,13 @@ impl Link {
             self.task = Some(task.clone());
             *self.relay.task() = Some(task.clone());
         }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // A body that was held back keeps the other half's task alive until it is told that nobody wants it.
+        self.heads.forget();
     }
 }
 

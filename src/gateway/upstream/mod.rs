@@ -6,6 +6,7 @@
 mod body;
 mod connect;
 mod health;
+mod hearing;
 mod link;
 mod pool;
 mod send;
@@ -13,5 +14,6 @@ mod stream;
 
 pub use body::UpstreamBody;
 pub use health::{Permit, Upstream};
+pub use hearing::Hearing;
 pub use pool::Pool;
 pub use send::{Failure, Flight, Reply, Reuse, send};

@@ -51,6 +51,7 @@ impl Pool {
 
     /// Keeps a connection whose exchange has ended.
     pub(super) fn give_back(&self, server: usize, link: Box<Link>, since: Instant) {
+        link.rests();
         let mut idle = self.idle[server].borrow_mut();
         if !link.is_closed() && idle.len() < IDLE_MOST {
             idle.push(Idle { link, since });

@@ -3,11 +3,13 @@
 use super::body::{Connection, UpstreamBody};
 use super::connect::connect;
 use super::health::Permit;
+use super::hearing::Hearing;
 use super::link::Link;
 use super::pool::Pool;
 use crate::config::HostPolicy;
 use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
+use crate::gateway::scan::{Asked, Problem};
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version, response};
@@ -20,6 +22,7 @@ use tokio::time::Instant;
 #[derive(Default)]
 pub struct Flight {
     sent_at: Cell<Option<Instant>>,
+    hearing: Hearing,
 }
 
 /// The answer's head, and its body as it comes.
@@ -37,6 +40,8 @@ pub enum Failure {
     NotSent(String),
     /// At least one byte may have left.
     Lost(String),
+    /// An answer came that has more than one reading.
+    Ambiguous(Problem),
 }
 
 /// Which pooled connections a request may use.
@@ -58,6 +63,11 @@ const UNSENT_MOST: u32 = 3;
 // === impl Flight ===
 
 impl Flight {
+    /// One in which somebody wants to know what comes before the answer.
+    pub fn heard_by(hearing: Hearing) -> Flight {
+        Flight { sent_at: Cell::new(None), hearing }
+    }
+
     /// When the first byte may have left; `None` while it certainly has not.
     pub fn sent_at(&self) -> Option<Instant> {
         self.sent_at.get()
@@ -87,7 +97,10 @@ pub async fn send(
         }
         let second_try = copy_for_second_try(&request, reuse, rested);
         flight.sent_at.set(Some(clock::now()));
-        match link.exchange(request).await {
+        let head = *request.method() == Method::HEAD;
+        let asked = Asked { head, upgrade: false, expects: flight.hearing.upload.is_some() };
+        let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
+        match link.exchange(request, asked, hearing).await {
             Ok(answer) => {
                 let (mut head, incoming) = answer.into_parts();
                 // What the backend speaks ends here; to the client it is this gateway that answers.
@@ -109,11 +122,14 @@ pub async fn send(
                     flight.sent_at.set(None);
                     return Err(Failure::NotSent(error.into_error().to_string()));
                 }
+                (None, _) if link.problem().is_some() => {
+                    return Err(link.problem().map_or_else(|| lost(&error.into_error()), Failure::Ambiguous));
+                }
                 (None, Some(copy)) => {
                     unsent = UNSENT_MOST;
                     request = copy;
                 }
-                (None, None) => return Err(Failure::Lost(describe(&error.into_error()))),
+                (None, None) => return Err(lost(&error.into_error())),
             },
         }
     }
@@ -201,9 +217,9 @@ fn copy_for_second_try(
     Some(copy)
 }
 
-fn describe(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
+fn lost(error: &hyper::Error) -> Failure {
+    Failure::Lost(match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
+    })
 }

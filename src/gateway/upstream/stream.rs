@@ -1,26 +1,36 @@
 //! The bytes of a connection to a server, below hyper.
 
+use super::hearing::Hearing;
+use crate::gateway::intake::Intake;
+use crate::gateway::scan::{AnswerScanner, Asked, Limits, News, Problem};
 use crate::gateway::spelling::{Spelling, Watch};
-use std::cell::Cell;
-use std::io::{IoSlice, Result};
+use std::cell::{Cell, RefCell};
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A server's socket that notes how names are spelled in the heads that come in.
+/// A server's socket that notes how names are spelled in the heads that come in, and lets only answers through that have
+/// one reading.
 pub struct ServerStream {
     socket: TcpStream,
     heads: Rc<Heads>,
     watch: Watch,
+    intake: Intake<AnswerScanner>,
 }
 
 /// What a connection and its stream tell each other.
 #[derive(Default)]
 pub struct Heads {
+    /// What is asked next; taken when its first byte goes out, because an answer that came before was none.
+    asks: Cell<Option<Asked>>,
     expected: Cell<bool>,
     spelling: Cell<Option<Spelling>>,
+    spent: Cell<bool>,
+    problem: Cell<Option<Problem>>,
+    hearing: RefCell<Option<Hearing>>,
 }
 
 // === impl ServerStream ===
@@ -28,42 +38,109 @@ pub struct Heads {
 impl ServerStream {
     /// Wraps `socket`.
     pub fn new(socket: TcpStream, heads: Rc<Heads>) -> ServerStream {
-        ServerStream { socket, heads, watch: Watch::default() }
+        let intake = Intake::of_answers(Limits::DEFAULT);
+        ServerStream { socket, heads, watch: Watch::default(), intake }
+    }
+
+    /// Bytes came from the socket, and stand in `buf` behind `before`.
+    fn came(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        if self.heads.expected.take() {
+            self.watch.begin();
+        }
+        let problem = self.intake.came(buf, before);
+        let scanner = self.intake.scanner();
+        if problem.is_some() || scanner.is_spent() {
+            self.heads.spent.set(true);
+            self.heads.problem.set(problem);
+        }
+        if let Some(news) = scanner.news() {
+            self.heads.hear(&news);
+        }
+    }
+
+    fn passed(&mut self, bytes: &[u8]) {
+        if let Some(spelling) = self.watch.came(bytes) {
+            self.heads.spelling.set(Some(spelling));
+        }
+    }
+
+    fn begins_to_ask(&mut self) {
+        if let Some(asked) = self.heads.asks.take() {
+            self.intake.scanner().asks(asked);
+        }
     }
 }
 
 // === impl Heads ===
 
 impl Heads {
-    /// What comes next begins with an answer's head.
-    pub fn expect(&self) {
+    /// What comes next is a request, and then its answer.
+    pub fn expect(&self, asked: Asked, hearing: Option<Hearing>) {
+        self.asks.set(Some(asked));
         self.expected.set(true);
         self.spelling.set(None);
+        *self.hearing.borrow_mut() = hearing;
     }
 
     /// How names are spelled in the head that came.
     pub fn spelling(&self) -> Option<Spelling> {
         self.spelling.take()
     }
+
+    /// Whether no further request may go out on this connection.
+    pub fn is_spent(&self) -> bool {
+        self.spent.get()
+    }
+
+    /// What is wrong with the answer that came.
+    pub fn problem(&self) -> Option<Problem> {
+        self.problem.get()
+    }
+
+    /// Nobody waits for this connection any more.
+    pub fn forget(&self) {
+        if let Some(hearing) = self.hearing.take() {
+            hearing.ends();
+        }
+    }
+
+    #[cold]
+    fn hear(&self, news: &News) {
+        if let Some(hearing) = &*self.hearing.borrow() {
+            hearing.hear(news);
+        }
+    }
 }
 
 impl AsyncRead for ServerStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        let ServerStream { socket, heads, watch } = self.get_mut();
-        let before = buf.filled().len();
-        ready!(Pin::new(socket).poll_read(cx, buf))?;
-        if heads.expected.take() {
-            watch.begin();
+        let this = self.get_mut();
+        // Goes round only while parts of one head trickle in, which is bounded by the head's limit.
+        loop {
+            let before = buf.filled().len();
+            if this.intake.hand_over(buf) {
+                this.passed(&buf.filled()[before..]);
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(stop) = this.intake.stop() {
+                return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, stop.problem())));
+            }
+            ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+            if buf.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            this.came(buf, before);
+            if buf.filled().len() > before {
+                this.passed(&buf.filled()[before..]);
+                return Poll::Ready(Ok(()));
+            }
         }
-        if let Some(spelling) = watch.came(&buf.filled()[before..]) {
-            heads.spelling.set(Some(spelling));
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for ServerStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.begins_to_ask();
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
@@ -72,6 +149,7 @@ impl AsyncWrite for ServerStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
+        self.begins_to_ask();
         Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
     }
 

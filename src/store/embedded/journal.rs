@@ -7,13 +7,16 @@
 use super::AttemptEnd;
 use super::index::{Entry, Index};
 use super::kept::Place;
+use super::lanes::SentTurn;
 use super::log::entry::{self, Stored};
 use super::log::queue::Queue;
 use super::waiters::Attempt;
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
+use crate::domain::lane::LaneId;
 use crate::domain::ledger::{Phase, RecordId, TargetId};
 use crate::domain::time::Millis;
+use crate::store::lanes::LaneAbout;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -201,6 +204,11 @@ impl Journal {
     /// A scope stands for another.
     pub(super) fn aliased(&mut self, from: ScopeId, to: ScopeId, until: Millis) {
         entry::alias(&mut self.notes, from, to, until);
+    }
+
+    /// A lane is closed by what was sent in this turn.
+    pub(super) fn turned(&mut self, lane: LaneId, sent: &SentTurn, about: &LaneAbout) {
+        entry::turn(&mut self.notes, lane, (sent.id, sent.token), sent.until, about);
     }
 
     /// Copies to wake when this command is durable.

@@ -7,6 +7,7 @@ mod dir;
 mod index;
 mod journal;
 mod kept;
+mod lanes;
 mod log;
 mod parts;
 mod reopen;
@@ -33,6 +34,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use waiters::Signal;
 
+pub use lanes::LanePlace;
 
 /// How often leases and windows are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -457,6 +459,7 @@ impl Shared {
         for (attempt, end) in after.ends.drain(..) {
             attempt.end(Some(end));
         }
+        after.turns.drain(..).for_each(|turn| turn.give(()));
         Ok((result, after))
     }
 

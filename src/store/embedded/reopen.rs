@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::journal::Journal;
 use super::kept::{Kept, Place};
+use super::lanes::SentTurn;
 use super::log::entry::{Note, Stored};
 use super::log::queue::Queue;
 use super::log::recover::{Found, recover};
@@ -96,12 +97,16 @@ impl State {
             Note::Alias { from, to, until } => {
                 self.aliases.add(from, to, until, found.segment);
             }
+            Note::Turn { lane, id, token, until, about } => {
+                self.replay_turn(lane, SentTurn::new(id, token, until, found.segment), about);
+            }
         }
     }
 
     /// Everything was read: lets time pass, and puts in doubt what a dead process left in flight.
     pub(super) fn reopened(&mut self, alive: Owner, now: Millis) -> Reopened {
         let mut after = Default::default();
+        self.close_turns(now, &mut after);
         while self.tick(now, usize::MAX, &mut after) > 0 {}
         let mut sent: Vec<RecordId> = Vec::new();
         for byte in 0..=255 {

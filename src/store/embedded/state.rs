@@ -5,7 +5,8 @@ use super::aliases::Aliases;
 use super::index::Index;
 use super::journal::{Journal, RoomFor};
 use super::kept::{Kept, tombstone};
-use super::waiters::{Attempt, Waiter};
+use super::lanes::Lanes;
+use super::waiters::{Attempt, Signal, Waiter};
 use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, Settle, Settled, StoreError};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub(super) index: Index,
     /// Scopes that stand for others.
     pub(super) aliases: Aliases,
+    /// Who waits for whom.
+    pub(super) lanes: Lanes,
     /// Where changes are noted; in memory only, nowhere.
     pub(super) journal: Option<Journal>,
     records_max: usize,
@@ -39,6 +42,8 @@ pub(super) struct After {
     pub(super) commit: Option<u64>,
     /// Copies to wake at once: nothing has to be durable first.
     pub(super) ends: Vec<(Arc<Attempt>, AttemptEnd)>,
+    /// Attempts whose turn has come.
+    pub(super) turns: Vec<Arc<Signal<()>>>,
 }
 
 /// What a claim got, before anything was waited for.
@@ -63,7 +68,7 @@ impl State {
     /// An empty state.
     pub(super) fn new(memory_max: u64, records_max: usize, journal: Option<Journal>) -> State {
         let index = Index::new(memory_max, journal.is_some());
-        State { index, aliases: Aliases::new(records_max), journal, records_max }
+        State { index, aliases: Aliases::new(records_max), lanes: Lanes::default(), journal, records_max }
     }
 
     /// See [`Store::claim`](crate::store::Store::claim). The request's texts are taken out of it when it is granted.

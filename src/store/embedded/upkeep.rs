@@ -13,6 +13,7 @@ impl State {
     /// Lets time pass for at most `limit` records; says how many it changed.
     pub(super) fn tick(&mut self, now: Millis, limit: usize, after: &mut After) -> usize {
         let mut changed = self.aliases.expire(now, limit);
+        changed += self.lanes.expire(now, limit - changed, after);
         while changed < limit
             && let Some(id) = self.index.due(now)
             && let Some(entry) = self.index.get(&id)
@@ -51,6 +52,7 @@ impl State {
                 journal.commit(&mut self.index, true);
             }
         }
+        self.carry_turns(segment);
         self.commit(true);
     }
 

@@ -8,7 +8,9 @@ use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Doubt, RecordId, Token};
 use crate::domain::time::Millis;
-use crate::store::{AttemptEnd, ClaimRequest, Claimed, Completion, EndIntents, Held, Settle, Settled, StoreError};
+use crate::store::{
+    AttemptEnd, ClaimRequest, Claimed, Completion, EndIntents, Held, Settle, Settled, StoreError,
+};
 use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,10 @@ const ABOUT_MAX: usize = 256;
 
 impl Inner {
     /// See [`Store::claim`](crate::store::Store::claim).
-    pub(in crate::store) async fn claim(self: &Arc<Inner>, request: ClaimRequest) -> Result<Claimed, StoreError> {
+    pub(in crate::store) async fn claim(
+        self: &Arc<Inner>,
+        request: ClaimRequest,
+    ) -> Result<Claimed, StoreError> {
         self.health.admits_claims()?;
         let ClaimRequest { id, claim, quota, about } = &request;
         let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
@@ -87,7 +92,11 @@ impl Inner {
     }
 
     /// See [`Store::mark_sent`](crate::store::Store::mark_sent).
-    pub(in crate::store) async fn mark_sent(self: &Arc<Inner>, id: RecordId, token: Token) -> Result<Held, StoreError> {
+    pub(in crate::store) async fn mark_sent(
+        self: &Arc<Inner>,
+        id: RecordId,
+        token: Token,
+    ) -> Result<Held, StoreError> {
         let held = held(&self.run(self.on(Script::MarkSent, &id).arg(&token.0.to_be_bytes())).await?)?;
         if held == Held::Yes {
             self.replicated(id, token).await?;
@@ -96,7 +105,12 @@ impl Inner {
     }
 
     /// See [`Store::renew`](crate::store::Store::renew).
-    pub(in crate::store) async fn renew(&self, id: RecordId, token: Token, lease: Duration) -> Result<Held, StoreError> {
+    pub(in crate::store) async fn renew(
+        &self,
+        id: RecordId,
+        token: Token,
+        lease: Duration,
+    ) -> Result<Held, StoreError> {
         held(&self.run(self.on(Script::Renew, &id).arg(&token.0.to_be_bytes()).millis(lease)).await?)
     }
 
@@ -176,7 +190,12 @@ impl Inner {
     }
 
     /// See [`Store::doubt`](crate::store::Store::doubt).
-    pub(in crate::store) async fn doubt(&self, id: RecordId, token: Token, why: Doubt) -> Result<Held, StoreError> {
+    pub(in crate::store) async fn doubt(
+        &self,
+        id: RecordId,
+        token: Token,
+        why: Doubt,
+    ) -> Result<Held, StoreError> {
         held(&self.run(self.on(Script::Doubt, &id).arg(&token.0.to_be_bytes()).arg(word(why))).await?)
     }
 
@@ -199,7 +218,12 @@ impl Inner {
     }
 
     /// See [`Store::alias`](crate::store::Store::alias).
-    pub(in crate::store) async fn alias(&self, from: ScopeId, to: ScopeId, keep: Duration) -> Result<(), StoreError> {
+    pub(in crate::store) async fn alias(
+        &self,
+        from: ScopeId,
+        to: ScopeId,
+        keep: Duration,
+    ) -> Result<(), StoreError> {
         let to = self.aliases.resolve(to, || self.clock.now());
         let parts = &self.wire.parts;
         let live = Call::of(parts, Script::Live, parts.of_scope(&to), self.wire.place.timeout).arg(&to.0);
@@ -261,7 +285,8 @@ impl Inner {
             }
             b"answered" => {
                 let kept = told.maybe_bytes()?;
-                let status = told.maybe_bytes()?.and_then(|status| String::from_utf8(status).ok()?.parse().ok());
+                let status =
+                    told.maybe_bytes()?.and_then(|status| String::from_utf8(status).ok()?.parse().ok());
                 Ok(AttemptEnd::Answered(kept_or_tombstone(status.unwrap_or(200), kept)))
             }
             _ => Ok(AttemptEnd::NotExecuted),
@@ -295,7 +320,8 @@ fn meaning(ends: &EndIntents) -> &[u8] {
     ends.by.as_ref().map_or(&[], |by| &by.0)
 }
 
-fn held(told: &Value) -> Result<Held, StoreError> {
+/// 1 or 0.
+pub(super) fn held(told: &Value) -> Result<Held, StoreError> {
     Ok(if reply::number(told)? == 1 { Held::Yes } else { Held::No })
 }
 
@@ -312,24 +338,16 @@ pub(super) fn owner(owner: u64) -> String {
     format!("{owner:016x}")
 }
 
-/// How scripts name a reason of doubt.
-fn word(why: Doubt) -> &'static str {
-    match why {
-        Doubt::ConnectionLost => "connection-lost",
-        Doubt::TimedOut => "timed-out",
-        Doubt::AnswerTruncated => "answer-truncated",
-        Doubt::LeaseEnded => "lease-ended",
-        Doubt::OwnerDied => "owner-died",
+/// How scripts name a reason of doubt: as the configuration's language does.
+fn word(why: Doubt) -> String {
+    match serde_json::to_value(why) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
     }
 }
 
 /// A reason that this version does not know is told as the vaguest one.
 pub(super) fn doubt(word: &[u8]) -> Doubt {
-    match word {
-        b"connection-lost" => Doubt::ConnectionLost,
-        b"timed-out" => Doubt::TimedOut,
-        b"answer-truncated" => Doubt::AnswerTruncated,
-        b"owner-died" => Doubt::OwnerDied,
-        _ => Doubt::LeaseEnded,
-    }
+    let word = String::from_utf8_lossy(word).into_owned();
+    serde_json::from_value(serde_json::Value::String(word)).unwrap_or(Doubt::LeaseEnded)
 }

@@ -124,6 +124,11 @@ impl Ends {
         }
     }
 
+    /// Whether copies of this gateway wait for an attempt.
+    pub(super) fn has_waiters(&self, attempt: &AttemptId) -> bool {
+        self.lock().waited.get(attempt).is_some_and(|waited| waited.attempt.has_waiters())
+    }
+
     /// Whether anybody waits.
     pub(super) fn is_idle(&self) -> bool {
         self.lock().waited.is_empty()

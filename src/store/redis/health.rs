@@ -78,7 +78,11 @@ impl Health {
         let (tight, full) = (over(TIGHT), over(FULL));
         if self.tight.swap(tight, Ordering::Relaxed) != tight {
             if tight {
-                tracing::warn!(used, most, "the store's memory is nearly full: answers are kept without their bodies");
+                tracing::warn!(
+                    used,
+                    most,
+                    "the store's memory is nearly full: answers are kept without their bodies"
+                );
             } else {
                 tracing::info!(used, most, "the store has room again: answers are kept with their bodies");
             }

@@ -71,9 +71,10 @@ impl Inner {
     /// A message: what `publish` and `add_alias` in `common.lua` send. One of another version is passed over.
     fn heard(self: &Arc<Inner>, message: &[u8]) {
         let Some((kind, rest)) = message.split_first() else { return };
-        if *kind == b'l' {
-            self.heard_alias(rest);
-            return;
+        match kind {
+            b'l' => return self.heard_alias(rest),
+            b't' => return self.heard_turn(rest),
+            _ => {}
         }
         let Some((id, rest)) = rest.split_first_chunk::<32>() else { return };
         let Some((token, rest)) = rest.split_first_chunk::<16>() else { return };
@@ -125,11 +126,13 @@ impl Inner {
         let mut ticks = tokio::time::interval(LOOK);
         loop {
             ticks.tick().await;
+            self.watch_lanes(LOOKS_MOST).await;
             if self.ends.is_idle() {
                 continue;
             }
             let due = self.ends.due(self.clock.elapsed(), LOOKS_MOST);
-            futures_util::future::join_all(due.into_iter().map(|attempt| self.clone().look_at(attempt))).await;
+            futures_util::future::join_all(due.into_iter().map(|attempt| self.clone().look_at(attempt)))
+                .await;
         }
     }
 

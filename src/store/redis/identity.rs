@@ -45,7 +45,8 @@ impl Identity {
         }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(OpenError::io(doing()))?;
-        let mut before: Vec<u64> = text.lines().filter_map(|line| u64::from_str_radix(line, 16).ok()).collect();
+        let mut before: Vec<u64> =
+            text.lines().filter_map(|line| u64::from_str_radix(line, 16).ok()).collect();
         before.drain(..before.len().saturating_sub(LIVES_MOST));
         let mut identity = Identity { file, path, owner, before };
         identity.write()?;

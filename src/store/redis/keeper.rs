@@ -113,7 +113,9 @@ impl Keeper {
         let (mut used, mut most) = (0, 0);
         for address in &masters {
             match self.look_at(address).await {
-                Ok((used_here, most_here)) if most_here > 0 && used_here * most.max(1) >= used * most_here => {
+                Ok((used_here, most_here))
+                    if most_here > 0 && used_here * most.max(1) >= used * most_here =>
+                {
                     // The fullest server counts.
                     (used, most) = (used_here, most_here);
                 }
@@ -211,7 +213,9 @@ impl Keeper {
                 _ => {
                     // Others are still at it; looked at again at once.
                     self.inner.wire.doubtful.notify_one();
-                    return Ok(Found::Bad("it began another life; waiting for the other gateways to say what they know".into()));
+                    return Ok(Found::Bad(
+                        "it began another life; waiting for the other gateways to say what they know".into(),
+                    ));
                 }
             }
         }
@@ -244,7 +248,9 @@ impl Keeper {
             let calls = some.iter().map(|record| self.inner.run(self.restoring(record)));
             for told in futures_util::future::join_all(calls).await {
                 if reply::bytes(told?)? == b"other" {
-                    tracing::error!("the store granted a claim a second time while it had forgotten the first");
+                    tracing::error!(
+                        "the store granted a claim a second time while it had forgotten the first"
+                    );
                 }
             }
         }
@@ -297,11 +303,16 @@ impl Keeper {
         let mut gone = 0;
         for life in self.identity.before.clone() {
             for part in self.inner.wire.parts.all() {
-                gone += reply::number(&self.inner.run(self.inner.about(Script::Dead, part).arg(owner(life))).await?)?;
+                gone += reply::number(
+                    &self.inner.run(self.inner.about(Script::Dead, part).arg(owner(life))).await?,
+                )?;
             }
         }
         if gone > 0 {
-            tracing::warn!(records = gone, "writes that an earlier life of this gateway had in flight are in doubt");
+            tracing::warn!(
+                records = gone,
+                "writes that an earlier life of this gateway had in flight are in doubt"
+            );
         }
         self.identity.settled().map_err(|error| StoreError::Unavailable(error.to_string()))
     }

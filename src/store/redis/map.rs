@@ -190,7 +190,8 @@ mod tests {
         let found = masters(whole, &parts, &asked).expect("all slots are covered");
         for part in parts.all() {
             let other = parts.slot(part) > 8_000;
-            let expected = if other { Address::new("10.0.0.9", 7002) } else { Address::new("10.0.0.1", 7001) };
+            let expected =
+                if other { Address::new("10.0.0.9", 7002) } else { Address::new("10.0.0.1", 7001) };
             assert_eq!(found[usize::from(part.0)], Some(expected));
         }
         let torn = Value::Array(vec![range(0, 8_000, "10.0.0.1", 7001)]);

@@ -18,6 +18,7 @@ mod health;
 mod hearing;
 mod identity;
 mod keeper;
+mod lanes;
 mod link;
 mod map;
 mod node;
@@ -46,6 +47,7 @@ use health::Health;
 use hmac::{Hmac, KeyInit, Mac};
 use identity::Identity;
 use keeper::Keeper;
+use lanes::Places;
 use part::Part;
 use recall::Recall;
 use replicas::Replicas;
@@ -80,6 +82,7 @@ pub(super) struct Inner {
     clock: Clock,
     ends: Ends,
     aliases: Aliases,
+    places: Places,
     recall: Recall,
     replicas: Replicas,
     owner: u64,
@@ -109,6 +112,7 @@ impl Redis {
             clock: Clock::new(),
             ends: Ends::default(),
             aliases: Aliases::default(),
+            places: Places::default(),
             recall: Recall::new(options.memory_max),
             replicas: Replicas::default(),
             owner: identity.owner,

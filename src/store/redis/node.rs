@@ -43,7 +43,8 @@ impl Node {
         let mut ask = redis::pipe();
         ask.cmd("INFO").arg("server").cmd("ROLE");
         let told = commands.req_packed_commands(&ask, 0, 2).await?;
-        let info: String = redis::from_redis_value(told.first().cloned().unwrap_or(Value::Nil).extract_error()?)?;
+        let info: String =
+            redis::from_redis_value(told.first().cloned().unwrap_or(Value::Nil).extract_error()?)?;
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         // Valkey says its own version beside the one that it is compatible with.
         let version = field("valkey_version").or(field("redis_version")).unwrap_or_default();

@@ -62,6 +62,11 @@ impl Parts {
         if self.are_several() { Part(scope.0[0] % SPREAD) } else { Part(0) }
     }
 
+    /// The part of lanes, and of the records of routes that have one.
+    pub(super) fn of_lanes(&self) -> Part {
+        Part(if self.are_several() { BEARING } else { 0 })
+    }
+
     /// The id under which a record is kept: in a cluster its first byte says the part, which is that of its scope, so that
     /// the scope's quota is counted in one place.
     pub(super) fn placed(&self, mut id: RecordId, scope: &ScopeId, bears_slots: bool) -> RecordId {
@@ -92,9 +97,12 @@ impl Parts {
 /// CRC-16/XMODEM, by which a cluster spreads keys.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc: u16, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 }
-        })
+        (0..8).fold(
+            crc ^ u16::from(*byte) << 8,
+            |crc: u16, _| {
+                if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 }
+            },
+        )
     })
 }
 

@@ -108,7 +108,8 @@ impl Inner {
                 let most = queue.waiting.len().min(TOGETHER_MOST);
                 queue.waiting.drain(..most).collect()
             };
-            let asked = tokio::time::timeout(self.wire.place.timeout, self.ask(&key.1, &mut connection, &together));
+            let asked =
+                tokio::time::timeout(self.wire.place.timeout, self.ask(&key.1, &mut connection, &together));
             let replies = match asked.await {
                 Ok(Ok(replies)) => replies,
                 Ok(Err(why)) => {
@@ -136,7 +137,8 @@ impl Inner {
         let open = match connection {
             Some(open) => open,
             None => {
-                let node: Arc<Node> = self.wire.link(address).node(&self.wire.place).await.map_err(|why| why.to_string())?;
+                let node: Arc<Node> =
+                    self.wire.link(address).node(&self.wire.place).await.map_err(|why| why.to_string())?;
                 let made = node.another().await.map_err(|error| super::link::reason(&error))?;
                 connection.insert(made)
             }
@@ -150,9 +152,12 @@ impl Inner {
         let sent: RedisResult<Vec<Value>> = open.req_packed_commands(&round, 0, together.len() + 1).await;
         let replies = sent.map_err(|error| super::link::reason(&error))?;
         // A script that the server does not know is not in a round's errors to repair: it is loaded, and asked for again.
-        let unknown = |value: &Value| matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT");
+        let unknown =
+            |value: &Value| matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT");
         if replies.iter().any(unknown) {
-            open.req_packed_command(&Script::Hold.load()).await.map_err(|error| super::link::reason(&error))?;
+            open.req_packed_command(&Script::Hold.load())
+                .await
+                .map_err(|error| super::link::reason(&error))?;
             let sent: RedisResult<Vec<Value>> = open.req_packed_commands(&round, 0, together.len() + 1).await;
             return sent.map_err(|error| super::link::reason(&error));
         }

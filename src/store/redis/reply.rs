@@ -70,10 +70,9 @@ pub(super) fn bytes(value: Value) -> Result<Vec<u8>, StoreError> {
 pub(super) fn number(value: &Value) -> Result<u64, StoreError> {
     match value {
         Value::Int(number) => Ok(u64::try_from(*number).unwrap_or(0)),
-        Value::BulkString(bytes) => std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| foreign(value)),
+        Value::BulkString(bytes) => {
+            std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(|| foreign(value))
+        }
         other => Err(foreign(other)),
     }
 }

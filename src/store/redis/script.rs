@@ -2,6 +2,7 @@
 //! call gets there is in `wire`.
 
 use super::part::{Part, Parts, SHARED_KEYS};
+use crate::domain::lane::LaneId;
 use crate::domain::ledger::RecordId;
 use redis::{Cmd, ToRedisArgs};
 use std::sync::LazyLock;
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 /// Shared by all scripts.
 const COMMON: &str = include_str!("scripts/common.lua");
+
+/// Shared by the scripts of lanes, whose names begin with `lane_`.
+const LANES: &str = include_str!("scripts/lanes.lua");
 
 macro_rules! scripts {
     ($($name:ident = $file:literal,)*) => {
@@ -18,7 +22,7 @@ macro_rules! scripts {
         pub(super) enum Script { $($name,)* }
 
         /// All scripts, in the order of [`Script`].
-        const SOURCES: &[&str] = &[$(include_str!(concat!("scripts/", $file, ".lua")),)*];
+        const SOURCES: &[(&str, &str)] = &[$(($file, include_str!(concat!("scripts/", $file, ".lua"))),)*];
     };
 }
 
@@ -36,6 +40,13 @@ scripts! {
     Enter = "enter",
     Hold = "hold",
     Ids = "ids",
+    LaneGiveUp = "lane_give_up",
+    LaneJoin = "lane_join",
+    LaneLeave = "lane_leave",
+    LaneList = "lane_list",
+    LaneLook = "lane_look",
+    LaneRenew = "lane_renew",
+    LaneSend = "lane_send",
     Live = "live",
     Look = "look",
     MarkSent = "mark_sent",
@@ -53,8 +64,9 @@ struct Loaded {
 }
 
 static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
-    let load = |source: &&str| {
-        let text = format!("{COMMON}\n{source}");
+    let load = |(name, source): &(&str, &str)| {
+        let lanes = if name.starts_with("lane_") { LANES } else { "" };
+        let text = format!("{COMMON}\n{lanes}\n{source}");
         let sha = redis::Script::new(&text).get_hash().to_owned();
         Loaded { text, sha }
     };
@@ -123,18 +135,37 @@ impl Script {
 impl Call {
     /// A call about one record.
     pub(super) fn on(parts: &Parts, script: Script, id: &RecordId, deadline: Duration) -> Call {
-        Call::with(parts, script, parts.of(id), &id.0, deadline)
+        Call::with(parts, script, parts.of(id), &id.0, None, deadline)
+    }
+
+    /// A call about a lane, and the record of an attempt in it where there is one to speak of.
+    pub(super) fn in_lane(
+        parts: &Parts,
+        script: Script,
+        lane: &LaneId,
+        id: Option<&RecordId>,
+        deadline: Duration,
+    ) -> Call {
+        let id = id.map_or(&[][..], |id| &id.0);
+        Call::with(parts, script, parts.of_lanes(), id, Some(lane), deadline)
     }
 
     /// A call about a part as a whole.
     pub(super) fn of(parts: &Parts, script: Script, part: Part, deadline: Duration) -> Call {
-        Call::with(parts, script, part, b"", deadline)
+        Call::with(parts, script, part, b"", None, deadline)
     }
 
-    fn with(parts: &Parts, script: Script, part: Part, id: &[u8], deadline: Duration) -> Call {
+    fn with(
+        parts: &Parts,
+        script: Script,
+        part: Part,
+        id: &[u8],
+        lane: Option<&LaneId>,
+        deadline: Duration,
+    ) -> Call {
         let prefix = parts.prefix(part);
         let mut command = Cmd::with_capacity(28, 512);
-        command.arg("EVALSHA").arg(script.sha()).arg(2 + SHARED_KEYS.len());
+        command.arg("EVALSHA").arg(script.sha()).arg(2 + SHARED_KEYS.len() + lane.map_or(0, |_| 2));
         let mut key = Vec::with_capacity(prefix.len() + 34);
         for kind in [&b"r:"[..], b"a:"] {
             key.clear();
@@ -148,6 +179,9 @@ impl Call {
             key.extend_from_slice(prefix);
             key.extend_from_slice(name);
             command.arg(&key[..]);
+        }
+        if let Some(lane) = lane {
+            command.arg([prefix, b"n:", &lane.0].concat()).arg([prefix, b"n"].concat());
         }
         command.arg(prefix).arg(parts.channel());
         Call { script, part, deadline, lane: Lane::Commands, repeatable: true, says_life: false, command }

@@ -39,7 +39,9 @@ impl Settings {
             info += &redis::from_redis_value::<String>(section.extract_error()?)?;
         }
         let mut configured = || match told.next() {
-            Some(Value::Array(pair)) => pair.into_iter().nth(1).and_then(|value| redis::from_redis_value(value).ok()),
+            Some(Value::Array(pair)) => {
+                pair.into_iter().nth(1).and_then(|value| redis::from_redis_value(value).ok())
+            }
             _ => None,
         };
         let (appendfsync, save, min_replicas): (Option<String>, Option<String>, Option<String>) =

@@ -31,9 +31,9 @@ pub(super) fn encode(answer: &Answer) -> Vec<u8> {
 
 /// What was kept; `None` where it is damaged.
 pub(super) fn decode(stored: Vec<u8>) -> Option<Answer> {
-    match stored.first()? {
-        &PLAIN => Answer::from_bytes(Bytes::from(stored).slice(1..)).ok(),
-        &DEFLATED => {
+    match *stored.first()? {
+        PLAIN => Answer::from_bytes(Bytes::from(stored).slice(1..)).ok(),
+        DEFLATED => {
             let mut out = Vec::new();
             DeflateDecoder::new(&stored[1..]).take(INFLATED_MOST).read_to_end(&mut out).ok()?;
             Answer::from_bytes(Bytes::from(out)).ok()

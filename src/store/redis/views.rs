@@ -147,7 +147,7 @@ impl Inner {
 }
 
 /// How long a scrape waits for the store.
-const FIGURES_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const FIGURES_PATIENCE: Duration = Duration::from_millis(500);
 
 fn read_view(mut fields: Reply) -> Result<RecordView, StoreError> {
     let id = RecordId(fields.exactly()?);

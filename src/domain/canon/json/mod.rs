@@ -7,12 +7,14 @@
 mod paths;
 mod scan;
 mod spelling;
+mod walk;
 
 #[cfg(test)]
 mod tests;
 
 pub(super) use paths::Paths;
 pub(super) use spelling::unescaped;
+pub use walk::{Node, Shape};
 
 use super::{DEPTH_MAX, Doubtful};
 use paths::{Effect, Match, Path};

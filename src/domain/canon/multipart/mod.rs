@@ -5,6 +5,7 @@
 //! overlooks a backend may not. Whatever is not written as every browser and HTTP client writes it is a doubt.
 
 use super::Doubtful;
+use super::fields::SentField;
 use super::frame::{family, push_field};
 use super::media::is_token;
 use super::rules::FieldRules;
@@ -38,6 +39,42 @@ const BOUNDARY_BYTES_MAX: usize = 70;
 
 /// The canonical bytes of a multipart form: its parts, each behind its length.
 pub(super) fn canonical(body: &[u8], boundary: &[u8], rules: &FieldRules) -> Result<Vec<u8>, Doubtful> {
+    let mut parts = Vec::new();
+    for_each_part(body, boundary, |bytes| {
+        let part = Part::parse(bytes)?;
+        if !rules.ignores(&part.name) {
+            parts.push(part);
+        }
+        Ok(())
+    })?;
+    // Stable: what is of one family keeps its order.
+    parts.sort_by(|a, b| a.family.cmp(&b.family));
+    rules.sort_unordered(&mut parts, |part| &part.name, |part| &mut part.canonical);
+    let mut out = Vec::new();
+    parts.iter().for_each(|part| push_field(&mut out, &part.canonical));
+    Ok(out)
+}
+
+/// The fields as sent: names, and values where they are no files.
+pub(super) fn fields(body: &[u8], boundary: &[u8]) -> Result<Vec<SentField>, Doubtful> {
+    let mut fields = Vec::new();
+    for_each_part(body, boundary, |bytes| {
+        let (headers, content) = Headers::split(bytes)?;
+        let disposition = headers.disposition.ok_or(Doubtful)?;
+        family(disposition.name).ok_or(Doubtful)?;
+        let value = disposition.file_name.is_none().then(|| content.to_vec());
+        fields.push((disposition.name.to_vec(), value));
+        Ok(())
+    })?;
+    Ok(fields)
+}
+
+/// Hands out the bytes of each part, its headers included.
+fn for_each_part(
+    body: &[u8],
+    boundary: &[u8],
+    mut each: impl FnMut(&[u8]) -> Result<(), Doubtful>,
+) -> Result<(), Doubtful> {
     if boundary.is_empty()
         || boundary.len() > BOUNDARY_BYTES_MAX
         || !boundary.iter().all(u8::is_ascii_graphic)
@@ -47,41 +84,25 @@ pub(super) fn canonical(body: &[u8], boundary: &[u8], rules: &FieldRules) -> Res
     let delimiter = [b"--", boundary].concat();
     let finder = Finder::new(&delimiter);
     let mut rest = body.strip_prefix(&*delimiter).ok_or(Doubtful)?;
-    let mut parts = Vec::new();
     while let Some(part) = rest.strip_prefix(b"\r\n") {
         // The delimiter's text anywhere else than at a delimiter's place is a doubt: readers differ in what they accept
         // before and behind it.
         let end = finder.find(part).ok_or(Doubtful)?;
-        let part_bytes = part[..end].strip_suffix(b"\r\n").ok_or(Doubtful)?;
-        let part_read = Part::parse(part_bytes)?;
-        if !rules.ignores(&part_read.name) {
-            parts.push(part_read);
-        }
+        each(part[..end].strip_suffix(b"\r\n").ok_or(Doubtful)?)?;
         rest = &part[end + delimiter.len()..];
     }
     if body.len() == delimiter.len() + rest.len() || !matches!(rest, b"--" | b"--\r\n") {
         return Err(Doubtful);
     }
-    // Stable: what is of one family keeps its order.
-    parts.sort_by(|a, b| a.family.cmp(&b.family));
-    rules.sort_unordered(&mut parts, |part| &part.name, |part| &mut part.canonical);
-    let mut out = Vec::new();
-    parts.iter().for_each(|part| push_field(&mut out, &part.canonical));
-    Ok(out)
+    Ok(())
 }
 
 // === impl Part ===
 
 impl Part {
     fn parse(bytes: &[u8]) -> Result<Part, Doubtful> {
-        let head_end = memchr::memmem::find(bytes, b"\r\n\r\n").ok_or(Doubtful)?;
-        let (head, content) = (&bytes[..head_end], &bytes[head_end + 4..]);
-        let headers = Headers::parse(head)?;
+        let (headers, content) = Headers::split(bytes)?;
         let disposition = headers.disposition.ok_or(Doubtful)?;
-        let length = content.len().to_string();
-        if headers.length.is_some_and(|said| said != length.as_bytes()) {
-            return Err(Doubtful);
-        }
         let mut canonical = Vec::with_capacity(128);
         push_field(&mut canonical, disposition.name);
         for said in [disposition.file_name, headers.content_type, headers.transfer] {
@@ -104,6 +125,18 @@ impl Part {
 // === impl Headers ===
 
 impl<'a> Headers<'a> {
+    /// What the headers of a part say, and the content behind them.
+    fn split(bytes: &'a [u8]) -> Result<(Headers<'a>, &'a [u8]), Doubtful> {
+        let head_end = memchr::memmem::find(bytes, b"\r\n\r\n").ok_or(Doubtful)?;
+        let (head, content) = (&bytes[..head_end], &bytes[head_end + 4..]);
+        let headers = Headers::parse(head)?;
+        let length = content.len().to_string();
+        if headers.length.is_some_and(|said| said != length.as_bytes()) {
+            return Err(Doubtful);
+        }
+        Ok((headers, content))
+    }
+
     fn parse(head: &'a [u8]) -> Result<Headers<'a>, Doubtful> {
         let mut headers = Headers::default();
         for line in LineIter(Some(head)) {

@@ -1,14 +1,15 @@
 //! Tests of the scanner, without a socket.
 
+mod answers;
 mod differential;
 mod split;
 mod strict;
 mod table;
 
-use super::{Framing, Limits, Problem, Scanner, Stop};
+use super::{Framing, Limits, Problem, Scan, Scanner, Stop};
 
 /// Feeds `pieces` one after the other, as the intake does: what passed, and why no more did.
-fn feed(scanner: &mut Scanner, pieces: &[&[u8]]) -> (Vec<u8>, Option<Stop>) {
+fn feed(scanner: &mut impl Scan, pieces: &[&[u8]]) -> (Vec<u8>, Option<Stop>) {
     let (mut passed, mut held) = (Vec::new(), Vec::new());
     for piece in pieces {
         held.extend_from_slice(piece);

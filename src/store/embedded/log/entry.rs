@@ -8,9 +8,11 @@ use super::super::kept::Kept;
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::Fingerprint;
+use crate::domain::lane::LaneId;
 use crate::domain::ledger::{Doubt, Owner, Phase, PolicyVersion, Record, RecordId, TargetId, Token};
 use crate::domain::time::Millis;
 use crate::store::About;
+use crate::store::lanes::{LANE_KEY_MAX, LaneAbout};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +31,8 @@ const ENDED: u8 = 5;
 const NAMES: u8 = 6;
 /// A scope stands for another.
 const ALIAS: u8 = 7;
+/// Something was sent in a lane's turn.
+const TURN: u8 = 16;
 
 /// Bytes of each text of [`About`] that are written.
 const TEXT_MAX: usize = 256;
@@ -59,6 +63,8 @@ pub(in super::super) enum Note {
     Names { id: RecordId, names: TargetId },
     /// See [`alias`].
     Alias { from: ScopeId, to: ScopeId, until: Millis },
+    /// See [`turn`].
+    Turn { lane: LaneId, id: RecordId, token: Token, until: Millis, about: LaneAbout },
 }
 
 /// Where in the notes an answer is.
@@ -187,6 +193,26 @@ pub(in super::super) fn alias(out: &mut Vec<u8>, from: ScopeId, to: ScopeId, unt
     out.extend_from_slice(&until.0.to_le_bytes());
 }
 
+/// Writes that a lane is closed until `until` by what the attempt sent in its turn.
+pub(in super::super) fn turn(
+    out: &mut Vec<u8>,
+    lane: LaneId,
+    (id, token): (RecordId, Token),
+    until: Millis,
+    about: &LaneAbout,
+) {
+    out.push(TURN);
+    out.extend_from_slice(&lane.0);
+    out.extend_from_slice(&id.0);
+    out.extend_from_slice(&token.0.to_le_bytes());
+    out.extend_from_slice(&until.0.to_le_bytes());
+    for text in [about.name.as_ref(), about.key.as_ref()] {
+        let text = &text.as_bytes()[..text.floor_char_boundary(LANE_KEY_MAX)];
+        out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+        out.extend_from_slice(text);
+    }
+}
+
 fn put_attempt(out: &mut Vec<u8>, token: Token, owner: Owner, lease_until: Millis) {
     out.extend_from_slice(&token.0.to_le_bytes());
     out.extend_from_slice(&owner.0.to_le_bytes());
@@ -203,6 +229,7 @@ fn put_doubt(out: &mut Vec<u8>, token: Token, since: Millis, until: Millis, why:
         Doubt::AnswerTruncated => 2,
         Doubt::LeaseEnded => 3,
         Doubt::OwnerDied => 4,
+        Doubt::AnswerAmbiguous => 5,
     });
 }
 
@@ -254,6 +281,13 @@ pub(in super::super) fn read(notes: &[u8], at: usize) -> Result<Option<(Note, us
             from: ScopeId(reader.take()?),
             to: ScopeId(reader.take()?),
             until: Millis(reader.u64()?),
+        },
+        TURN => Note::Turn {
+            lane: LaneId(reader.take()?),
+            id: reader.id()?,
+            token: reader.token()?,
+            until: Millis(reader.u64()?),
+            about: LaneAbout { name: reader.text()?.into(), key: reader.text()?.into() },
         },
         _ => return Err(Unreadable),
     };
@@ -312,6 +346,7 @@ impl<'a> Reader<'a> {
             2 => Doubt::AnswerTruncated,
             3 => Doubt::LeaseEnded,
             4 => Doubt::OwnerDied,
+            5 => Doubt::AnswerAmbiguous,
             _ => return Err(Unreadable),
         };
         Ok((token, since, until, why))

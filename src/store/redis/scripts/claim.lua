@@ -20,8 +20,10 @@ if record then
       end
       return {'granted', now}
     end
-    if not record[WAITED] then
-      record[WAITED] = true
+    -- 1: copies of the owner's own gateway wait, 2: of others too.
+    local waited = record[OWNER] == owner and 1 or 2
+    if (record[WAITED] or 0) < waited then
+      record[WAITED] = waited
       put(key, record, before)
     end
     return {'flight', record[TOKEN], record[UNTIL] - now, record[ENDED] and 1 or 0}

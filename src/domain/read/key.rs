@@ -1,0 +1,136 @@
+//! Which reads are one. Two requests share a call, a turn or a copy only where nothing that may matter to the backend
+//! differs: the caller, the method, where it was sent to, and every header but those that [`is_noise`] names.
+
+use crate::domain::client::ScopeId;
+use crate::domain::fingerprint::FingerprintKey;
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::{Method, Uri};
+use std::fmt;
+use std::net::IpAddr;
+
+/// A keyed digest of a whole read request. Equal digests are requests that a backend cannot tell apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReadKey(pub [u8; 32]);
+
+/// For whom an answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader<'a> {
+    /// One caller: its scope, and the address that it counts under, which also keeps callers apart that have shown
+    /// nothing.
+    Scope {
+        /// What the caller has shown.
+        scope: ScopeId,
+        /// The address as limits count it.
+        address: IpAddr,
+        /// The scope was read from a verified token in `Authorization`, so that header may differ: a token that was
+        /// renewed finds the copy.
+        token_proves_it: bool,
+    },
+    /// Everyone: `share = "everyone"`. Headers that say who asks are left out, these among them.
+    Everyone {
+        /// Headers beside `Authorization` and `Cookie` that name callers (`scope_by`, `identify_by`), in lower case.
+        credentials: &'a [HeaderName],
+    },
+}
+
+/// What of a request, beside its method and its headers, tells it from others.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// For whom the answer may be.
+    pub reader: Reader<'a>,
+    /// The route's name: under another route other rules hold.
+    pub route: &'a str,
+    /// `http` or `https`, as the client came.
+    pub scheme: &'a str,
+    /// Path and query in normal form, as they are forwarded.
+    pub uri: &'a Uri,
+    /// Under which a GET's copy also answers a HEAD, so it is given rather than taken from the request.
+    pub method: &'a Method,
+    /// The headers as the backend will see them.
+    pub headers: &'a HeaderMap,
+    /// The header of the request's id.
+    pub request_id: &'a HeaderName,
+}
+
+const READ: &[u8] = b"oncegate read 1";
+
+/// Headers that differ between equal reads without meaning anything to the answer: the names of one exchange (its id and
+/// its trace), hints to the way (`Priority`, `Via`), and what a cache answers by itself: conditions and directives.
+pub fn is_noise(name: &str) -> bool {
+    matches!(
+        name,
+        "traceparent"
+            | "tracestate"
+            | "priority"
+            | "via"
+            | "cache-control"
+            | "pragma"
+            | "if-none-match"
+            | "if-modified-since"
+    )
+}
+
+/// Whether a request could share an answer at all: a GET or HEAD without a body that asks for the whole of its target as
+/// it is. Ranges, conditions that guard against a change, and expectations go to the backend by themselves.
+pub fn is_shareable(parts: &Parts, has_body: bool) -> bool {
+    let apart =
+        [header::RANGE, header::IF_RANGE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::EXPECT];
+    matches!(parts.method, Method::GET | Method::HEAD)
+        && !has_body
+        && !apart.iter().any(|name| parts.headers.contains_key(name))
+}
+
+/// Whether a header says who asks, so that a page for everyone leaves it out.
+fn says_who(name: &HeaderName, credentials: &[HeaderName]) -> bool {
+    matches!(name.as_str(), "authorization" | "cookie" | "x-api-key" | "x-forwarded-for" | "forwarded")
+        || credentials.contains(name)
+}
+
+// === impl FingerprintKey ===
+
+impl FingerprintKey {
+    /// Names a read. Headers count in the order in which they came: another order is a false difference, never a false
+    /// equality.
+    pub fn read_key(&self, asked: &Asked<'_>) -> ReadKey {
+        let mut fields = self.fields(READ);
+        match asked.reader {
+            Reader::Scope { scope, address, token_proves_it } => {
+                fields.field(if token_proves_it { b"token" } else { b"scope" });
+                fields.field(&scope.0);
+                match address {
+                    IpAddr::V4(address) => fields.field(&address.octets()),
+                    IpAddr::V6(address) => fields.field(&address.octets()),
+                }
+            }
+            Reader::Everyone { .. } => fields.field(b"everyone"),
+        }
+        fields.field(asked.route.as_bytes());
+        fields.field(asked.scheme.as_bytes());
+        fields.field(asked.method.as_str().as_bytes());
+        fields.field(asked.uri.authority().map_or("", |authority| authority.as_str()).as_bytes());
+        fields.field(asked.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes());
+        for (name, value) in asked.headers {
+            let left_out = match asked.reader {
+                Reader::Scope { token_proves_it, .. } => token_proves_it && *name == header::AUTHORIZATION,
+                Reader::Everyone { credentials } => says_who(name, credentials),
+            };
+            if !left_out && !is_noise(name.as_str()) && name != asked.request_id {
+                fields.field(name.as_str().as_bytes());
+                fields.field(value.as_bytes());
+            }
+        }
+        ReadKey(fields.finish())
+    }
+}
+
+// === impl ReadKey ===
+
+impl fmt::Debug for ReadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

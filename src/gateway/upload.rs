@@ -1,0 +1,189 @@
+//! A request's body on its way from the client: what is left of it when nobody reads on, and whether the backend wants it.
+
+use super::body::BodyError;
+use super::clock;
+use super::connection::Connection;
+use bytes::Bytes;
+use http::Version;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A request's body as the client sends it. What nobody has read when it is dropped is left to the connection, which
+/// reads it away within bounds: the bytes behind it must never be taken for anything but the next request.
+pub struct ClientBody {
+    incoming: Option<Incoming>,
+    connection: Rc<Connection>,
+    /// The client waits for `100 Continue`, which goes out when the body is first asked for.
+    expects: bool,
+}
+
+/// How far a streamed request body is, for whoever waits for the answer behind it.
+#[derive(Default)]
+pub struct Upload {
+    moved_at: Cell<Option<Instant>>,
+    /// Present while the backend has not said that it wants the body.
+    held: RefCell<Option<Held>>,
+}
+
+/// A body that the client offers and nobody has asked for.
+#[derive(Default)]
+struct Held {
+    refused: bool,
+    waker: Option<Waker>,
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+/// What is left of a body that nobody reads on.
+pub struct Leftover {
+    incoming: Incoming,
+    bytes: usize,
+    until: Instant,
+}
+
+/// How long a backend may take to say that it wants a body that its client holds back. Many never say so; then it is sent
+/// all the same (RFC 9110, 10.1.1).
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+/// So much of a body that nobody wants is read to keep its connection; beyond it the connection is closed.
+const LEFTOVER_BYTES_MAX: usize = 256 << 10;
+/// So long that may take.
+const LEFTOVER_LONGEST: Duration = Duration::from_secs(2);
+
+// === impl ClientBody ===
+
+impl ClientBody {
+    /// The body of a request that came over `connection`; `expects` where it said `Expect: 100-continue`.
+    pub fn new(
+        incoming: Incoming,
+        connection: &Rc<Connection>,
+        version: Version,
+        expects: bool,
+    ) -> ClientBody {
+        let expects = expects && version > Version::HTTP_10 && !incoming.is_end_stream();
+        ClientBody { incoming: Some(incoming), connection: connection.clone(), expects }
+    }
+
+    /// Whether the client waits to be told that its body is wanted.
+    pub fn expects(&self) -> bool {
+        self.expects
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        this.expects = false;
+        this.incoming.as_mut().map_or(Poll::Ready(None), |incoming| Pin::new(incoming).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        // A client that still waits for its `100 Continue` sends nothing that would have to be read.
+        if let Some(incoming) =
+            self.incoming.take().filter(|incoming| !self.expects && !incoming.is_end_stream())
+            && incoming.size_hint().lower() <= LEFTOVER_BYTES_MAX as u64
+        {
+            let until = clock::now() + LEFTOVER_LONGEST;
+            self.connection.leave(Leftover { incoming, bytes: 0, until });
+        }
+    }
+}
+
+// === impl Upload ===
+
+impl Upload {
+    /// Of a body that is about to be streamed.
+    pub fn of(body: &ClientBody) -> Upload {
+        Upload { moved_at: Cell::new(None), held: RefCell::new(body.expects().then(Held::default)) }
+    }
+
+    /// Something of it moved.
+    pub fn note(&self) {
+        self.moved_at.set(Some(clock::now()));
+    }
+
+    /// When the body last moved; its end is a movement, too.
+    pub fn moved_at(&self) -> Option<Instant> {
+        self.moved_at.get()
+    }
+
+    /// Whether the backend has not asked for it.
+    pub fn is_held(&self) -> bool {
+        self.held.borrow().is_some()
+    }
+
+    /// The backend wants it.
+    pub fn open(&self) {
+        if let Some(held) = self.held.take() {
+            held.waker.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// The exchange ended without anybody wanting it.
+    pub fn refuse(&self) {
+        if let Some(held) = &mut *self.held.borrow_mut() {
+            held.refused = true;
+            held.waker.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Waits until the backend wants the body; an error where it does not.
+    pub fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let mut slot = self.held.borrow_mut();
+        let Some(held) = &mut *slot else { return Poll::Ready(Ok(())) };
+        if held.refused {
+            return Poll::Ready(Err("the backend answered without asking for the body".into()));
+        }
+        let patience =
+            held.patience.get_or_insert_with(|| Box::pin(sleep_until(clock::now() + CONTINUE_PATIENCE)));
+        if patience.as_mut().poll(cx).is_ready() {
+            *slot = None;
+            return Poll::Ready(Ok(()));
+        }
+        held.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+// === impl Leftover ===
+
+impl Leftover {
+    /// Whether it took too long at `now`.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        now > self.until
+    }
+
+    /// Reads it away; ready when it has ended, broke off, or was too much.
+    pub fn poll_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => self.bytes += frame.data_ref().map_or(0, Bytes::len),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+            if self.bytes > LEFTOVER_BYTES_MAX {
+                return Poll::Ready(());
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Who is told what a server says before its answer: the client of `103 Early Hints`, the request's body of `100 Continue`.
+
+use crate::gateway::connection::Connection;
+use crate::gateway::headers::is_hop_by_hop;
+use crate::gateway::scan::News;
+use crate::gateway::upload::Upload;
+use std::rc::Rc;
+
+/// What one exchange wants to hear while it waits for its answer.
+#[derive(Clone, Default)]
+pub struct Hearing {
+    /// Gets interim answers, where the client can.
+    pub client: Option<Rc<Connection>>,
+    /// A body that is held back until the server wants it.
+    pub upload: Option<Rc<Upload>>,
+}
+
+// === impl Hearing ===
+
+impl Hearing {
+    /// Whether anybody listens.
+    pub fn is_empty(&self) -> bool {
+        self.client.is_none() && self.upload.is_none()
+    }
+
+    /// Passes on what came.
+    pub(super) fn hear(&self, news: &News) {
+        if let Some(upload) = self.upload.as_ref().filter(|_| news.goes_on) {
+            upload.open();
+        }
+        if let Some(client) = self.client.as_ref().filter(|_| !news.interims.is_empty()) {
+            client.interim(&end_to_end(&news.interims));
+        }
+    }
+
+    /// The exchange has ended, or its connection: a body that nobody wanted until now is wanted by nobody.
+    pub(super) fn ends(self) {
+        if let Some(upload) = self.upload {
+            upload.refuse();
+        }
+    }
+}
+
+/// Interim heads without what belongs to this hop.
+fn end_to_end(heads: &[u8]) -> Vec<u8> {
+    let is_kept = |line: &&[u8]| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        !std::str::from_utf8(name).is_ok_and(|name| is_hop_by_hop(&name.to_ascii_lowercase()))
+    };
+    heads.split_inclusive(|byte| *byte == b'\n').filter(is_kept).flatten().copied().collect()
+}
