@@ -120,6 +120,7 @@ impl Backend {
                 request: "POST /api/bookings".into(),
                 request_id: format!("{n:032x}"),
             },
+            slots: Vec::new(),
         }
     }
 
@@ -138,6 +139,8 @@ impl Backend {
             ends: None,
             names: Some(TargetId([request.id.0[11]; 16])),
             alias: None,
+            slots: Default::default(),
+            frees: Vec::new(),
         });
         assert_eq!(held.await, Ok(Held::Yes));
     }
@@ -212,7 +215,17 @@ fn measure(criterion: &mut Criterion, name: &'static str, table: &mut Table) {
                     let keep = Duration::from_secs(86_400);
                     let (id, token) = (request.id, Token(7));
                     let answer = backend.answer.clone();
-                    let done = Completion { id, token, answer, keep, ends: None, names: None, alias: None };
+                    let done = Completion {
+                        id,
+                        token,
+                        answer,
+                        keep,
+                        ends: None,
+                        names: None,
+                        alias: None,
+                        slots: Default::default(),
+                        frees: Vec::new(),
+                    };
                     assert_eq!(backend.store.complete(done).await, Ok(Held::Yes));
                 });
             }

@@ -28,6 +28,7 @@ const CONFIG: Config = Config {
     store: "",
     clients: "",
     upstream: "timeout = \"3s\"",
+    rest: "",
     idempotency: "remember_fingerprint = \"1h\"\nwait = \"5s\"",
     backend: None,
 };

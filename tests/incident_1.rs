@@ -1,6 +1,6 @@
 //! Incident 1, the double click: two identical saves 31 ms apart on one session, and a conflict dialog.
 
-use crate::harness::{Backend, Call, Stand, assert_one_answer, at_once};
+use crate::harness::{Backend, Call, Stand, assert_one_answer, at_once, eventually};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
@@ -50,6 +50,21 @@ fn a_copy_after_the_answer_gets_it_too() {
     let call = save("09:00", "12:00", "");
     assert_one_answer(&[stand.send(&call), stand.send(&call), stand.send(&call)]);
     assert_eq!(stand.backend.effects().len(), 1);
+}
+
+#[test]
+fn the_line_of_a_copy_names_its_original() {
+    let stand = Stand::new();
+    let named = |id| save("09:00", "12:00", "").header("X-Request-Id", id);
+    stand.send(&named("the-original"));
+    stand.send(&named("the-copy"));
+    let line = eventually("the copy's line is in the log", || {
+        let log = std::fs::read_to_string(&stand.gate.log).unwrap();
+        log.lines().find(|line| line.contains(r#""event":"duplicate""#)).map(str::to_owned)
+    });
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["request_id"], "the-copy");
+    assert_eq!(line["original_request_id"], "the-original");
 }
 
 #[test]

@@ -6,17 +6,22 @@
 
 mod answers;
 mod architecture;
+mod bypass;
+mod caching;
 mod command_line;
 mod conformance;
 mod crash;
 mod doubt;
+mod early;
 mod framing;
 mod guarantees;
 mod harness;
 mod incident_1;
 mod incident_5;
+mod lanes;
 mod life;
 mod proxy;
 mod same_meaning;
 mod simulation;
 mod sync;
+mod upgrades;

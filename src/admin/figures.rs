@@ -1,7 +1,7 @@
 //! The store's figures among the others.
 
 use crate::journal::{counter, gauge, labelled_gauge};
-use crate::store::Figures;
+use crate::store::{Figures, LaneFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -9,7 +9,7 @@ use prometheus_client::registry::Unit;
 
 /// The figures of one scrape.
 #[derive(Debug)]
-pub(super) struct StoreFigures(pub(super) Figures);
+pub(super) struct StoreFigures(pub(super) Figures, pub(super) LaneFigures);
 
 // === impl StoreFigures ===
 
@@ -22,6 +22,10 @@ impl Collector for StoreFigures {
         gauge(encoder, "store_memory", "Answers held in memory", Some(Unit::Bytes), signed(memory))?;
         gauge(encoder, "store_disk", "The store's files", Some(Unit::Bytes), signed(disk))?;
         counter(encoder, "store_commits", "Synced commits", figures.commits)?;
+        let lanes = &self.1;
+        gauge(encoder, "lanes", "Lanes in which somebody has the turn", None, signed(lanes.lanes))?;
+        gauge(encoder, "lane_waiting", "Writes that wait for their turn", None, signed(lanes.waiting))?;
+        gauge(encoder, "lane_longest", "The longest queue of a lane", None, signed(lanes.longest))?;
         let mut family =
             encoder.encode_descriptor("store_records", "Records by phase", None, MetricType::Gauge)?;
         for (phase, count) in [

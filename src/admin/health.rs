@@ -37,7 +37,8 @@ fn readiness(phase: Readiness, refusing: Option<String>) -> (StatusCode, serde_j
 
 /// All figures.
 pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
-    let text = state.journal.metrics_text(vec![Box::new(StoreFigures(state.store.figures().await))]);
+    let (records, lanes) = (state.store.figures().await, state.store.lane_figures().await);
+    let text = state.journal.metrics_text(vec![Box::new(StoreFigures(records, lanes))]);
     ([(header::CONTENT_TYPE, journal::CONTENT_TYPE)], text).into_response()
 }
 

@@ -5,10 +5,12 @@ mod claims;
 mod figures;
 mod guard;
 mod health;
+mod lanes;
 mod problem;
 mod server;
 
 pub use claims::{ClaimsPage, Resolution, Values};
+pub use lanes::LanesPage;
 pub use server::{Admin, serve};
 
 use crate::config::Secret;
@@ -40,6 +42,7 @@ fn router(state: AdminState) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(health::metrics))
         .route("/api/claims", get(claims::list))
+        .route("/api/lanes", get(lanes::list))
         .route("/api/claims/{id}", get(claims::show).delete(claims::delete))
         .route("/api/claims/{id}/resolve", post(claims::resolve))
         .route_layer(axum::middleware::from_fn_with_state(state.clone(), guard::admit));

@@ -93,7 +93,8 @@ impl Door {
         };
         let about =
             About { route: "book".into(), request: "POST /api/bookings".into(), request_id: "r-1".into() };
-        wait(self.store.claim(ClaimRequest { id, claim, quota: 1_000, about })).expect("the store works")
+        wait(self.store.claim(ClaimRequest { id, claim, quota: 1_000, about, slots: Vec::new() }))
+            .expect("the store works")
     }
 
     /// Leaves `id` in doubt.
@@ -321,6 +322,8 @@ fn the_stores_figures_are_among_the_metrics_and_in_the_operators_table() {
         ends: None,
         names: None,
         alias: None,
+        slots: Default::default(),
+        frees: Vec::new(),
     }))
     .expect("the store works");
     let reply = door.get("/metrics");

@@ -13,6 +13,7 @@ mod mask;
 mod model;
 mod policy;
 mod problem;
+mod race;
 mod read;
 mod redis_url;
 mod relations;
@@ -25,8 +26,9 @@ mod tests;
 mod values;
 
 pub use model::*;
-pub use policy::{Guard, Policy, RoutePolicy, Taken};
+pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
+pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
 pub use summary::summary;
 pub use values::{show_duration, show_size};
 

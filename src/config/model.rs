@@ -1,6 +1,7 @@
 //! The validated configuration. Every value here is in range and refers to things that exist; names and meanings are
 //! those of config.toml.
 
+use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
@@ -27,6 +28,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[clients]`
     pub clients: Clients,
+    /// `[cache]`
+    pub cache: CacheMemory,
     /// `[[upstream]]`
     pub upstreams: Vec<Upstream>,
     /// `[[route]]`, in the order of the file: the first match wins.
@@ -278,6 +281,8 @@ pub struct Upstream {
     pub timeout: Duration,
     /// `connect_timeout`
     pub connect_timeout: Duration,
+    /// `pause`: for so long after `timeout` what was sent may still take effect.
+    pub pause: Duration,
     /// `idle`: how long an unused connection is kept; below the backend's own keep-alive.
     pub idle: Duration,
     /// `stall`: the longest silence within a streamed body.
@@ -338,10 +343,68 @@ pub struct Route {
     pub body_limit: Option<u64>,
     /// `timeout`, where the route has its own; otherwise the upstream's.
     pub timeout: Option<Duration>,
+    /// `coalesce`: equal reads at one moment are one call.
+    pub coalesce: bool,
+    /// `[route.cache]`
+    pub cache: Option<RouteCache>,
     /// `upgrade`: protocols, in lower case, to which an unguarded request may switch its connection.
     pub upgrade: Vec<String>,
     /// `[route.idempotency]`: present on guarded routes.
     pub idempotency: Option<Idempotency>,
+    /// `[route.lane]`
+    pub lane: Option<Lane>,
+    /// `[route.retry]`
+    pub retry: Option<Retry>,
+    /// `[route.recover]`
+    pub recover: Option<Recover>,
+    /// `[route.detect]`
+    pub detect: Option<Detect>,
+}
+
+/// `[cache]`: room for the answers of all routes.
+#[derive(Clone, Debug)]
+pub struct CacheMemory {
+    /// `memory`: bytes of all kept answers.
+    pub memory: u64,
+    /// `answer_limit`: bytes of the largest body that is kept or shared.
+    pub answer_limit: u64,
+}
+
+/// `[route.cache]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteCache {
+    /// `ttl`: how long an answer is fresh whose backend says nothing about it.
+    pub ttl: Duration,
+    /// `override`: `ttl` counts whatever the backend says.
+    pub overrides: bool,
+    /// `stale_if_error`: how long after that a copy stands in for a failing backend.
+    pub stale_if_error: Duration,
+    /// `stale_while_revalidate`: how long after that a copy is given while it is asked for anew.
+    pub stale_while_revalidate: Duration,
+    /// `stale_if_throttled`: up to which age a copy is given to a client that would have to wait for its turn too long.
+    pub stale_if_throttled: Duration,
+    /// `share`
+    pub share: Share,
+    /// `key`
+    pub key: CacheKey,
+}
+
+/// Who may get a kept answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// The scope that asked for it.
+    Scope,
+    /// Everyone: public pages.
+    Everyone,
+}
+
+/// What tells the reads of one target apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheKey {
+    /// Every header but noise.
+    Headers,
+    /// Credentials, and what the backend names in `Vary`.
+    Vary,
 }
 
 /// `[route.idempotency]`
@@ -385,6 +448,8 @@ pub enum KeyRule {
 pub enum InDoubtRule {
     /// 409 `outcome-unknown` until it is settled.
     Refuse,
+    /// The backend is asked (`[route.recover]`); 409 as long as that settles nothing.
+    Recover,
     /// Executed again: voids the promise, for writes that may happen twice.
     Forward,
 }

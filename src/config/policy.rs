@@ -1,12 +1,17 @@
 //! The compiled configuration: what one request reads. Immutable, shared by reference, and everything that a request
 //! needs of its route is resolved once, here.
 
-use crate::config::model::{Config, Idempotency, KeyRule, Mode, OnOutage, Route};
+use crate::config::model::{
+    Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
+};
+use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::domain::canon::Rules;
+use crate::domain::client::Identity;
 use crate::domain::fingerprint::policy_version;
 use crate::domain::ledger::PolicyVersion;
+use crate::domain::read::Keeping;
 use crate::domain::route::{Router, is_safe};
-use http::Method;
+use http::{HeaderName, Method};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,10 +41,14 @@ pub struct RoutePolicy {
     pub body_limit: u64,
     /// To the response head, for guarded writes to the answer's last byte: its own, or the upstream's.
     pub timeout: Duration,
+    /// Whether the backend gets a target as the client spelled it.
+    pub keeps_target: bool,
     /// Protocols to which an unguarded request may switch its connection, in lower case.
     pub upgrade: Vec<String>,
     /// Whether writes that pass here unguarded are counted as such.
     pub lets_writes_through: bool,
+    /// Present where answers of its reads are kept or shared.
+    pub reads: Option<Reads>,
     /// Present where it has `[route.idempotency]`. Whether it guards one request, [`Taken::guard`] says.
     guard: Option<Guard>,
 }
@@ -55,6 +64,29 @@ pub struct Guard {
     pub on_outage: OnOutage,
     /// Changes with every rule that shapes the fingerprint.
     pub version: PolicyVersion,
+    /// `[route.lane]`
+    pub lane: Option<Lane>,
+    /// `[route.retry]`
+    pub retry: Option<Retry>,
+    /// `[route.recover]`
+    pub recover: Option<Recover>,
+    /// `[route.detect]`
+    pub detect: Option<Detect>,
+    /// `[[upstream]] pause`: for so long after the timeout what was sent may still take effect.
+    pub pause: Duration,
+}
+
+/// How a route keeps and shares the answers of its reads.
+#[derive(Debug)]
+pub struct Reads {
+    /// Equal reads at one moment are one call.
+    pub coalesce: bool,
+    /// `[route.cache]`
+    pub cache: Option<RouteCache>,
+    /// For how long.
+    pub keeping: Keeping,
+    /// Headers that name callers, beside the usual ones.
+    pub credentials: Vec<HeaderName>,
 }
 
 /// The route that one request takes.
@@ -100,6 +132,11 @@ impl Policy {
             .unwrap_or_default()
     }
 
+    /// Whether any route keeps or shares answers, so that writes have something to end.
+    pub fn shares_reads(&self) -> bool {
+        self.routes.iter().any(|route| route.reads.is_some())
+    }
+
     /// The routes, in the order of the file.
     pub fn routes(&self) -> &[RoutePolicy] {
         &self.routes
@@ -121,6 +158,15 @@ impl Policy {
     }
 }
 
+// === impl Guard ===
+
+impl Guard {
+    /// Whether a request is needed again after it was sent: for another attempt, a question about it, a comparison.
+    pub fn needs_request(&self) -> bool {
+        self.retry.is_some() || self.recover.is_some() || self.detect.is_some()
+    }
+}
+
 // === impl RoutePolicy ===
 
 impl RoutePolicy {
@@ -137,13 +183,23 @@ impl RoutePolicy {
             mode: route.mode.unwrap_or(config.mode),
             body_limit,
             timeout: route.timeout.unwrap_or(timeout),
+            keeps_target: config
+                .upstreams
+                .get(route.upstream)
+                .is_some_and(|upstream| upstream.target == TargetSpelling::Original),
             upgrade: route.upgrade.clone(),
             lets_writes_through: route.lets_writes_through(),
+            reads: Reads::new(route, config),
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),
                 on_outage: rules.on_outage.unwrap_or(config.store.on_outage),
                 meaning: Rules::new(&rules.ignore, &rules.unordered, decoded_bytes_max),
                 version: version(&route.name, rules, decoded_bytes_max),
+                lane: route.lane.clone(),
+                retry: route.retry.clone(),
+                recover: route.recover.clone(),
+                detect: route.detect.clone(),
+                pause: config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.pause),
             }),
         }
     }
@@ -156,6 +212,40 @@ impl RoutePolicy {
     /// The rules of its guard, whatever the method.
     pub fn guard(&self) -> Option<&Guard> {
         self.guard.as_ref()
+    }
+}
+
+// === impl Reads ===
+
+impl Reads {
+    fn new(route: &Route, config: &Config) -> Option<Reads> {
+        if !route.coalesce && route.cache.is_none() {
+            return None;
+        }
+        let clients = &config.clients;
+        let named =
+            clients.scope_by.iter().chain(&clients.identify_by).filter_map(|identity| match identity {
+                Identity::Header(name) => HeaderName::from_bytes(name.as_bytes()).ok(),
+                Identity::Jwt(_) | Identity::Cookie(_) | Identity::Ip => None,
+            });
+        let cache = route.cache.as_ref();
+        let keeping = Keeping {
+            ttl: cache.map_or(Duration::ZERO, |cache| cache.ttl),
+            overrides: cache.is_some_and(|cache| cache.overrides),
+            stale_if_error: cache.map_or(Duration::ZERO, |cache| cache.stale_if_error),
+            stale_while_revalidate: cache.map_or(Duration::ZERO, |cache| cache.stale_while_revalidate),
+        };
+        Some(Reads {
+            coalesce: route.coalesce,
+            cache: route.cache.clone(),
+            keeping,
+            credentials: named.collect(),
+        })
+    }
+
+    /// Whether everyone may have an answer.
+    pub fn everyone(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.share == Share::Everyone)
     }
 }
 

@@ -64,9 +64,29 @@ fn guard(config: &Config, route: &Route) -> String {
         None => "not guarded".into(),
         Some(rules) => {
             let observed = route.mode.unwrap_or(config.mode) == Mode::Observe;
-            format!("{} by {}", if observed { "observed" } else { "guarded" }, key(rules))
+            let how = if observed { "observed" } else { "guarded" };
+            format!("{how} by {}{}", key(rules), races(route))
         }
     }
+}
+
+/// What is done about writes that race inside the backend.
+fn races(route: &Route) -> String {
+    let mut out = String::new();
+    if let Some(lane) = &route.lane {
+        let by: Vec<String> = lane.by.iter().map(ToString::to_string).collect();
+        let _ = write!(out, ", one at a time by {}", by.join(", "));
+    }
+    if let Some(retry) = &route.retry {
+        let _ = write!(out, ", up to {} retries", retry.backoff.len());
+    }
+    if route.recover.is_some() {
+        out.push_str(", existing ones fetched");
+    }
+    if let Some(detect) = &route.detect {
+        let _ = write!(out, ", {} watched", detect.unique.selector);
+    }
+    out
 }
 
 fn key(rules: &Idempotency) -> String {

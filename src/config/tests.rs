@@ -194,6 +194,10 @@ fn every_listed_key_is_read() {
             "upstream" => (format!("[[upstream]]\n{line}"), format!("upstream[0].{}", key.name)),
             "route" => (format!("[[route]]\n{line}"), format!("route[0].{}", key.name)),
             "route.idempotency" => (minimal("") + &line, format!("route[0].idempotency.{}", key.name)),
+            table if table.starts_with("route.") => {
+                let path = format!("{}.{}", table.replacen("route", "route[0]", 1), key.name);
+                (minimal("") + &format!("[{table}]\n{line}"), path)
+            }
             table => (minimal(&format!("[{table}]\n{line}")), format!("{table}.{}", key.name)),
         };
         let found = errors(&text);
@@ -246,7 +250,7 @@ fn documentation_and_list_of_keys_agree() {
 fn the_example_is_accepted_and_names_every_key() {
     let text = read("config.toml");
     let loaded = config(&text);
-    assert_eq!(loaded.routes.len(), 3);
+    assert_eq!(loaded.routes.len(), 4);
     for key in KEYS.iter().filter(|key| !matches!(key.kind, Kind::Later(_) | Kind::Table | Kind::Tables)) {
         let names = |line: &str| {
             line.trim_start_matches("# ").split_once('=').is_some_and(|(name, _)| name.trim() == key.name)

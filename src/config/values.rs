@@ -353,7 +353,6 @@ pub(super) fn time_zone(text: &str) -> Read<Zone> {
 }
 
 /// A selector, `$.clinicId | 'main'`; date and time without an offset are in `zone`.
-#[allow(dead_code, reason = "the sections that read selectors are on their way")]
 pub(super) fn selector(text: &str, zone: &Zone) -> Read<Selector> {
     Selector::parse(text, zone)
         .map_err(|why| Wrong::new(format!("{} is not a selector", quote(text))).help(why))

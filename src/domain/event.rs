@@ -55,6 +55,14 @@ pub enum Decision {
     Unguarded,
     /// `mode = "observe"`: forwarded, and enforced it would have been answered otherwise.
     WouldRefuse,
+    /// A read was answered from a fresh copy.
+    Cached,
+    /// A read was answered by the call of an equal one.
+    Coalesced,
+    /// A read was answered from a stale copy.
+    Stale,
+    /// A read was answered from a copy that the backend confirmed.
+    Revalidated,
     /// The client left before there was an answer. A guarded write that was claimed runs on without it.
     ClientLeft,
 }
@@ -88,6 +96,47 @@ pub enum Event {
         /// Why nobody knows.
         why: Doubt,
     },
+    /// The backend said that it did nothing because of a conflict, and the write is sent once more.
+    Retry {
+        /// The route's name.
+        route: Arc<str>,
+        /// The record.
+        id: RecordId,
+        /// The request id of the attempt.
+        request_id: Arc<str>,
+        /// Which further attempt this is: 1 is the first.
+        attempt: u32,
+        /// What the backend answered.
+        status: u16,
+        /// How long it waits before.
+        wait: Duration,
+    },
+    /// The backend was asked what became of a write, and the answer settled it.
+    Recovered {
+        /// The route's name.
+        route: Arc<str>,
+        /// The record.
+        id: RecordId,
+        /// The request id of whoever asked.
+        request_id: Arc<str>,
+        /// What came of it.
+        how: Recovery,
+    },
+    /// Two answers of the backend have in common what only one may have.
+    DuplicateAnswer {
+        /// The route's name.
+        route: Arc<str>,
+        /// The record of the later one.
+        id: RecordId,
+        /// Its request id.
+        request_id: Arc<str>,
+        /// The request id of the first one.
+        first_request_id: String,
+        /// What both have, in short.
+        value: String,
+        /// Among what it has to be unique, in short.
+        within: String,
+    },
     /// The store refuses, or works again. May be told as often as it is noticed; only changes are logged.
     StoreOutage {
         /// Whether it works.
@@ -115,6 +164,17 @@ pub enum Event {
     },
 }
 
+/// What asking the backend settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// "Exists already" was answered with what exists.
+    Existing,
+    /// An outcome in doubt: it was executed.
+    Executed,
+    /// An outcome in doubt: it was not executed, and the next copy is.
+    Freed,
+}
+
 /// What an operator said of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorVerdict {
@@ -129,7 +189,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 9] = [
+const PLAIN: [Decision; 13] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -139,6 +199,10 @@ const PLAIN: [Decision; 9] = [
     Decision::Unguarded,
     Decision::WouldRefuse,
     Decision::ClientLeft,
+    Decision::Cached,
+    Decision::Coalesced,
+    Decision::Stale,
+    Decision::Revalidated,
 ];
 
 impl Decision {
@@ -157,6 +221,10 @@ impl Decision {
             Decision::Unguarded => 6,
             Decision::WouldRefuse => 7,
             Decision::ClientLeft => 8,
+            Decision::Cached => 9,
+            Decision::Coalesced => 10,
+            Decision::Stale => 11,
+            Decision::Revalidated => 12,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -179,6 +247,10 @@ impl Decision {
             Decision::Unguarded => "unguarded",
             Decision::WouldRefuse => "would-refuse",
             Decision::ClientLeft => "client-left",
+            Decision::Cached => "cached",
+            Decision::Coalesced => "coalesced",
+            Decision::Stale => "stale",
+            Decision::Revalidated => "revalidated",
         }
     }
 }
@@ -187,8 +259,16 @@ impl Decision {
 
 impl Event {
     /// The words of all events, in the order of [`Event::index`].
-    pub const WORDS: [&'static str; 5] =
-        ["duplicate", "in-doubt", "store-outage", "upstream-health", "settled"];
+    pub const WORDS: [&'static str; 8] = [
+        "duplicate",
+        "in-doubt",
+        "store-outage",
+        "upstream-health",
+        "settled",
+        "retry",
+        "recovered",
+        "duplicate-answer",
+    ];
 
     /// The index of [`Event::Duplicate`].
     pub const DUPLICATE: usize = 0;
@@ -201,12 +281,28 @@ impl Event {
             Event::StoreOutage { .. } => 2,
             Event::UpstreamHealth { .. } => 3,
             Event::Settled { .. } => 4,
+            Event::Retry { .. } => 5,
+            Event::Recovered { .. } => 6,
+            Event::DuplicateAnswer { .. } => 7,
         }
     }
 
     /// The word for logs and metric labels.
     pub fn word(&self) -> &'static str {
         Event::WORDS[self.index()]
+    }
+}
+
+// === impl Recovery ===
+
+impl Recovery {
+    /// The word for logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Recovery::Existing => "existing",
+            Recovery::Executed => "executed",
+            Recovery::Freed => "freed",
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::domain::canon::Meaning;
 use crate::domain::client::ScopeId;
+use crate::domain::lane::LaneId;
 use crate::domain::ledger::{PolicyVersion, RecordId, TargetId};
 use crate::domain::target::NormalTarget;
 use hmac::{Hmac, KeyInit, Mac};
@@ -79,6 +80,8 @@ const RECORD_BY_KEY: &[u8] = b"oncegate record by key 1";
 const RECORD_BY_FINGERPRINT: &[u8] = b"oncegate record by fingerprint 1";
 const SCOPE: &[u8] = b"oncegate scope 1";
 const TARGET: &[u8] = b"oncegate target 1";
+const LANE: &[u8] = b"oncegate lane 1";
+const ANSWER: &[u8] = b"oncegate answer 1";
 const POLICY: &[u8] = b"oncegate policy 1";
 
 /// The version of compiled rules, from whatever bytes describe them. Without a key: it is compared among gateways and
@@ -150,12 +153,36 @@ impl FingerprintKey {
         ScopeId(first(&fields.finish()))
     }
 
+    /// Names a lane: its name in the configuration, and what each of its selectors found.
+    pub fn lane_id(&self, name: &str, keys: &[Vec<u8>]) -> LaneId {
+        LaneId(self.named(LANE, name, keys))
+    }
+
+    /// Names what an answer has and only one may have, under the name of what compares them.
+    pub fn answer_id(&self, name: &str, keys: &[Vec<u8>]) -> [u8; 16] {
+        self.named(ANSWER, name, keys)
+    }
+
+    fn named(&self, label: &[u8], name: &str, keys: &[Vec<u8>]) -> [u8; 16] {
+        let mut fields = self.fields(label);
+        fields.field(name.as_bytes());
+        keys.iter().for_each(|key| fields.field(key));
+        first(&fields.finish())
+    }
+
     /// Names a resource of an upstream: `resource` is what [`NormalTarget::resource`] or [`NormalTarget::parents`] gives.
     pub fn target_id(&self, upstream: &str, resource: &str) -> TargetId {
         let mut fields = self.fields(TARGET);
         fields.field(upstream.as_bytes());
         fields.field(resource.as_bytes());
         TargetId(first(&fields.finish()))
+    }
+
+    /// Half of the digest of `fields` under `label`, which no other digest may have.
+    pub(in crate::domain) fn short(&self, label: &[u8], fields: &[&[u8]]) -> [u8; 16] {
+        let mut digest = self.fields(label);
+        fields.iter().for_each(|field| digest.field(field));
+        first(&digest.finish())
     }
 
     pub(super) fn fields(&self, label: &[u8]) -> Fields {

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod canon;
 pub mod client;
+pub mod conflict;
 pub mod event;
 pub mod fingerprint;
 pub mod lane;
@@ -11,5 +12,6 @@ pub mod read;
 pub mod refusal;
 pub mod route;
 pub mod selector;
+pub mod slot;
 pub mod target;
 pub mod time;

@@ -2,6 +2,7 @@
 //! in `gateway::respond` turns it into `application/problem+json` (RFC 9457).
 
 use crate::domain::ledger::Doubt;
+use crate::domain::slot::Taken;
 use crate::domain::time::Millis;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// Since when the outcome is unknown, and until when that is kept; only with `OutcomeUnknown`.
     pub doubt: Option<(Millis, Millis, Doubt)>,
+    /// Which slot is taken, since when and until when; only with `SlotTaken`.
+    pub slot: Option<Box<Taken>>,
     /// The connection cannot be kept: the next bytes might be read as a request.
     pub close: bool,
 }
@@ -61,12 +64,16 @@ reasons! {
     InFlight = "in-flight", 409, "The same request is still being processed";
     /// The first client, or a copy: nobody knows whether the write was executed.
     OutcomeUnknown = "outcome-unknown", 409, "The outcome of this request is not known";
+    /// Somebody else holds the slot that the request asks for.
+    SlotTaken = "slot-taken", 409, "The slot is taken";
     /// The body is larger than the route allows.
     BodyTooLarge = "body-too-large", 413, "The request body is too large";
     /// The target is longer than the gateway accepts.
     TargetTooLong = "target-too-long", 414, "The request target is too long";
     /// The same key came with another meaning.
     KeyReused = "key-reused", 422, "The Idempotency-Key was used for a different request";
+    /// A value is missing, or cannot be read, that says which slot the request is about.
+    SlotUnnamed = "slot-unnamed", 422, "The request does not say which slot it is about";
     /// The scope holds as many live records as it may.
     OverQuota = "over-quota", 429, "Too many remembered requests for this caller";
     /// The head is larger than the gateway accepts.
@@ -83,8 +90,14 @@ reasons! {
     StoreUnavailable = "store-unavailable", 503, "The idempotency store is unavailable";
     /// The gateway or the upstream has as much in flight as it may.
     Overloaded = "overloaded", 503, "The gateway is at its limit";
+    /// As many wait in the write's lane as may.
+    LaneFull = "lane-full", 503, "Too many writes wait for the same thing";
+    /// The write waited for its turn as long as it may.
+    LaneSlow = "lane-slow", 503, "The write's turn did not come in time";
     /// The gateway is shutting down.
     Draining = "draining", 503, "The gateway is shutting down";
+    /// The client wants a kept answer or none, and there is none.
+    NotCached = "not-cached", 504, "No kept answer satisfies the request";
     /// The backend did not answer an unguarded request in time.
     UpstreamTimeout = "upstream-timeout", 504, "The backend did not answer in time";
 }
@@ -98,6 +111,7 @@ impl Refusal {
             detail: detail.into(),
             retry_after: None,
             doubt: None,
+            slot: None,
             close: false,
         }
     }
@@ -115,6 +129,11 @@ impl Refusal {
     /// The same, naming since when and until when the outcome is unknown.
     pub fn in_doubt(self, since: Millis, until: Millis, why: Doubt) -> Refusal {
         Refusal { doubt: Some((since, until, why)), ..self }
+    }
+
+    /// The same, naming the slot that is taken.
+    pub fn taken(self, slot: Taken) -> Refusal {
+        Refusal { slot: Some(Box::new(slot)), ..self }
     }
 
     /// The same, closing the connection.

@@ -1,6 +1,7 @@
 //! Bodies on their way: whole where they were read whole, streamed otherwise.
 
 use super::connection::Busy;
+use super::reads::{Outlet, Writing};
 use super::upload::{ClientBody, Upload};
 use super::upstream::UpstreamBody;
 use bytes::Bytes;
@@ -23,6 +24,8 @@ enum Source {
 pub struct ResponseBody {
     kind: Kind,
     _busy: Option<Busy>,
+    /// What a backend does while it answers is part of the write.
+    _writing: Option<Box<Writing>>,
 }
 
 enum Kind {
@@ -30,6 +33,8 @@ enum Kind {
     Stream(UpstreamBody),
     /// The beginning of an answer that turned out too large to keep, and the rest behind it.
     Prefixed(Option<Bytes>, UpstreamBody),
+    /// Gathered for others while it goes out.
+    Piped(Outlet),
 }
 
 /// Why a body ended early. The connection is closed; there is nobody to explain it to.
@@ -131,17 +136,31 @@ impl Body for RequestBody {
 impl ResponseBody {
     /// A whole body.
     pub fn whole(bytes: Bytes) -> ResponseBody {
-        ResponseBody { kind: Kind::Whole((!bytes.is_empty()).then_some(bytes)), _busy: None }
+        ResponseBody::of(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
     }
 
     /// A body that streams from the backend.
     pub fn stream(body: UpstreamBody) -> ResponseBody {
-        ResponseBody { kind: Kind::Stream(body), _busy: None }
+        ResponseBody::of(Kind::Stream(body))
     }
 
     /// What was read already, then the rest as it comes.
     pub fn prefixed(prefix: Bytes, rest: UpstreamBody) -> ResponseBody {
-        ResponseBody { kind: Kind::Prefixed((!prefix.is_empty()).then_some(prefix), rest), _busy: None }
+        ResponseBody::of(Kind::Prefixed((!prefix.is_empty()).then_some(prefix), rest))
+    }
+
+    /// A body that is gathered for others too.
+    pub fn piped(outlet: Outlet) -> ResponseBody {
+        ResponseBody::of(Kind::Piped(outlet))
+    }
+
+    fn of(kind: Kind) -> ResponseBody {
+        ResponseBody { kind, _busy: None, _writing: None }
+    }
+
+    /// The write lasts until the body is gone.
+    pub fn end_with(&mut self, writing: Option<Writing>) {
+        self._writing = writing.map(Box::new);
     }
 
     /// The connection counts as busy until the body is gone.
@@ -161,6 +180,7 @@ impl Body for ResponseBody {
         match &mut self.get_mut().kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Stream(body) => Pin::new(body).poll_frame(cx),
+            Kind::Piped(outlet) => outlet.poll_frame(cx),
             Kind::Prefixed(prefix, rest) => match prefix.take() {
                 Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 None => Pin::new(rest).poll_frame(cx),
@@ -172,6 +192,7 @@ impl Body for ResponseBody {
         match &self.kind {
             Kind::Whole(bytes) => bytes.is_none(),
             Kind::Stream(body) => body.is_end_stream(),
+            Kind::Piped(outlet) => outlet.is_end_stream(),
             Kind::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
         }
     }
@@ -180,7 +201,7 @@ impl Body for ResponseBody {
         match &self.kind {
             Kind::Whole(bytes) => exact(bytes),
             Kind::Stream(body) => body.size_hint(),
-            Kind::Prefixed(..) => SizeHint::default(),
+            Kind::Prefixed(..) | Kind::Piped(_) => SizeHint::default(),
         }
     }
 }

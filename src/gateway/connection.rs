@@ -6,11 +6,13 @@
 use super::body::ResponseBody;
 use super::clock;
 use super::exchange::exchange;
+use super::identity::LastCaller;
 use super::intake;
 use super::scan::{Limits, Problem};
 use super::spelling::Spelling;
 use super::stall::{Patience, STRETCH, Slow, Stall};
 use super::stream::ClientStream;
+use super::upgrade::{self, Switch};
 use super::upload::Leftover;
 use super::worker::Worker;
 use crate::domain::refusal::{Reason, Refusal};
@@ -24,11 +26,10 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -42,7 +43,7 @@ pub struct Connection {
     pub trusted: bool,
     phase: Cell<Phase>,
     since: Cell<Instant>,
-    order: Cell<Order>,
+    order: Cell<Orders>,
     /// What the scanner found wrong; nothing behind it reached hyper.
     problem: Cell<Option<Problem>>,
     waker: RefCell<Option<Waker>>,
@@ -56,6 +57,12 @@ pub struct Connection {
     leftover: RefCell<Option<Leftover>>,
     /// Interim answers on their way to the client.
     interims: RefCell<Vec<u8>>,
+    /// Who asked last.
+    pub last_caller: LastCaller,
+    /// What it is joined with when its present answer's head has gone out.
+    switch: Cell<Option<Box<Switch>>>,
+    /// From the moment on in which `switch` was set.
+    switches: Cell<bool>,
     journal: Arc<Journal>,
 }
 
@@ -68,11 +75,14 @@ enum Phase {
     Head,
     /// An exchange runs: from the request's head to the answer's last byte.
     Busy,
+    /// It speaks another protocol.
+    Switched,
 }
 
 /// What the worker wants of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub enum Orders {
+    /// Nothing.
     None,
     /// End after the present exchange.
     Drain,
@@ -95,7 +105,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         trusted: worker.is_trusted(peer),
         phase: Cell::new(Phase::Head),
         since: Cell::new(clock::now()),
-        order: Cell::new(Order::None),
+        order: Cell::new(Orders::None),
         problem: Cell::new(None),
         waker: RefCell::new(None),
         spelling: Cell::new(None),
@@ -103,6 +113,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         starved: Cell::new(false),
         leftover: RefCell::new(None),
         interims: RefCell::new(Vec::new()),
+        last_caller: LastCaller::default(),
+        switch: Cell::new(None),
+        switches: Cell::new(false),
         journal: worker.shared.journal.clone(),
     });
     let place = worker.register(connection.clone());
@@ -130,24 +143,33 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         // Costs an allocation a request, so only where somebody wants more than hyper's own.
         http.max_headers(limits.headers);
     }
-    let http = http.serve_connection(io, service);
-    drive(http, &connection).await;
+    let mut http = http.serve_connection(io, service);
+    drive(&mut http, &connection).await;
+    if let Some(switch) = connection.switch.take() {
+        let http1::Parts { io, read_buf, .. } = http.into_parts();
+        let (socket, held) = io.into_inner().into_parts();
+        connection.rest_as(Phase::Switched);
+        let early = [&read_buf[..], &held].concat();
+        // Boxed: most connections never need the room.
+        Box::pin(upgrade::run(&connection, socket, early, *switch)).await;
+    }
     drop(place);
 }
 
 /// Polls the connection, and lets the worker's orders through.
-async fn drive<S>(http: http1::Connection<TokioIo<ClientStream>, S>, connection: &Connection)
+async fn drive<S>(http: &mut http1::Connection<TokioIo<ClientStream>, S>, connection: &Connection)
 where
+    S: Unpin,
+    S::Future: Unpin,
     S: hyper::service::HttpService<hyper::body::Incoming, ResBody = ResponseBody>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut http = pin!(http);
+    let mut http = Pin::new(http);
     poll_fn(|cx| {
-        connection.wake_by(cx.waker());
-        match connection.order.replace(Order::None) {
-            Order::None => {}
-            Order::Drain => http.as_mut().graceful_shutdown(),
-            Order::Close => return Poll::Ready(()),
+        match connection.orders(cx.waker()) {
+            Orders::None => {}
+            Orders::Drain => http.as_mut().graceful_shutdown(),
+            Orders::Close => return Poll::Ready(()),
         }
         // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
         // has no client any more; what an exchange had to say about it is in that exchange's line.
@@ -172,21 +194,21 @@ impl Connection {
 
     /// Ends the connection after its present exchange; at once where it has none.
     pub fn drain(&self) {
-        self.give(Order::Drain);
+        self.give(Orders::Drain);
     }
 
-    /// Closes the connection where it is overdue at `now`: a head after `head`, a rest after `idle`, a client that is
-    /// slower than `patience` has.
-    pub fn sweep(&self, now: Instant, head: Duration, idle: Duration, patience: Patience) {
+    /// Closes the connection where it is overdue at `now`, or its client slower than `patience` has.
+    pub fn sweep(&self, now: Instant, patience: Patience) {
         let age = now.saturating_duration_since(self.since.get());
         let overdue = match self.phase.get() {
-            Phase::Idle => age > idle,
-            Phase::Head => age > head,
+            Phase::Idle => age > patience.idle,
+            Phase::Head => age > patience.head,
             Phase::Busy => false,
+            Phase::Switched => age > patience.switched,
         };
         match self.stall.judge(now, patience) {
-            _ if overdue => self.give(Order::Close),
-            Some(Slow::Taking) => self.give(Order::Close),
+            _ if overdue => self.give(Orders::Close),
+            Some(Slow::Taking) => self.give(Orders::Close),
             // The exchange gets an error in the place of the body, and tells the client.
             Some(Slow::Sending) => {
                 self.starved.set(true);
@@ -256,6 +278,36 @@ impl Connection {
         self.spelling.take()
     }
 
+    /// What the worker wants now; it wakes `waker` when that changes.
+    pub fn orders(&self, waker: &Waker) -> Orders {
+        self.wake_by(waker);
+        self.order.replace(Orders::None)
+    }
+
+    /// The connection is joined with `switch` once its present answer's head has gone out. Not where a request behind
+    /// that one was refused: what its bytes mean is no longer clear.
+    pub fn switch_to(&self, switch: Switch) {
+        if self.problem.get().is_none() {
+            self.switch.set(Some(Box::new(switch)));
+            self.switches.set(true);
+        }
+    }
+
+    /// Whether nothing more is read as a request.
+    pub(super) fn switches(&self) -> bool {
+        self.switches.get()
+    }
+
+    /// Bytes of another protocol moved.
+    pub fn moved(&self, now: Instant) {
+        self.since.set(now);
+    }
+
+    fn rest_as(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(clock::now());
+    }
+
     /// The scanner reads no further.
     pub(super) fn malformed(&self, problem: Problem) {
         self.problem.set(Some(problem));
@@ -276,7 +328,7 @@ impl Connection {
         }
     }
 
-    fn give(&self, order: Order) {
+    fn give(&self, order: Orders) {
         self.order.set(order);
         self.wake();
     }

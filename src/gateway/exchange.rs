@@ -2,13 +2,16 @@
 
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Connection;
+use super::disguise;
 use super::forward;
 use super::guard;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::line::Line;
+use super::reads;
+use super::upgrade;
 use super::upload::ClientBody;
-use super::upstream::{Permit, Pool, Reuse};
+use super::upstream::{OriginalTarget, Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
@@ -22,10 +25,10 @@ use crate::store::EndIntents;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -52,12 +55,12 @@ pub struct Exchange {
 /// Memory that a body takes while it is held whole.
 pub struct Room {
     bytes: u64,
-    shared: Arc<Shared>,
+    worker: Rc<Worker>,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.shared.body_bytes.fetch_sub(self.bytes, Relaxed);
+        self.worker.shared.body_bytes.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -81,7 +84,7 @@ pub async fn exchange(
 ) -> Response<ResponseBody> {
     let busy = connection.busy();
     let (mut parts, body) = request.into_parts();
-    let upgrade = asks_for_upgrade(&parts.headers);
+    let protocol = upgrade::wanted(&parts.headers);
     if let Some(spelling) = connection.spelling() {
         parts.extensions.extend((*spelling).clone());
     }
@@ -89,12 +92,12 @@ pub async fn exchange(
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &mut parts);
-    let outcome = match route(&worker, &connection, &mut parts, &line) {
+    let outcome = match route(&worker, &connection, &mut parts, &line, found) {
         Err(refusal) => Err(refusal),
         Ok(exchange) => {
             line.route = Some(exchange.route);
             tell_the_backend(&exchange, &connection, &mut parts, found);
-            if exchange.guarded && upgrade {
+            if exchange.guarded && protocol.is_some() {
                 Err(Refusal::new(
                     Reason::UpgradeRefused,
                     "This route guards its writes; an upgrade would bypass that.",
@@ -102,6 +105,12 @@ pub async fn exchange(
             } else if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await
+            } else if let Some(protocol) = protocol
+                .filter(|protocol| upgrade::is_allowed(&exchange, &parts, protocol, !body.is_end_stream()))
+            {
+                Box::pin(upgrade::pass(&exchange, parts, protocol)).await
+            } else if exchange.rules().reads.is_some() && matches!(parts.method, Method::GET | Method::HEAD) {
+                Box::pin(reads::read(exchange, parts, body)).await
             } else {
                 pass(exchange, parts, body).await
             }
@@ -111,15 +120,9 @@ pub async fn exchange(
     line.end(busy, outcome)
 }
 
-/// Whether the client wants another protocol. A client that offers h2c with every request, as some libraries do, wants
-/// nothing that it would miss.
-fn asks_for_upgrade(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
-}
-
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
-async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
+pub(super) async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let permit = exchange.admit()?;
     if body.expects() {
         // Whether the body is wanted is the backend's to say.
@@ -148,6 +151,10 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    if found.trailers {
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     // hyper has answered it, or will when the body is read.
     if found.expect {
         parts.headers.remove(header::EXPECT);
@@ -161,6 +168,7 @@ fn route(
     connection: &Rc<Connection>,
     parts: &mut Parts,
     line: &Line,
+    found: Found,
 ) -> Result<Exchange, Refusal> {
     if let Some(refusal) = connection.refused_head(parts) {
         return Err(refusal);
@@ -172,15 +180,22 @@ fn route(
     let normal = NormalTarget::parse(target)
         .map_err(|problem| Refusal::new(Reason::BadTarget, problem.to_string()).closing())?;
     let policy = &worker.shared.policy;
-    let taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
+    let mut taken = policy.route(&parts.method, normal.path()).ok_or_else(|| {
         Refusal::new(
             Reason::NoRoute,
             format!("No route of the gateway matches {} {}.", parts.method, normal.path()),
         )
     })?;
+    if taken.guard.is_none() && (found.disguise || parts.uri.query().is_some()) {
+        taken = disguise::guarded(policy, parts, normal.path(), found.disguise).unwrap_or(taken);
+    }
     if parts.uri.authority().is_some() || normal.as_str() != target {
-        parts.uri = Uri::try_from(normal.as_str())
+        let uri = Uri::try_from(normal.as_str())
             .map_err(|error| Refusal::new(Reason::BadTarget, error.to_string()).closing())?;
+        let original = std::mem::replace(&mut parts.uri, uri).into_parts().path_and_query;
+        if let Some(original) = original.filter(|_| taken.route.keeps_target) {
+            parts.extensions.insert(OriginalTarget(original));
+        }
     }
     let (route, guarded) = (taken.route.index, taken.guard.is_some());
     if taken.route.lets_writes_through && !guarded && !is_safe(&parts.method) {
@@ -257,7 +272,7 @@ impl Exchange {
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.
     pub fn admit(&self) -> Result<Permit, Refusal> {
-        self.pool().upstream.admit().ok_or_else(|| {
+        Permit::take(self.pool()).ok_or_else(|| {
             let upstream = &self.pool().upstream.config;
             let detail = format!(
                 "{} requests to the backend '{}' are in flight, as many as the gateway allows; nothing was sent.",
@@ -272,10 +287,10 @@ impl Exchange {
         use http_body::Body;
         let limit = self.rules().body_limit;
         let bytes = body.size_hint().exact().unwrap_or(limit).min(limit);
-        let shared = self.worker.shared.clone();
-        let room = Room { bytes, shared };
-        let most = room.shared.policy.config().server.body_memory;
-        if room.shared.body_bytes.fetch_add(bytes, Relaxed) + bytes > most {
+        let room = Room { bytes, worker: self.worker.clone() };
+        let shared = self.shared();
+        let most = shared.policy.config().server.body_memory;
+        if shared.body_bytes.fetch_add(bytes, Relaxed) + bytes > most {
             let detail =
                 "The gateway reads as many request bodies at a time as it has memory for; nothing was sent.";
             return Err(Refusal::new(Reason::Overloaded, detail)
@@ -290,6 +305,21 @@ impl Exchange {
         let resource = NormalTarget::parse(path);
         let resource = resource.as_ref().map_or(path, NormalTarget::resource);
         self.shared().digest.target_id(&self.pool().upstream.config.name, resource)
+    }
+
+    /// The same of this request's own path. Writes come to the same collection again and again, so the last one of each
+    /// route is remembered (a few routes share).
+    pub fn own_target(&self, path: &str) -> TargetId {
+        let mut last = self.pool().last_targets.borrow_mut();
+        let slot = self.route % last.len();
+        match &mut last[slot] {
+            Some((known, id)) if known == path => *id,
+            slot => {
+                let id = self.target(path);
+                *slot = Some((path.to_owned(), id));
+                id
+            }
+        }
     }
 
     /// What ends when a request to `path` that means `by` succeeds.

@@ -2,16 +2,17 @@
 
 use super::body::{RequestBody, ResponseBody};
 use super::clock;
+use super::connection::Connection;
 use super::exchange::{Exchange, Outcome};
 use super::headers::strip_hop_by_hop;
 use super::identity::{Shown, shown};
 use super::upload::Upload;
-use super::upstream::{Failure, Flight, Hearing, Permit, Reply, Reuse, send};
+use super::upstream::{Failure, Flight, Hearing, Permit, Reply, Reuse, UpstreamBody, send};
 use crate::domain::event::Decision;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::store::StoreError;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, response};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,16 @@ use tokio::time::{Instant, timeout_at};
 
 /// How long a request waits for the store before it goes on without, or is refused.
 pub const STORE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A backend's answer to an unguarded request.
+pub struct Answered {
+    /// Status and end-to-end headers.
+    pub head: response::Parts,
+    /// The rest as it comes.
+    pub body: UpstreamBody,
+    /// From the first byte to the backend to the head.
+    pub upstream: Option<Duration>,
+}
 
 /// Forwards a request without a claim.
 pub async fn pass(
@@ -29,13 +40,38 @@ pub async fn pass(
     reuse: Reuse,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
+    let mut writing = exchange.writing_by(request.method(), request.uri().path(), request.headers());
+    let hearing = exchange.hears_interims();
+    let answered = ask(exchange, permit, request, upload, reuse, hearing).await;
+    let Answered { head, body, upstream } = answered.inspect_err(|refusal| {
+        if let Some(writing) = writing.as_mut().filter(|_| refusal.reason == Reason::UpstreamUnreachable) {
+            writing.not_sent();
+        }
+    })?;
+    let mut body = ResponseBody::stream(body);
+    if let Some(writing) = &mut writing {
+        writing.answered(exchange, head.status, &head.headers);
+    }
+    body.end_with(writing);
+    Ok(Outcome { response: Response::from_parts(head, body), decision, upstream, scope: None })
+}
+
+/// The same, with the answer as it came. Interim answers go to the client of `hearing`, where there is one that still waits.
+pub async fn ask(
+    exchange: &Exchange,
+    permit: Permit,
+    request: Request<RequestBody>,
+    upload: Option<Rc<Upload>>,
+    reuse: Reuse,
+    hearing: Option<Rc<Connection>>,
+) -> Result<Answered, Refusal> {
     // What the answer may have consequences for is looked at before the request is gone.
     let changes = is_unsafe_change(request.method());
     let renews = request.method().is_safe() && request.headers().contains_key(header::COOKIE);
     let caller = (changes || renews).then(|| exchange.shown(request.headers()));
     let path = changes.then(|| request.uri().path().to_owned());
     let held = upload.clone().filter(|upload| upload.is_held());
-    let flight = Flight::heard_by(Hearing { client: exchange.hears_interims(), upload: held.clone() });
+    let flight = Flight::heard_by(Hearing { client: hearing, upload: held.clone() });
     let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     let Reply { mut head, body } = *reply;
@@ -50,12 +86,7 @@ pub async fn pass(
     if let Some(caller) = caller.filter(|_| renews) {
         keep_scope(exchange, &caller, &head.headers);
     }
-    Ok(Outcome {
-        response: Response::from_parts(head, ResponseBody::stream(body)),
-        decision,
-        upstream,
-        scope: None,
-    })
+    Ok(Answered { head, body, upstream })
 }
 
 /// Sends, and waits for the head of the answer. While the request's body still moves, the backend is given time; the
@@ -69,8 +100,8 @@ async fn head_in_time(
     flight: &Flight,
 ) -> Result<Box<Reply>, Refusal> {
     let timeout = exchange.rules().timeout;
-    let mut sending = pin!(send(exchange.pool(), permit, request, reuse, flight, || true));
-    let mut deadline = clock::now() + timeout;
+    let mut sending = pin!(send(exchange.pool(), permit, request, reuse, flight, |_| true));
+    let mut deadline = clock::recent() + timeout;
     loop {
         match exchange.worker.deadlines.within(deadline, &mut sending).await {
             Some(Ok(reply)) => return Ok(reply),
@@ -83,7 +114,8 @@ async fn head_in_time(
     }
 }
 
-fn refused(failure: Failure) -> Refusal {
+/// What the client is told of an exchange that failed.
+pub fn refused(failure: Failure) -> Refusal {
     match failure {
         Failure::Ambiguous(problem) => problem.refusal_of_answer(),
         Failure::NotSent(why) => unreachable_backend(&why),
@@ -102,7 +134,8 @@ pub fn unreachable_backend(why: &str) -> Refusal {
     Refusal::new(Reason::UpstreamUnreachable, detail).retry_after(Duration::from_secs(1))
 }
 
-fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
+/// What the client is told where no answer came in time.
+pub fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
     match sent {
         None => unreachable_backend("no connection in time"),
         Some(_) => Refusal::new(

@@ -1,6 +1,6 @@
 //! A guarded write: claimed before anything leaves, executed once, answered from the record ever after.
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Original};
 use super::body::RequestBody;
 use super::clock;
 use super::exchange::{Exchange, Outcome};
@@ -8,7 +8,9 @@ use super::forward::{self, STORE_PATIENCE};
 use super::headers::IDEMPOTENT_STORED;
 use super::identity::Shown;
 use super::key::idempotency_key;
+use super::lane::{InLane, lane_of};
 use super::observe;
+use super::recover::{self, InDoubt};
 use super::respond::{self, Copy};
 use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
@@ -80,6 +82,9 @@ struct Pending<'a> {
     armed: bool,
 }
 
+/// How long a copy's answer waits for the name of its original.
+const ORIGINAL_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Guards one write, from its head to its answer's.
 pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let Some(guard) = exchange.guard() else {
@@ -100,8 +105,9 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         return whole(&exchange, parts, body, Decision::Passed).await;
     };
     let scope = intent.scope;
-    let outcome = match verdict(&exchange, &guard.rules, &parts, &intent).await {
-        Verdict::Execute(granted) => execute(exchange, parts, body, intent, granted).await,
+    let lane = lane_of(&exchange, guard, &parts, &body);
+    let outcome = match verdict(&exchange, &guard.rules, (&parts, &body), &intent).await {
+        Verdict::Execute(granted) => execute(exchange, parts, body, (intent, lane), granted).await,
         Verdict::Answer(outcome) => Ok(*outcome),
         Verdict::Refuse(refusal) => Err(refusal),
         Verdict::Forward => whole(&exchange, parts, body, Decision::Unguarded).await.map(unstored),
@@ -157,9 +163,9 @@ pub fn intent(
         return Ok(None);
     }
     let shown = exchange.shown(&parts.headers);
-    let scope = shown.scope(&shared.digest, key.as_deref(), exchange.address);
-    let scope = shared.store.scope_of(scope);
-    let counted = shared.store.scope_of(shown.counted(&shared.digest, exchange.address));
+    let last = &exchange.connection.last_caller;
+    let (scope, counted) = shown.scopes(last, &shared.digest, key.as_deref(), exchange.address);
+    let (scope, counted) = (shared.store.scope_of(scope), shared.store.scope_of(counted));
     // Few requests have any of them, and one pass over the names finds that out.
     let looked_for = if parts.headers.keys().any(|name| bears_meaning(name.as_str())) {
         &MEANING_HEADERS[..]
@@ -191,8 +197,15 @@ pub fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u
 }
 
 /// Asks the store, and waits for an attempt in flight, until it is clear what to do.
-async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, intent: &Intent) -> Verdict {
-    let patience = clock::now() + idempotency.wait;
+async fn verdict(
+    exchange: &Exchange,
+    idempotency: &Idempotency,
+    (parts, body): (&Parts, &Bytes),
+    intent: &Intent,
+) -> Verdict {
+    let mut asked = false;
+    let mut claimed = clock::now();
+    let patience = claimed + idempotency.wait;
     let token = exchange.worker.new_token();
     loop {
         // Shed before the claim: a request that cannot be forwarded leaves no record behind. Only a copy goes on without
@@ -204,7 +217,6 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
             }
             Err(refusal) => return Verdict::Refuse(refusal),
         };
-        let claimed = clock::now();
         match claim(exchange, idempotency, parts, intent, token).await {
             Ok(Claimed::Granted) => match permit {
                 Ok(permit) => return Verdict::Execute(Granted { token, claimed, permit }),
@@ -215,7 +227,7 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
                 }
             },
             Ok(Claimed::Done(answer)) => {
-                tell_duplicate(exchange, &parts.headers, intent);
+                tell_duplicate(exchange, &parts.headers, intent).await;
                 return answered(Decision::Replayed, respond::replay(&answer, Copy::Late));
             }
             Ok(Claimed::InFlight(waiter)) => {
@@ -225,9 +237,21 @@ async fn verdict(exchange: &Exchange, idempotency: &Idempotency, parts: &Parts, 
                 {
                     return verdict;
                 }
+                claimed = clock::now();
             }
+            Ok(Claimed::SlotTaken(taken)) => return Verdict::Refuse(slot_taken(taken)),
+            Ok(Claimed::SlotChanged) => return Verdict::Refuse(still_in_flight()),
             Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
-            Ok(Claimed::InDoubt { since, until, why }) => return in_doubt(idempotency, since, until, why),
+            Ok(Claimed::InDoubt { token, since, until, why }) => {
+                drop(permit);
+                let doubt = InDoubt { token, since, why };
+                // Once: what the answer says next is what this copy is told.
+                if asked || !recover::ask_about(exchange, (parts, body), intent, &doubt).await {
+                    return in_doubt(idempotency, since, until, why);
+                }
+                asked = true;
+                claimed = clock::now();
+            }
             Ok(Claimed::OverQuota) => return Verdict::Refuse(over_quota(exchange)),
             Err(error) => return outage(exchange, &error),
         }
@@ -246,8 +270,9 @@ pub async fn claim(
     let request = claim_request(exchange, idempotency, parts, intent, token);
     let mut pending = Pending { exchange, id: intent.id, token, armed: true };
     let deadlines = &exchange.worker.deadlines;
-    let claimed =
-        deadlines.within(clock::now() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request))).await;
+    let claimed = deadlines
+        .within(clock::recent() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request)))
+        .await;
     let Some(claimed) = claimed else {
         return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
     };
@@ -277,7 +302,7 @@ async fn wait(
 ) -> Option<Verdict> {
     match waiter.ended(patience.saturating_duration_since(clock::now())).await {
         Some(AttemptEnd::Answered(answer)) => {
-            tell_duplicate(exchange, headers, intent);
+            tell_duplicate(exchange, headers, intent).await;
             Some(answered(Decision::Joined, respond::replay(&answer, Copy::Waited)))
         }
         Some(AttemptEnd::InDoubt { since, until, why }) => Some(in_doubt(idempotency, since, until, why)),
@@ -301,12 +326,13 @@ fn claim_request(
         keyed: intent.keyed,
         policy: exchange.guard().map_or(PolicyVersion(0), |guard| guard.version),
         scope: intent.counted,
-        target: exchange.target(parts.uri.path()),
+        target: exchange.own_target(parts.uri.path()),
         token,
         owner: shared.store.owner(),
         lease: store.lease,
-        // No lane to wait for: the first byte follows the claim, so one durable step says both.
-        sent: true,
+        // Without a lane to wait for the first byte follows the claim, so one durable step says both. Who only observes
+        // waits for nothing.
+        sent: rules.mode == Mode::Observe || !exchange.has_lane(),
         in_doubt_for: idempotency.in_doubt_for,
     };
     let about = About {
@@ -314,7 +340,7 @@ fn claim_request(
         request: [parts.method.as_str(), " ", parts.uri.path()].concat(),
         request_id: exchange.request_id.to_str().unwrap_or_default().to_owned(),
     };
-    ClaimRequest { id: intent.id, claim, quota: store.records_per_scope, about }
+    ClaimRequest { id: intent.id, claim, quota: store.records_per_scope, about, slots: Vec::new() }
 }
 
 /// Executes the claimed write in a task of its own: the client going away changes nothing once it was claimed.
@@ -322,11 +348,13 @@ async fn execute(
     exchange: Exchange,
     parts: Parts,
     body: Bytes,
-    intent: Intent,
+    (intent, lane): (Intent, Option<InLane>),
     granted: Granted,
 ) -> Result<Outcome, Refusal> {
     let Granted { token, claimed, permit } = granted;
-    let attempt = Attempt::new(Rc::new(exchange), intent, token, claimed);
+    let original = exchange.guard().filter(|guard| guard.needs_request());
+    let original = original.map(|_| Original { parts: parts.clone(), body: body.clone() });
+    let attempt = Attempt::new(Rc::new(exchange), intent, token, claimed, (lane, original));
     let told = attempt.start(permit, request_of(parts, body));
     // Where the task died, whether it had sent anything is not known here, so nobody may send it again.
     told.await.map_err(|_| {
@@ -368,15 +396,26 @@ fn unstored(mut outcome: Outcome) -> Outcome {
     outcome
 }
 
-fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
-    exchange.shared().journal.duplicate(|| Event::Duplicate {
+async fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
+    let shared = exchange.shared();
+    // Only the line needs it; where none is written, the store is not asked.
+    let original_request_id =
+        if shared.journal.writes_duplicates() { original(exchange, intent.id).await } else { None };
+    shared.journal.duplicate(|| Event::Duplicate {
         route: exchange.rules().name.clone(),
         id: intent.id,
         request_id: exchange.request_id.to_str().unwrap_or_default().into(),
-        original_request_id: None,
+        original_request_id,
         scope: intent.scope,
         client: exchange.client(headers),
     });
+}
+
+/// The request id of the attempt that made the record. The copy's answer does not wait long for what only a log line says.
+async fn original(exchange: &Exchange, id: RecordId) -> Option<String> {
+    let asked = pin!(exchange.shared().store.show(id));
+    let record = exchange.worker.deadlines.within(clock::now() + ORIGINAL_PATIENCE, asked).await?.ok()??;
+    (!record.about.request_id.is_empty()).then_some(record.about.request_id)
 }
 
 // === refusals ===
@@ -401,6 +440,10 @@ fn still_in_flight() -> Refusal {
         "The same request came before and is still being processed. It is not executed again.",
     )
     .retry_after(Duration::from_secs(2))
+}
+
+fn slot_taken(taken: crate::domain::slot::Taken) -> Refusal {
+    Refusal::new(Reason::SlotTaken, "Somebody else holds it.").taken(taken)
 }
 
 fn over_quota(exchange: &Exchange) -> Refusal {
@@ -430,7 +473,7 @@ pub fn outcome_unknown(since: Millis, until: Millis, why: Doubt) -> Refusal {
 
 fn in_doubt(idempotency: &Idempotency, since: Millis, until: Millis, why: Doubt) -> Verdict {
     match idempotency.in_doubt {
-        InDoubtRule::Refuse => Verdict::Refuse(outcome_unknown(since, until, why)),
+        InDoubtRule::Refuse | InDoubtRule::Recover => Verdict::Refuse(outcome_unknown(since, until, why)),
         InDoubtRule::Forward => Verdict::Forward,
     }
 }
@@ -438,12 +481,14 @@ fn in_doubt(idempotency: &Idempotency, since: Millis, until: Millis, why: Doubt)
 fn outage(exchange: &Exchange, error: &StoreError) -> Verdict {
     match exchange.guard().map_or(OnOutage::Refuse, |guard| guard.on_outage) {
         OnOutage::Forward => Verdict::Forward,
-        OnOutage::Refuse => Verdict::Refuse(
-            Refusal::new(
-                Reason::StoreUnavailable,
-                format!("Nothing was sent to the backend, because it could not be made sure that it is sent once: {error}."),
-            )
-            .retry_after(Duration::from_secs(5)),
-        ),
+        OnOutage::Refuse => Verdict::Refuse(store_away(error)),
     }
+}
+
+/// What is said where the store is away and the route does not go on without it.
+pub fn store_away(error: &StoreError) -> Refusal {
+    let detail = format!(
+        "Nothing was sent to the backend, because it could not be made sure that it is sent once: {error}."
+    );
+    Refusal::new(Reason::StoreUnavailable, detail).retry_after(Duration::from_secs(5))
 }

@@ -25,6 +25,10 @@ pub struct Found {
     pub expect: bool,
     /// `Forwarded`
     pub forwarded: bool,
+    /// A header that names another method.
+    pub disguise: bool,
+    /// `TE: trailers`
+    pub trailers: bool,
 }
 
 /// Removes what belongs to this hop only: the fixed names and those that `Connection` lists. A head without any of them
@@ -36,6 +40,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
         match name.as_str() {
             "expect" => found.expect = true,
             "forwarded" => found.forwarded = true,
+            "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,
+            "te" => {
+                found.trailers = accepts_trailers(headers);
+                first = first.or(Some(at));
+            }
             name if first.is_none() && is_hop_by_hop(name) => first = Some(at),
             _ => {}
         }
@@ -83,6 +92,12 @@ pub fn is_hop_by_hop(name: &str) -> bool {
             | "proxy-authenticate"
             | "proxy-authorization"
     )
+}
+
+/// Whether the client takes trailers: the only part of `TE` that concerns more than one hop.
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::TE).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    codings.into_iter().any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message: a client that lists

@@ -11,6 +11,7 @@ use crate::domain::client::{Identity, ScopeId, counted_address};
 use crate::domain::fingerprint::FingerprintKey;
 use http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -27,6 +28,10 @@ const HOPS_MOST: usize = 64;
 pub struct Shown {
     parts: Vec<(&'static str, Vec<u8>)>,
 }
+
+/// Who asked last on a connection. Most requests of a connection show the same, and comparing is cheaper than digesting.
+#[derive(Default)]
+pub struct LastCaller(RefCell<Option<Box<(Shown, IpAddr, ScopeId)>>>);
 
 /// Whether `address` is one of `networks`. IPv4 in IPv6 counts as IPv4.
 pub fn is_within(networks: &[IpNet], address: IpAddr) -> bool {
@@ -204,6 +209,16 @@ fn split_cookie(cookie: &[u8]) -> (&[u8], &[u8]) {
 // === impl Shown ===
 
 impl Shown {
+    /// Whether it is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Whether a verified token showed it, so that the token's own text does not matter.
+    pub fn is_from_token(&self) -> bool {
+        self.parts.first().is_some_and(|(label, _)| *label == "jwt-issuer")
+    }
+
     /// The scope of a caller who has shown this; one who has shown nothing is scoped by a long key alone, or by its
     /// address.
     pub fn scope(&self, digest: &FingerprintKey, key: Option<&[u8]>, address: IpAddr) -> ScopeId {
@@ -223,6 +238,20 @@ impl Shown {
         let parts: Vec<(&str, &[u8])> =
             self.parts.iter().map(|(name, value)| (*name, value.as_slice())).collect();
         digest.scope_id(&parts)
+    }
+
+    /// Both of them, of a caller on a connection on which `last` asked last.
+    pub fn scopes(
+        &self,
+        last: &LastCaller,
+        digest: &FingerprintKey,
+        key: Option<&[u8]>,
+        address: IpAddr,
+    ) -> (ScopeId, ScopeId) {
+        let counted = last.counted(self, digest, address);
+        let by_key_alone = self.parts.is_empty() && key.is_some_and(|key| key.len() >= KEY_SCOPES_ALONE);
+        let scope = if by_key_alone { self.scope(digest, key, address) } else { counted };
+        (scope, counted)
     }
 
     /// What the caller will show after an answer with these `Set-Cookie` lines, where they change the cookies that it
@@ -259,6 +288,22 @@ impl Shown {
             let at = cookies + self.parts[cookies..].partition_point(|(_, other)| *other < cookie.1);
             self.parts.insert(at, cookie);
         }
+    }
+}
+
+// === impl LastCaller ===
+
+impl LastCaller {
+    fn counted(&self, shown: &Shown, digest: &FingerprintKey, address: IpAddr) -> ScopeId {
+        let mut last = self.0.borrow_mut();
+        if let Some((_, _, scope)) =
+            last.as_deref().filter(|(known, from, _)| known == shown && *from == address)
+        {
+            return *scope;
+        }
+        let scope = shown.counted(digest, address);
+        *last = Some(Box::new((shown.clone(), address, scope)));
+        scope
     }
 }
 

@@ -59,6 +59,11 @@ impl<S: Scan> Intake<S> {
         &mut self.scanner
     }
 
+    /// What was not handed over.
+    pub fn into_held(mut self) -> Vec<u8> {
+        self.held.split_off(self.handed)
+    }
+
     /// Whether something is held that has not ended, or was not handed over.
     pub fn holds(&self) -> bool {
         !self.held.is_empty()

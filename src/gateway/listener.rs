@@ -1,5 +1,6 @@
 //! Accepts connections and hands each to the least busy worker.
 
+use super::places::{Place, Places};
 use super::worker::{Arrival, WorkerHandle};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 /// Connections that the kernel keeps for us while all workers are busy.
 const BACKLOG: u32 = 4096;
@@ -27,19 +28,15 @@ pub struct Listener {
 #[derive(Clone)]
 struct Route {
     workers: Arc<[(mpsc::Sender<Arrival>, Arc<AtomicUsize>)]>,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 // === impl Listener ===
 
 impl Listener {
-    /// Binds all addresses, then starts to accept. At most `connections_max` connections are open at a time; more wait
-    /// in the kernel's queue.
-    pub fn start(
-        listen: &[SocketAddr],
-        workers: &[WorkerHandle],
-        connections_max: usize,
-    ) -> io::Result<Listener> {
+    /// Binds all addresses, then starts to accept. No more connections are open at a time than there are `places`; more
+    /// wait in the kernel's queue.
+    pub fn start(listen: &[SocketAddr], workers: &[WorkerHandle], places: Places) -> io::Result<Listener> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let sockets: Vec<TcpListener> = {
             let _inside = runtime.enter();
@@ -51,7 +48,7 @@ impl Listener {
                 .iter()
                 .map(|worker| (worker.arrivals.clone(), worker.connections.clone()))
                 .collect(),
-            places: Arc::new(Semaphore::new(connections_max)),
+            places,
         };
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
@@ -90,7 +87,7 @@ async fn accept_all(sockets: Vec<TcpListener>, route: Route, mut stopped: watch:
 
 async fn accept(listener: TcpListener, route: Route) {
     loop {
-        let Ok(place) = route.places.clone().acquire_owned().await else { return };
+        let Some(place) = route.places.any().await else { return };
         let (socket, peer) = match listener.accept().await {
             Ok((socket, address)) => (socket, address.ip()),
             Err(error) => {
@@ -99,6 +96,8 @@ async fn accept(listener: TcpListener, route: Route) {
                 continue;
             }
         };
+        // Closed without a word: to read a request first would give its sender what it may not have.
+        let Some(place) = route.places.of(place, peer) else { continue };
         if let Err(error) = route.hand_over(socket, peer, place).await {
             tracing::warn!(%error, "a connection could not be handed to a worker");
         }
@@ -106,12 +105,7 @@ async fn accept(listener: TcpListener, route: Route) {
 }
 
 impl Route {
-    async fn hand_over(
-        &self,
-        socket: TcpStream,
-        peer: IpAddr,
-        place: tokio::sync::OwnedSemaphorePermit,
-    ) -> io::Result<()> {
+    async fn hand_over(&self, socket: TcpStream, peer: IpAddr, place: Place) -> io::Result<()> {
         let least = self.workers.iter().min_by_key(|(_, connections)| connections.load(Relaxed));
         let (arrivals, connections) = least.ok_or_else(|| io::Error::other("there are no workers"))?;
         let arrival = Arrival { socket: socket.into_std()?, peer, place };

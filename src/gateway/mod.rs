@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! listener -> worker -> connection -> exchange -+-> forward ----------> upstream
+//!                           |                   +-> reads ---> lead --> upstream
 //!                           |                   +-> guard -> attempt -> upstream
 //!                       stream -> intake -> scan
 //! ```
@@ -13,8 +14,11 @@
 mod attempt;
 mod body;
 mod clock;
+mod completion;
 mod connection;
 mod deadline;
+mod detect;
+mod disguise;
 mod exchange;
 mod forward;
 mod guard;
@@ -23,16 +27,21 @@ mod identity;
 mod intake;
 mod jwt;
 mod key;
+mod lane;
 mod line;
 mod linger;
 mod listener;
 mod observe;
+mod places;
+mod reads;
+mod recover;
 mod respond;
 pub mod scan;
 pub mod source;
 mod spelling;
 mod stall;
 mod stream;
+mod upgrade;
 mod upload;
 mod upstream;
 mod whole;
@@ -43,9 +52,11 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
 use listener::Listener;
+use places::Places;
+use recover::Asking;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use upstream::Upstream;
 use worker::{Shared, WorkerHandle};
@@ -86,23 +97,28 @@ impl Gateway {
             .map(|(index, upstream)| Upstream::new(index, upstream.clone(), journal.clone(), started))
             .collect();
         let digest = FingerprintKey::new(store.secret());
+        let reads = policy.shares_reads().then(|| reads::Reads::new(&config.cache, journal.clone()));
         let shared = Arc::new(Shared {
             store,
             journal,
             upstreams,
             digest,
+            reads,
             jwt,
-            attempts: AtomicUsize::new(0),
-            body_bytes: AtomicU64::new(0),
-            unrecorded: AtomicUsize::new(0),
+            asking: Asking::default(),
+            spread_start: worker::random_start(),
+            spreads: Default::default(),
+            body_bytes: Default::default(),
+            upgrades: Default::default(),
+            unrecorded: Default::default(),
             draining: AtomicBool::new(false),
             policy: policy.clone(),
         });
         let failed = |error: std::io::Error| StartError(error.to_string());
         let start = |index| WorkerHandle::start(index, shared.clone()).map_err(failed);
         let workers = (0..config.server.workers.max(1)).map(start).collect::<Result<Vec<_>, _>>()?;
-        let listener = Listener::start(&config.server.listen, &workers, config.server.connections_max)
-            .map_err(failed)?;
+        let places = Places::new(config, shared.journal.clone());
+        let listener = Listener::start(&config.server.listen, &workers, places).map_err(failed)?;
         Ok(Gateway { listener: Some(listener), workers, shared })
     }
 

@@ -5,6 +5,7 @@ use super::body::RequestBody;
 use super::exchange::{Exchange, Outcome};
 use super::forward;
 use super::guard::{self, Intent};
+use super::lane::{InLane, lane_of};
 use super::respond;
 use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
@@ -12,9 +13,10 @@ use super::whole::Read;
 use super::worker::Running;
 use crate::config::Idempotency;
 use crate::domain::event::Decision;
+use crate::domain::lane::Join;
 use crate::domain::ledger::Token;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::store::{Claimed, Completion};
+use crate::store::{Claimed, Completion, JoinLane, Joined};
 use http::Request;
 use http::request::Parts;
 use std::time::Duration;
@@ -40,12 +42,13 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     let Some(intent) = guard::intent(&exchange, guard, &parts, key, &body)? else {
         return guard::whole(&exchange, parts, body, Decision::Passed).await;
     };
+    let lane = lane_of(&exchange, guard, &parts, &body);
     let permit = exchange.admit()?;
     let token = exchange.worker.new_token();
     let claimed = guard::claim(&exchange, &guard.rules, &parts, &intent, token).await;
     let request = guard::request_of(parts, body);
     let decision = match claimed {
-        Ok(Claimed::Granted) => return follow(exchange, permit, request, intent, token).await,
+        Ok(Claimed::Granted) => return follow(exchange, permit, request, (intent, lane), token).await,
         Ok(_) => Decision::WouldRefuse,
         Err(_) => Decision::Unguarded,
     };
@@ -57,13 +60,16 @@ async fn follow(
     exchange: Exchange,
     permit: Permit,
     request: Request<RequestBody>,
-    intent: Intent,
+    (intent, lane): (Intent, Option<InLane>),
     token: Token,
 ) -> Result<Outcome, Refusal> {
     let running = Running::new(&exchange.worker);
     let followed = tokio::task::spawn_local(async move {
-        let outcome =
-            forward::pass(&exchange, permit, request, None, Reuse::Recent, Decision::Executed).await;
+        let decision = join(&exchange, lane.as_ref(), token).await;
+        let outcome = forward::pass(&exchange, permit, request, None, Reuse::Recent, decision).await;
+        if let Some(lane) = &lane {
+            let _ = exchange.shared().store.leave_lane(lane.id, token).await;
+        }
         if let Some(guard) = exchange.guard() {
             note(&exchange, &guard.rules, &intent, token, outcome.as_ref().ok()).await;
         }
@@ -73,6 +79,19 @@ async fn follow(
     followed.await.map_err(|_| {
         Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request.")
     })?
+}
+
+/// Takes a place in the lane without waiting in it, so that its figures show what enforcing would do.
+async fn join(exchange: &Exchange, lane: Option<&InLane>, token: Token) -> Decision {
+    let shared = exchange.shared();
+    let rules = exchange.guard().and_then(|guard| guard.lane.as_ref());
+    let (Some(lane), Some(rules)) = (lane, rules) else { return Decision::Executed };
+    let lease = shared.policy.config().store.lease;
+    let join = Join { token, owner: shared.store.owner(), lease, queue_max: rules.queue };
+    match shared.store.join_lane(JoinLane { lane: lane.id, join, about: lane.about.clone() }).await {
+        Ok(Joined::Full { .. }) => Decision::WouldRefuse,
+        Ok(Joined::Yours | Joined::Waiting { .. }) | Err(_) => Decision::Executed,
+    }
 }
 
 /// Notes the outcome without its body: nobody will be shown it.
@@ -92,8 +111,10 @@ async fn note(
         Some(answer) => {
             let keep: Duration = if intent.keyed { rules.remember } else { rules.remember_fingerprint };
             let answer = respond::record(answer.status(), answer.headers(), None);
-            let (ends, names, alias) = (None, None, None);
-            store.complete(Completion { id: intent.id, token, answer, keep, ends, names, alias }).await
+            let (ends, names, alias, slots, frees) = (None, None, None, Default::default(), Vec::new());
+            store
+                .complete(Completion { id: intent.id, token, answer, keep, ends, names, alias, slots, frees })
+                .await
         }
     };
     if let Err(error) = noted {

@@ -5,6 +5,7 @@ use super::headers::IDEMPOTENT_REPLAYED;
 use crate::domain::answer::Answer;
 use crate::domain::ledger::Doubt;
 use crate::domain::refusal::Refusal;
+use crate::domain::slot::HoldState;
 use crate::domain::time::Millis;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -28,6 +29,15 @@ struct Problem<'a> {
     until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<Doubt>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<HoldState>,
+    /// The booking that holds the slot: only in the answer to who made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
 }
 
 /// A refusal as the answer that goes out; `policy` is the route's name where one matched.
@@ -53,9 +63,11 @@ fn problem(
     policy: Option<&str>,
     request_id: &HeaderValue,
 ) -> (StatusCode, HeaderMap, Bytes) {
-    let (since, until, why) = match refusal.doubt {
-        Some((since, until, why)) => (Some(date(since)), Some(date(until)), Some(why)),
-        None => (None, None, None),
+    let slot = refusal.slot.as_deref();
+    let (since, until, why) = match (refusal.doubt, slot) {
+        (Some((since, until, why)), _) => (Some(date(since)), Some(date(until)), Some(why)),
+        (None, Some(taken)) => (Some(date(taken.since)), taken.until.map(date), None),
+        (None, None) => (None, None, None),
     };
     let problem = Problem {
         r#type: format!("urn:oncegate:problem:{}", refusal.reason.slug()),
@@ -67,6 +79,10 @@ fn problem(
         since,
         until,
         why,
+        slot: slot.map(|taken| &*taken.name),
+        key: slot.map(|taken| &*taken.label).filter(|label| !label.is_empty()),
+        state: slot.map(|taken| taken.state),
+        id: slot.and_then(|taken| taken.id.as_deref()),
     };
     // Serialising strings and numbers into memory cannot fail; an empty problem would still carry its status.
     let body = Bytes::from(serde_json::to_vec(&problem).unwrap_or_default());

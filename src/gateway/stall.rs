@@ -31,6 +31,12 @@ pub enum Slow {
 /// What a client may take its time with.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
+    /// For a request's head.
+    pub head: Duration,
+    /// Between requests.
+    pub idle: Duration,
+    /// While nothing moves on a connection that speaks another protocol.
+    pub switched: Duration,
     /// Bytes a second of a body; 0: any.
     pub body_rate: u64,
     /// How long it may take nothing of an answer.
@@ -102,7 +108,13 @@ impl Stall {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { body_rate: 240, write: Duration::from_secs(10) };
+    const PATIENCE: Patience = Patience {
+        head: Duration::ZERO,
+        idle: Duration::ZERO,
+        switched: Duration::ZERO,
+        body_rate: 240,
+        write: Duration::from_secs(10),
+    };
 
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)

@@ -34,6 +34,11 @@ impl ClientStream {
         ClientStream { socket, connection, watch, intake, flushed: true, interims: Vec::new(), linger: None }
     }
 
+    /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.socket, self.intake.into_held())
+    }
+
     /// Notes whether the client takes what it is given.
     fn note<T>(&mut self, written: &Poll<Result<T>>) {
         match written {
@@ -78,6 +83,10 @@ impl AsyncRead for ClientStream {
                 Some(Stop::Body(problem)) => {
                     return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, problem)));
                 }
+            }
+            if connection.switches() {
+                // What comes now is no request. It is left in the socket for whom the connection is joined with.
+                return Poll::Pending;
             }
             let in_body = !intake.scanner().is_between_messages();
             if in_body && connection.is_starved() {

@@ -32,7 +32,7 @@ pub async fn read_whole(
     if body.size_hint().lower() > limit {
         return Ok(too_large(None, body));
     }
-    let deadline = clock::now() + within;
+    let deadline = clock::recent() + within;
     let mut gathered = Gathered::default();
     loop {
         let frame = match deadlines.within(deadline, body.frame()).await {

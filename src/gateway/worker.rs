@@ -6,12 +6,15 @@ use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::places;
+use super::reads::Reads;
+use super::recover::Asking;
 use super::stall::Patience;
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::ledger::Token;
-use crate::journal::Journal;
+use crate::journal::{Apart, Journal};
 use crate::store::Store;
 use http::header::{Entry, HeaderMap, HeaderValue};
 use slab::Slab;
@@ -23,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
 /// What all workers share.
@@ -38,14 +41,22 @@ pub struct Shared {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Makes fingerprints, scopes and record ids.
     pub digest: FingerprintKey,
+    /// Kept and coming answers, where any route keeps or shares some.
+    pub reads: Option<Arc<Reads>>,
     /// Verifies bearer tokens, where `[clients.jwt]` is configured.
     pub jwt: Option<Verifier>,
-    /// Attempts whose client may be gone; a drain waits for them.
-    pub attempts: AtomicUsize,
     /// Bytes of request bodies that are read whole and not yet sent.
-    pub body_bytes: AtomicU64,
+    pub body_bytes: Apart<AtomicU64>,
+    /// Connections that speak another protocol, or are about to.
+    pub upgrades: Apart<AtomicUsize>,
+    /// Records that the backend is asked about at this moment.
+    pub asking: Asking,
+    /// Where the walk of waits before further attempts begins, and how far it is.
+    pub spread_start: u64,
+    /// See `spread_start`.
+    pub spreads: Apart<AtomicU64>,
     /// Answers that the store has not taken yet, each kept by a task of its own.
-    pub unrecorded: AtomicUsize,
+    pub unrecorded: Apart<AtomicUsize>,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
 }
@@ -57,7 +68,7 @@ pub struct Arrival {
     /// Who connected.
     pub peer: IpAddr,
     /// The connection's place among `server.connections_max`.
-    pub place: OwnedSemaphorePermit,
+    pub place: places::Place,
 }
 
 /// What the listener knows of a worker.
@@ -79,12 +90,14 @@ pub struct Worker {
     pub deadlines: Deadlines,
     connections: RefCell<Slab<Rc<Connection>>>,
     open: Arc<AtomicUsize>,
+    /// Attempts and other work whose client may be gone.
+    running: Cell<usize>,
     ids: Cell<u64>,
     tokens: Cell<u128>,
 }
 
 /// Work whose client may be gone: a drain waits for it.
-pub struct Running(Arc<Shared>);
+pub struct Running(Rc<Worker>);
 
 /// A connection's place in its worker's list; given up when dropped.
 pub struct Place {
@@ -94,6 +107,8 @@ pub struct Place {
 
 /// How often overdue connections are looked for: deadlines are kept to this grain.
 pub const SWEEP: Duration = Duration::from_millis(250);
+/// Bytes of answers that the kernel keeps for one client beside those on their way.
+const UNSENT_MOST: u32 = 64 << 10;
 /// Connections waiting for a worker.
 const ARRIVALS_MOST: usize = 1024;
 /// A request id from outside is kept up to this length.
@@ -136,6 +151,8 @@ impl Worker {
             match tokio::net::TcpStream::from_std(socket) {
                 Ok(socket) => {
                     let _ = socket.set_nodelay(true);
+                    // With more in the kernel's hands, nobody could tell a slow client from one that takes nothing.
+                    let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_MOST);
                     spawn_local(async move {
                         serve(worker, socket, peer).await;
                         drop(place);
@@ -155,14 +172,21 @@ impl Worker {
         let pools = shared.upstreams.iter().map(|upstream| Rc::new(Pool::new(upstream.clone()))).collect();
         let seed = u64::from_ne_bytes(random());
         let (deadlines, connections) = (Deadlines::default(), RefCell::new(Slab::new()));
-        let (ids, tokens) = (Cell::new(seed), Cell::new(u128::from_ne_bytes(random())));
-        Rc::new(Worker { shared, pools, deadlines, connections, open, ids, tokens })
+        let (running, ids) = (Cell::new(0), Cell::new(seed));
+        let tokens = Cell::new(u128::from_ne_bytes(random()));
+        Rc::new(Worker { shared, pools, deadlines, connections, open, running, ids, tokens })
     }
 
     /// Closes what is overdue, until the worker ends.
     async fn sweep(self: Rc<Worker>) {
         let server = &self.shared.policy.config().server;
-        let patience = Patience { body_rate: server.body_rate, write: server.write_timeout };
+        let patience = Patience {
+            head: server.header_timeout,
+            idle: server.idle,
+            switched: server.upgrade_idle,
+            body_rate: server.body_rate,
+            write: server.write_timeout,
+        };
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
@@ -172,7 +196,7 @@ impl Worker {
                 if draining {
                     connection.drain();
                 }
-                connection.sweep(now, server.header_timeout, server.idle, patience);
+                connection.sweep(now, patience);
             }
             self.deadlines.sweep(now);
             for pool in &self.pools {
@@ -186,7 +210,7 @@ impl Worker {
         for (_, connection) in self.connections.borrow().iter() {
             connection.drain();
         }
-        while self.open.load(Relaxed) > 0 || self.shared.attempts.load(Relaxed) > 0 {
+        while self.open.load(Relaxed) > 0 || self.running.get() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -247,6 +271,11 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// A number that no other process begins with.
+pub fn random_start() -> u64 {
+    u64::from_ne_bytes(random())
+}
+
 fn is_usable_id(id: &[u8]) -> bool {
     (1..=REQUEST_ID_LONGEST).contains(&id.len())
         && id
@@ -256,15 +285,15 @@ fn is_usable_id(id: &[u8]) -> bool {
 
 impl Running {
     /// Counted from now until it is dropped.
-    pub fn new(worker: &Worker) -> Running {
-        worker.shared.attempts.fetch_add(1, Relaxed);
-        Running(worker.shared.clone())
+    pub fn new(worker: &Rc<Worker>) -> Running {
+        worker.running.set(worker.running.get() + 1);
+        Running(worker.clone())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.attempts.fetch_sub(1, Relaxed);
+        self.0.running.set(self.0.running.get() - 1);
     }
 }
 

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The content type of [`super::Journal::metrics_text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -66,7 +67,12 @@ pub fn labelled_gauge(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], v
     ConstGauge::new(value).encode(family.encode_family(&labels)?)
 }
 
-fn labelled_counter(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) -> fmt::Result {
+/// A counter's value under its labels, as above.
+pub(super) fn labelled_counter(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: u64,
+) -> fmt::Result {
     ConstCounter::new(value).encode(family.encode_family(&labels)?)
 }
 
@@ -80,6 +86,10 @@ impl Collector for DataPath {
         let mut family = encoder.encode_descriptor("build", build, None, MetricType::Info)?;
         family.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         gauge(encoder, "connections", "Open client connections", None, metrics.connections.get())?;
+        let what = "Connections that were closed at once, because their address had as many as it may";
+        counter(encoder, "connections_refused", what, metrics.connections_refused.load(Relaxed))?;
+        let what = "Connections that speak another protocol after an upgrade";
+        gauge(encoder, "upgrades", what, None, metrics.upgrades.get())?;
         gauge(encoder, "in_flight", "Requests being served", None, metrics.in_flight.get())?;
         counter(encoder, "log_dropped", "Log lines lost because nobody read them in time", self.log_dropped)?;
         let help = "Facts told to the journal";
@@ -87,6 +97,7 @@ impl Collector for DataPath {
         for (word, count) in metrics.events() {
             labelled_counter(&mut family, &[("event", word)], count)?;
         }
+        metrics.reads.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)
     }
@@ -111,6 +122,20 @@ impl DataPath {
             for (method, &count) in METHODS.iter().zip(&figures.unguarded).filter(|(_, count)| **count > 0) {
                 labelled_counter(&mut family, &[("route", route), ("method", method)], count)?;
             }
+        }
+        let help = "Writes sent once more, because the backend met a conflict and did nothing";
+        let mut family = encoder.encode_descriptor("retries", help, None, MetricType::Counter)?;
+        for (route, figures) in routes.iter().filter(|(_, figures)| figures.retries > 0) {
+            labelled_counter(&mut family, &[("route", route)], figures.retries)?;
+        }
+        let help = "Time from joining a lane to its turn";
+        let unit = Some(&Unit::Seconds);
+        let mut family = encoder.encode_descriptor("lane_wait", help, unit, MetricType::Histogram)?;
+        for (route, figures) in routes.iter().filter(|(_, figures)| figures.lane_wait.count() > 0) {
+            let times = &figures.lane_wait;
+            let labels: &[(&str, &str)] = &[("route", route)];
+            let (sum, count, buckets) = (times.sum_seconds(), times.count(), times.buckets());
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         for (name, help) in [
             ("request", "Time from a request's head to its answer's head"),

@@ -62,6 +62,12 @@ impl Line {
             Line::Event(Event::StoreOutage { detail, .. } | Event::UpstreamHealth { detail, .. }) => {
                 detail.len()
             }
+            Line::Event(Event::Retry { request_id, .. } | Event::Recovered { request_id, .. }) => {
+                request_id.len()
+            }
+            Line::Event(Event::DuplicateAnswer { request_id, first_request_id, value, within, .. }) => {
+                request_id.len() + first_request_id.len() + value.len() + within.len()
+            }
             Line::Event(Event::Settled { .. }) => 0,
         }
     }
@@ -83,10 +89,13 @@ pub(super) const DUPLICATE: Level = Level::INFO;
 pub(super) fn level(event: &Event) -> Level {
     match event {
         Event::InDoubt { .. }
+        | Event::DuplicateAnswer { .. }
         | Event::StoreOutage { up: false, .. }
         | Event::UpstreamHealth { up: false, .. } => Level::WARN,
         Event::Duplicate { .. } => DUPLICATE,
         Event::Settled { .. }
+        | Event::Retry { .. }
+        | Event::Recovered { .. }
         | Event::StoreOutage { up: true, .. }
         | Event::UpstreamHealth { up: true, .. } => Level::INFO,
     }
@@ -158,6 +167,33 @@ fn write_event(event: &Event, style: Style, now: Stamp, out: &mut Vec<u8>) {
             fields.field("upstream", Value::Text(upstream));
             fields.field("server", Value::Text(authority));
             fields.field("detail", Value::Text(detail));
+        }
+        Event::Retry { route, id, request_id, attempt, status, wait } => {
+            fields.message("the backend met a conflict and did nothing; the write is sent once more");
+            fields.event(event);
+            fields.field("attempt", Value::Number(u64::from(*attempt)));
+            fields.field("status", Value::Number(u64::from(*status)));
+            fields.field("wait_ms", Value::Millis(*wait));
+            fields.field("route", Value::Text(route));
+            fields.field("id", Value::Plain(id));
+            fields.field("request_id", Value::Text(request_id));
+        }
+        Event::Recovered { route, id, request_id, how } => {
+            fields.message("the backend was asked what became of a write").event(event);
+            fields.field("how", Value::Plain(&how.word()));
+            fields.field("route", Value::Text(route));
+            fields.field("id", Value::Plain(id));
+            fields.field("request_id", Value::Text(request_id));
+        }
+        Event::DuplicateAnswer { route, id, request_id, first_request_id, value, within } => {
+            fields.message("two answers of the backend have in common what only one may have");
+            fields.event(event);
+            fields.field("value", Value::Text(value));
+            fields.field("within", Value::Text(within));
+            fields.field("route", Value::Text(route));
+            fields.field("id", Value::Plain(id));
+            fields.field("request_id", Value::Text(request_id));
+            fields.field("first_request_id", Value::Text(first_request_id));
         }
         Event::Settled { id, verdict } => {
             fields.message("an operator settled a record").event(event);
@@ -370,9 +406,32 @@ mod tests {
                 detail: String::new(),
             },
             Event::Settled { id, verdict: crate::domain::event::OperatorVerdict::NotExecuted },
+            Event::Retry {
+                route: "book".into(),
+                id,
+                request_id: "r".into(),
+                attempt: 1,
+                status: 500,
+                wait: Duration::from_millis(117),
+            },
+            Event::Recovered {
+                route: "book".into(),
+                id,
+                request_id: "r".into(),
+                how: crate::domain::event::Recovery::Existing,
+            },
+            Event::DuplicateAnswer {
+                route: "book".into(),
+                id,
+                request_id: "r".into(),
+                first_request_id: "s".into(),
+                value: "A005".into(),
+                within: "north, \"王\"".into(),
+            },
         ];
-        assert_eq!(events.len(), Event::WORDS.len());
-        for (event, level) in events.into_iter().zip(["INFO", "WARN", "WARN", "INFO", "INFO"]) {
+        let levels = ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN"];
+        assert_eq!([events.len(), levels.len()], [Event::WORDS.len(); 2]);
+        for (event, level) in events.into_iter().zip(levels) {
             let word = event.word();
             let line = written(&Line::Event(event), Style::Json);
             let fields: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");

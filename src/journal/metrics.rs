@@ -2,7 +2,8 @@
 //! hot path finds it without a lookup by name, a lock or an allocation.
 
 use super::histogram::{Figures, Histogram};
-use super::shard::{Gauge, SHARDS, shard};
+use super::reads::ReadFigures;
+use super::shard::{Apart, Gauge, SHARDS, shard};
 use crate::domain::event::{Decision, Event};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,14 +21,20 @@ pub(super) const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "other"
 pub struct Metrics {
     /// Open client connections.
     pub connections: Gauge,
+    /// Connections that were closed at once, because their address had as many as it may.
+    pub connections_refused: AtomicU64,
+    /// Connections that speak another protocol after an upgrade.
+    pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
+    /// Kept and shared answers.
+    pub reads: ReadFigures,
     pub(super) route_names: Vec<Arc<str>>,
     /// A copy per shard, so that workers do not share cache lines; in each a cell per route, and one more for requests
     /// without a route.
     shards: Vec<Vec<RouteCells>>,
     pub(super) upstreams: Vec<Upstream>,
-    events: [AtomicU64; Event::WORDS.len()],
+    events: [Apart<[AtomicU64; Event::WORDS.len()]>; SHARDS],
 }
 
 /// What is counted for one route, in one shard.
@@ -38,6 +45,8 @@ struct RouteCells {
     unguarded: [AtomicU64; METHODS.len()],
     total: Histogram,
     upstream: Histogram,
+    lane_wait: Histogram,
+    retries: AtomicU64,
 }
 
 /// The figures of one upstream.
@@ -57,6 +66,8 @@ pub(super) struct RouteFigures {
     pub(super) unguarded: [u64; METHODS.len()],
     pub(super) total: Figures,
     pub(super) upstream: Figures,
+    pub(super) lane_wait: Figures,
+    pub(super) retries: u64,
 }
 
 // === impl Metrics ===
@@ -66,12 +77,21 @@ impl Metrics {
         let cells = || (0..=route_names.len()).map(|_| RouteCells::default()).collect();
         Metrics {
             connections: Gauge::default(),
+            connections_refused: AtomicU64::new(0),
+            upgrades: Gauge::default(),
             in_flight: Gauge::default(),
+            reads: ReadFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,
             upstreams: upstream_names.into_iter().map(Upstream::new).collect(),
             events: Default::default(),
         }
+    }
+
+    /// Without routes and upstreams.
+    #[cfg(test)]
+    pub fn for_tests() -> Metrics {
+        Metrics::new(Vec::new(), Vec::new())
     }
 
     /// The figures of an upstream, by its index in the configuration.
@@ -100,13 +120,21 @@ impl Metrics {
         self.cells(route).unguarded[index].fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_turn(&self, route: usize, waited: Duration) {
+        self.cells(Some(route)).lane_wait.observe(waited);
+    }
+
+    pub(super) fn count_retry(&self, route: usize) {
+        self.cells(Some(route)).retries.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn count_event(&self, event: &Event) {
         self.count_event_at(event.index());
     }
 
     /// The same, by [`Event::index`].
     pub(super) fn count_event_at(&self, index: usize) {
-        self.events[index].fetch_add(1, Ordering::Relaxed);
+        self.events[shard()][index].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Remembers a server's state; whether that is a change. A server that was never heard of counts as up.
@@ -118,7 +146,8 @@ impl Metrics {
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Event::WORDS.into_iter().zip(self.events.iter().map(|count| count.load(Ordering::Relaxed)))
+        let sum = |index: usize| self.events.iter().map(|shard| shard[index].load(Ordering::Relaxed)).sum();
+        Event::WORDS.into_iter().enumerate().map(move |(index, word)| (word, sum(index)))
     }
 
     /// Each route's name (empty for requests without one) and figures, summed over the shards.
@@ -148,6 +177,8 @@ impl Default for RouteCells {
             unguarded: Default::default(),
             total: Histogram::default(),
             upstream: Histogram::default(),
+            lane_wait: Histogram::default(),
+            retries: AtomicU64::new(0),
         }
     }
 }
@@ -162,6 +193,8 @@ impl RouteCells {
         }
         self.total.add_to(&mut figures.total);
         self.upstream.add_to(&mut figures.upstream);
+        self.lane_wait.add_to(&mut figures.lane_wait);
+        figures.retries += self.retries.load(Ordering::Relaxed);
     }
 }
 
@@ -174,6 +207,8 @@ impl Default for RouteFigures {
             unguarded: [0; METHODS.len()],
             total: Figures::default(),
             upstream: Figures::default(),
+            lane_wait: Figures::default(),
+            retries: 0,
         }
     }
 }

@@ -10,13 +10,15 @@ mod metrics;
 mod process;
 mod queue;
 mod readiness;
+mod reads;
 mod shard;
 mod stamp;
 
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
-pub use shard::{Gauge, Held};
+pub use reads::ReadFigures;
+pub use shard::{Apart, Gauge, Held};
 
 use crate::domain::event::{Decision, Event, Exchange};
 use line::Line;
@@ -86,6 +88,16 @@ impl Journal {
         self.metrics.count_unguarded(route, method);
     }
 
+    /// Counts a turn in a lane, and how long it was waited for.
+    pub fn turn(&self, route: usize, waited: Duration) {
+        self.metrics.count_turn(route, waited);
+    }
+
+    /// Counts a further attempt.
+    pub fn retried(&self, route: usize) {
+        self.metrics.count_retry(route);
+    }
+
     /// Counts a fact and writes its line. States (the store's, a server's) are counted and written once per change,
     /// however often they are told.
     pub fn event(&self, event: Event) {
@@ -94,7 +106,12 @@ impl Journal {
             Event::UpstreamHealth { upstream, authority, up, .. } => {
                 self.metrics.upstream_changed(upstream, authority, *up)
             }
-            Event::Duplicate { .. } | Event::InDoubt { .. } | Event::Settled { .. } => true,
+            Event::Duplicate { .. }
+            | Event::InDoubt { .. }
+            | Event::Retry { .. }
+            | Event::Recovered { .. }
+            | Event::DuplicateAnswer { .. }
+            | Event::Settled { .. } => true,
         };
         if !news {
             return;
@@ -103,6 +120,11 @@ impl Journal {
         if let Some(log) = self.log.as_ref().filter(|log| log.wants(line::level(&event))) {
             log.send(Line::Event(event));
         }
+    }
+
+    /// Whether a copy's line is written, so that it is worth finding out what it says.
+    pub fn writes_duplicates(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.wants(line::DUPLICATE))
     }
 
     /// Counts a copy that was answered from its record, and writes its line where the log wants it: only then is

@@ -24,25 +24,43 @@ pub(super) fn shard() -> usize {
 /// A number that goes up and down: connections, requests in flight. What one thread adds another may take away.
 #[derive(Debug, Default)]
 pub struct Gauge {
-    shards: [Padded; SHARDS],
+    shards: [Apart<AtomicI64>; SHARDS],
 }
 
-/// Two cache lines, because processors fetch them in pairs.
+/// A value that all threads write, away from those that all threads read: whoever writes takes the whole cache line away
+/// from everybody else. Two lines, because processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Padded(AtomicI64);
+pub struct Apart<T>(T);
+
+// === impl Apart ===
+
+impl<T> Apart<T> {
+    /// Sets `value` apart.
+    pub fn new(value: T) -> Apart<T> {
+        Apart(value)
+    }
+}
+
+impl<T> std::ops::Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
 
 // === impl Gauge ===
 
 impl Gauge {
     /// One more.
     pub fn inc(&self) {
-        self.shards[shard()].0.fetch_add(1, Ordering::Relaxed);
+        self.shards[shard()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// One less.
     pub fn dec(&self) {
-        self.shards[shard()].0.fetch_sub(1, Ordering::Relaxed);
+        self.shards[shard()].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// One more for as long as the returned guard lives, however its holder ends.
@@ -53,7 +71,7 @@ impl Gauge {
 
     /// The sum over all threads. While they work it is a moment's approximation.
     pub fn get(&self) -> i64 {
-        self.shards.iter().map(|shard| shard.0.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|shard| shard.load(Ordering::Relaxed)).sum()
     }
 }
 

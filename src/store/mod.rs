@@ -7,13 +7,16 @@
 mod embedded;
 mod error;
 mod lanes;
+mod recovery;
 mod redis;
+pub mod slots;
 mod waiters;
 
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ledger::{Claim, Doubt, Owner, Record, RecordId, TargetId, Token};
+use crate::domain::slot::{Taken, Wanted};
 use crate::domain::time::Millis;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +25,9 @@ use std::time::Duration;
 pub use embedded::Embedded;
 pub use error::{OpenError, StoreError};
 pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
+pub use recovery::{AnswerKey, Sighting};
 pub use redis::{Address, Finding, Layout, Redis, Shared, Tls};
+pub use slots::{Free, Settlement, SlotFigures};
 pub use waiters::Waiter;
 
 /// What a store needs to open.
@@ -60,6 +65,8 @@ pub struct ClaimRequest {
     pub quota: u32,
     /// For the operator: what the record is about. At most 256 bytes are kept.
     pub about: About,
+    /// The slots that are reserved with it: all of them, or nothing is claimed.
+    pub slots: Vec<Wanted>,
 }
 
 /// What an operator sees of a record. Never a credential, never a body.
@@ -85,10 +92,14 @@ pub enum Claimed {
     Done(Answer),
     /// The same key with another meaning.
     OtherMeaning,
-    /// May have been executed, nobody knows: since when, until when that is kept, and why.
-    InDoubt { since: Millis, until: Millis, why: Doubt },
+    /// The attempt `token` may have been executed, nobody knows: since when, until when that is kept, and why.
+    InDoubt { token: Token, since: Millis, until: Millis, why: Doubt },
     /// The scope holds as many live records as it may.
     OverQuota,
+    /// Somebody else holds a slot; nothing was claimed.
+    SlotTaken(Taken),
+    /// A booking's slots are not what the caller saw; nothing was claimed. Look again.
+    SlotChanged,
 }
 
 /// How an attempt ended, as its waiting copies see it.
@@ -120,6 +131,10 @@ pub struct Completion {
     pub names: Option<TargetId>,
     /// Scopes that are this record's scope from now on (a renewed session cookie), each for `keep`.
     pub alias: Option<ScopeId>,
+    /// How the slots that were reserved with the claim go on.
+    pub slots: Settlement,
+    /// The bookings that give back what they hold, in the same durable step.
+    pub frees: Vec<Free>,
 }
 
 /// An unsafe request succeeded: keyless records of these targets with another meaning are no longer the answer to a new
@@ -239,6 +254,9 @@ pub struct Figures {
     pub done: u64,
     /// See `queued`.
     pub in_doubt: u64,
+    /// Holds of slots, by the slots' names.
+    #[serde(default)]
+    pub slots: Vec<SlotFigures>,
     /// Bytes of answers in memory.
     pub memory_bytes: u64,
     /// Bytes on disk.

@@ -1,6 +1,7 @@
 //! The behaviours. Nothing here knows which store it runs on.
 
 pub use super::lanes::*;
+pub use super::slots::*;
 
 use super::support::*;
 use oncegate::domain::client::ScopeId;

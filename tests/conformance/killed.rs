@@ -62,6 +62,7 @@ fn request(store: &Store, n: u64) -> ClaimRequest {
         },
         quota: u32::MAX,
         about: About { route: "book".into(), request: "POST /".into(), request_id: n.to_string() },
+        slots: Vec::new(),
     }
 }
 
@@ -97,7 +98,17 @@ async fn serve_until_killed(dir: &Path, first: &str) {
             continue;
         }
         let (answer, keep) = (answer(201, &body(n)), 1_000 * MINUTE);
-        let done = Completion { id: id(n), token, answer, keep, ends: None, names: None, alias: None };
+        let done = Completion {
+            id: id(n),
+            token,
+            answer,
+            keep,
+            ends: None,
+            names: None,
+            alias: None,
+            slots: Default::default(),
+            frees: Vec::new(),
+        };
         assert_eq!(store.complete(done).await, Ok(Held::Yes));
         say('D', n).expect("the parent listens");
     };

@@ -4,13 +4,14 @@
 mod behaviours;
 mod killed;
 mod lanes;
+mod slots;
 mod support;
 
 /// One test per behaviour and backend. A backend says how to open a store with given limits.
 macro_rules! stamp {
-    ($($behaviour:ident,)*) => {
-        stamp! { @ memory, Memory, $($behaviour,)* }
-        stamp! { @ file, File, $($behaviour,)* }
+    ($($behaviour:ident,)* @embedded $($slots:ident,)*) => {
+        stamp! { @ memory, Memory, $($behaviour,)* $($slots,)* }
+        stamp! { @ file, File, $($behaviour,)* $($slots,)* }
         stamp! { @ single, Single, $($behaviour,)* }
     };
     (@ $backend:ident, $opens:ident, $($behaviour:ident,)*) => {
@@ -61,4 +62,23 @@ stamp! {
     a_further_attempt_holds_the_lane_anew,
     a_place_that_copies_wait_for_is_kept_and_another_is_given_up,
     waiters_of_many_lanes_and_threads_are_woken_in_order,
+    @embedded
+    of_fifty_claims_of_one_slot_one_is_granted,
+    a_slot_for_ten_takes_exactly_ten,
+    several_slots_are_taken_together_or_not_at_all,
+    what_was_not_executed_frees_at_once,
+    a_success_holds_for_its_time_and_no_longer,
+    what_may_have_been_executed_keeps_its_place,
+    an_operator_settles_a_slot_with_its_record,
+    a_lease_that_ends_frees_what_was_queued_and_keeps_what_was_sent,
+    a_queued_attempt_that_is_sent_keeps_its_place,
+    a_copy_gets_its_answer_before_it_is_told_that_the_slot_is_taken,
+    a_booking_is_named_to_whoever_made_it_and_nobody_else,
+    a_release_frees_its_own_booking_and_makes_booking_again_a_new_intent,
+    a_paused_booking_takes_no_place_and_may_come_back,
+    a_move_frees_the_old_slot_and_takes_the_new_one_or_changes_nothing,
+    of_two_changes_of_one_booking_one_is_told_to_look_again,
+    adopted_places_count_and_a_second_time_changes_nothing,
+    an_operator_lists_places_and_gives_them_back,
+    a_store_full_of_places_refuses_more_and_nothing_else,
 }

@@ -130,6 +130,7 @@ pub fn claim(store: &Store, n: u8, token: u128) -> ClaimRequest {
             request: format!("POST /bookings/{n}"),
             request_id: format!("r-{token}"),
         },
+        slots: Vec::new(),
     }
 }
 
@@ -155,7 +156,17 @@ pub fn answer(status: u16, body: &str) -> Answer {
 }
 
 pub fn completion(n: u8, token: u128, answer: Answer) -> Completion {
-    Completion { id: id(n), token: Token(token), answer, keep: MINUTE, ends: None, names: None, alias: None }
+    Completion {
+        id: id(n),
+        token: Token(token),
+        answer,
+        keep: MINUTE,
+        ends: None,
+        names: None,
+        alias: None,
+        slots: Default::default(),
+        frees: Vec::new(),
+    }
 }
 
 /// The bytes of the answer that a copy got.

@@ -17,6 +17,8 @@ pub struct Config {
     pub upstream: &'static str,
     /// Lines of the guarded route's `[route.idempotency]`.
     pub idempotency: &'static str,
+    /// Lines of the last route, which takes what no other does.
+    pub rest: &'static str,
     /// Where the backend is; `None` for the stand's own.
     pub backend: Option<SocketAddr>,
 }
@@ -26,7 +28,7 @@ pub struct Config {
 impl Config {
     /// The file, with `{listen}`, `{admin}` and `{store}` left to the gate.
     pub fn text(&self, backend: SocketAddr) -> String {
-        let Config { top, server, store, clients, upstream, idempotency, backend: other } = self;
+        let Config { top, server, store, clients, upstream, idempotency, rest, backend: other } = self;
         let backend = other.unwrap_or(backend);
         // Lines given twice are an error in TOML, so a default steps back where the test says something else.
         let unless = |given: &str, key: &str, line: &'static str| if given.contains(key) { "" } else { line };
@@ -73,6 +75,7 @@ upstream = "scheduler"
 name = "rest"
 match = "* /**"
 upstream = "scheduler"
+{rest}
 "#
         )
     }

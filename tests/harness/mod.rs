@@ -3,12 +3,14 @@
 
 mod backend;
 mod config;
+mod handed;
 mod raw;
 pub mod redis;
 mod stand;
 
 pub use backend::Backend;
 pub use config::Config;
+pub use handed::{Handed, head};
 pub use oncegate::cli::demo::gate::free_address;
 pub use oncegate::cli::demo::http::{Call, Reply};
 pub use raw::{RawBackend, ok, reset};

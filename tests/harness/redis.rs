@@ -41,8 +41,6 @@ impl Server {
         Server { address, arguments, program, child: None, directory }
     }
 
-
-
     /// Starts it, on the files that it left, and waits until it answers.
     pub fn run(&mut self) {
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
@@ -69,7 +67,6 @@ impl Server {
         }
     }
 
-
     /// What a command answers, as `redis-cli` shows it.
     pub fn cli(&self, command: &[&str]) -> String {
         let port = self.address.port().to_string();
@@ -78,7 +75,6 @@ impl Server {
             .unwrap_or_else(|error| panic!("redis-cli cannot be run ({error}): apt-get install redis-tools"));
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
-
 }
 
 impl Drop for Server {

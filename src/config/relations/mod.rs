@@ -2,6 +2,8 @@
 //! values were checked where they were read.
 
 mod promise;
+mod race;
+mod reads;
 mod rim;
 mod routing;
 mod shared;
@@ -41,6 +43,8 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.stop();
     check.routing();
     check.promise();
+    check.races();
+    check.reads();
     check.rim();
 }
 

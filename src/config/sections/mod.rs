@@ -2,6 +2,8 @@
 //! several is in `relations`.
 
 mod clients;
+mod race;
+mod reads;
 mod route;
 mod server;
 mod store;
@@ -28,15 +30,18 @@ pub(super) fn config(reader: &Reader<'_>) -> Config {
     root.require("route", "add [[route]] with `name`, `match` and `upstream`");
     let upstreams: Vec<_> =
         root.tables("upstream").iter().map(|table| upstream::read(reader, table)).collect();
-    let routes = root.tables("route").iter().map(|table| route::read(table, &upstreams)).collect();
+    let time_zone = root.parsed_or_default("time_zone", values::time_zone);
+    let routes =
+        root.tables("route").iter().map(|table| route::read(table, &upstreams, &time_zone)).collect();
     Config {
         mode: root.word("mode"),
-        time_zone: root.parsed_or_default("time_zone", values::time_zone),
+        time_zone,
         server: server::read(&root.table("server")),
         admin: server::read_admin(&root.table("admin")),
         log: server::read_log(&root.table("log")),
         store: store::read(reader, &root.table("store")),
         clients: clients::read(reader, &root.table("clients")),
+        cache: reads::read_memory(&root.table("cache")),
         upstreams,
         routes,
     }

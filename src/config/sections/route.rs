@@ -1,9 +1,12 @@
 //! `[[route]]` and `[route.idempotency]`: what happens to which request.
 
+use super::race;
+use super::reads;
 use crate::config::model::{Idempotency, InDoubtRule, KeyRule, Route, Upstream};
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, alternatives, quote, similar};
 use crate::domain::route::Pattern;
+use crate::domain::selector::Zone;
 
 impl Word for KeyRule {
     const WORDS: &'static [(&'static str, KeyRule)] = &[
@@ -14,13 +17,15 @@ impl Word for KeyRule {
 }
 
 impl Word for InDoubtRule {
-    const WORDS: &'static [(&'static str, InDoubtRule)] =
-        &[("refuse", InDoubtRule::Refuse), ("forward", InDoubtRule::Forward)];
-    const LATER: &'static [&'static str] = &["recover"];
+    const WORDS: &'static [(&'static str, InDoubtRule)] = &[
+        ("refuse", InDoubtRule::Refuse),
+        ("recover", InDoubtRule::Recover),
+        ("forward", InDoubtRule::Forward),
+    ];
 }
 
 /// One `[[route]]`. `upstreams` are those of the file, also where they have problems of their own.
-pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
+pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream], zone: &Zone) -> Route {
     table.require("name", "add name = \"book\"");
     table.require("match", "add match = \"POST /api/bookings\"");
     table.require("upstream", "add upstream = \"…\" with the name of an [[upstream]]");
@@ -31,13 +36,20 @@ pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream]) -> Route {
             Wrong::new("`match` is empty").help("write \"POST /api/bookings\", or a list of such"),
         );
     }
+    let name = table.parsed("name", values::name).unwrap_or_default();
     Route {
-        name: table.parsed("name", values::name).unwrap_or_default().into(),
+        lane: table.has("lane").then(|| race::lane(&table.table("lane"), &name, zone)),
+        retry: table.has("retry").then(|| race::retry(&table.table("retry"))),
+        recover: table.has("recover").then(|| race::recover(&table.table("recover"), zone)),
+        detect: table.has("detect").then(|| race::detect(&table.table("detect"), &name, zone)).flatten(),
+        name: name.into(),
         patterns,
         upstream: table.parsed("upstream", |text| upstream(text, upstreams)).unwrap_or_default(),
         mode: table.word_set("mode"),
         body_limit: table.size_set("body_limit"),
         timeout: table.duration_set("timeout"),
+        coalesce: table.switch("coalesce"),
+        cache: table.has("cache").then(|| reads::read(&table.table("cache"))),
         upgrade: table.list("upgrade", false, protocol),
         idempotency: table.has("idempotency").then(|| idempotency(&table.table("idempotency"))),
     }

@@ -30,6 +30,7 @@ pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Upstream {
         urls,
         timeout: table.duration("timeout"),
         connect_timeout: table.duration("connect_timeout"),
+        pause: table.duration("pause"),
         idle: table.duration("idle"),
         stall: table.duration("stall"),
         total: table.duration_set("total"),

@@ -81,6 +81,18 @@ pub struct Meaning<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Doubtful;
 
+/// The bytes that an encoded body stands for, at most `bytes_max` of them; `None` where that cannot be told.
+pub fn decoded<'a>(
+    content_encoding: Option<&[u8]>,
+    body: &'a [u8],
+    bytes_max: usize,
+) -> Option<Cow<'a, [u8]>> {
+    match encoding::decode(content_encoding, body, bytes_max) {
+        Decoded::Plain(body) => Some(body),
+        Decoded::Unknown(_) => None,
+    }
+}
+
 /// Says what a body means under a route's rules. Never fails: what is not understood is [`Kind::Raw`].
 pub fn meaning<'a>(input: &BodyInput<'_, 'a>, rules: &Rules) -> Meaning<'a> {
     let body = match encoding::decode(input.content_encoding, input.body, rules.decoded_bytes_max) {

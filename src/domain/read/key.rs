@@ -49,8 +49,19 @@ pub struct Asked<'a> {
     pub method: &'a Method,
     /// The headers as the backend will see them.
     pub headers: &'a HeaderMap,
+    /// Which of them count.
+    pub counted: Counted<'a>,
     /// The header of the request's id.
     pub request_id: &'a HeaderName,
+}
+
+/// Which headers tell reads of one target apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted<'a> {
+    /// All but noise.
+    All,
+    /// Where to and who, and these, which the backend named in `Vary` (RFC 9111, 4.1).
+    Varied(&'a [HeaderName]),
 }
 
 const READ: &[u8] = b"oncegate read 1";
@@ -72,17 +83,28 @@ pub fn is_noise(name: &str) -> bool {
 }
 
 /// Whether a request could share an answer at all: a GET or HEAD without a body that asks for the whole of its target as
-/// it is. Ranges, conditions that guard against a change, and expectations go to the backend by themselves.
+/// it is. Ranges, conditions that guard against a change, expectations and methods in disguise go to the backend by
+/// themselves.
 pub fn is_shareable(parts: &Parts, has_body: bool) -> bool {
-    let apart =
-        [header::RANGE, header::IF_RANGE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::EXPECT];
-    matches!(parts.method, Method::GET | Method::HEAD)
-        && !has_body
-        && !apart.iter().any(|name| parts.headers.contains_key(name))
+    let apart = |name: &HeaderName| {
+        matches!(
+            name.as_str(),
+            "range"
+                | "if-range"
+                | "if-match"
+                | "if-unmodified-since"
+                | "expect"
+                | "upgrade"
+                | "x-http-method-override"
+                | "x-http-method"
+                | "x-method-override"
+        )
+    };
+    matches!(parts.method, Method::GET | Method::HEAD) && !has_body && !parts.headers.keys().any(apart)
 }
 
 /// Whether a header says who asks, so that a page for everyone leaves it out.
-fn says_who(name: &HeaderName, credentials: &[HeaderName]) -> bool {
+pub(super) fn says_who(name: &HeaderName, credentials: &[HeaderName]) -> bool {
     matches!(name.as_str(), "authorization" | "cookie" | "x-api-key" | "x-forwarded-for" | "forwarded")
         || credentials.contains(name)
 }
@@ -105,6 +127,10 @@ impl FingerprintKey {
             }
             Reader::Everyone { .. } => fields.field(b"everyone"),
         }
+        fields.field(match asked.counted {
+            Counted::All => b"all",
+            Counted::Varied(_) => b"varied",
+        });
         fields.field(asked.route.as_bytes());
         fields.field(asked.scheme.as_bytes());
         fields.field(asked.method.as_str().as_bytes());
@@ -115,12 +141,24 @@ impl FingerprintKey {
                 Reader::Scope { token_proves_it, .. } => token_proves_it && *name == header::AUTHORIZATION,
                 Reader::Everyone { credentials } => says_who(name, credentials),
             };
-            if !left_out && !is_noise(name.as_str()) && name != asked.request_id {
+            if !left_out && asked.counted.counts(name) && !is_noise(name.as_str()) && name != asked.request_id
+            {
                 fields.field(name.as_str().as_bytes());
                 fields.field(value.as_bytes());
             }
         }
         ReadKey(fields.finish())
+    }
+}
+
+// === impl Counted ===
+
+impl Counted<'_> {
+    fn counts(self, name: &HeaderName) -> bool {
+        let Counted::Varied(names) = self else { return true };
+        let always =
+            ["host", "authorization", "cookie", "x-api-key", "x-forwarded-proto", "x-forwarded-host"];
+        always.contains(&name.as_str()) || names.contains(name)
     }
 }
 

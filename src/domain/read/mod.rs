@@ -1,5 +1,13 @@
-//! Reads that may share an answer, and which of them are one ([`key`]).
+//! Reads that may share an answer: which requests are one ([`key`]), which answers may go to another request
+//! ([`share`]), for how long ([`fresh`], [`directives`]), and what a client gets that has a copy ([`condition`]).
 
+pub mod condition;
+pub mod directives;
+pub mod fresh;
 pub mod key;
+pub mod share;
 
-pub use key::{Asked, ReadKey, Reader, is_noise, is_shareable};
+pub use directives::Directives;
+pub use fresh::{Keeping, Lifetime, Standing};
+pub use key::{Asked, Counted, ReadKey, Reader, is_noise, is_shareable};
+pub use share::{Bar, Keyed, bar};

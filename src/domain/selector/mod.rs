@@ -119,6 +119,18 @@ impl Selector {
         found
     }
 
+    /// The same among what the request says itself: its body and its query. Who asks and what stands in for what is
+    /// absent is left out.
+    pub fn find_said(&self, source: &Source<'_>) -> Found {
+        let said = |origin: &Origin| matches!(origin, Origin::Body(_) | Origin::Query(_));
+        let mut said = self.alternatives.iter().filter(|alternative| said(&alternative.origin));
+        said.find_map(|alternative| match alternative.find(source) {
+            Found::Missing => None,
+            found => Some(found),
+        })
+        .unwrap_or(Found::Missing)
+    }
+
     /// Where it looks, in order.
     pub fn origins(&self) -> impl Iterator<Item = &Origin> {
         self.alternatives.iter().map(|alternative| &alternative.origin)

@@ -200,3 +200,24 @@ fn a_caller_without_cookies_has_no_scope_that_a_cookie_renews() {
     let after = shown(&named, None, &headers(&[("cookie", "session=1; x=2")]));
     assert_eq!(before.renewed(&answer, UNIX_EPOCH), Some(after));
 }
+
+#[test]
+fn a_connection_that_changes_hands_changes_its_scope() {
+    let (key, last) = (FingerprintKey::new(b"secret"), LastCaller::default());
+    let clients = clients(&[], &[]);
+    let scopes = |lines: &[(&'static str, &str)], named: Option<&[u8]>, ip| {
+        let shown = shown(&clients, None, &headers(lines));
+        let both = shown.scopes(&last, &key, named, address(ip));
+        assert_eq!(both, (shown.scope(&key, named, address(ip)), shown.counted(&key, address(ip))));
+        both.0
+    };
+    let (one, other) = ([("authorization", "Bearer one")], [("authorization", "Bearer other")]);
+    let first = scopes(&one, None, "192.0.2.1");
+    assert_eq!(first, scopes(&one, None, "192.0.2.1"));
+    assert_ne!(first, scopes(&other, None, "192.0.2.1"));
+    assert_eq!(first, scopes(&one, None, "192.0.2.2"), "an address counts only where nothing is shown");
+    let nobody = scopes(&[], None, "192.0.2.1");
+    assert_ne!(nobody, scopes(&[], None, "192.0.2.2"));
+    assert_ne!(nobody, scopes(&[], Some(b"8e03978e-40d5-43dd-bc93-6894a57f9324"), "192.0.2.1"));
+    assert_eq!(nobody, scopes(&[], None, "192.0.2.1"));
+}

@@ -101,6 +101,11 @@ impl Scanner {
         self.spent
     }
 
+    /// Whether the server switched to another protocol.
+    pub fn has_switched(&self) -> bool {
+        self.state == State::Switched
+    }
+
     /// Whether all of the answer was read, and nothing else has come.
     pub fn is_at_rest(&self) -> bool {
         self.state == State::Rest

@@ -2,7 +2,7 @@
 //! as early as it can: at the last frame, not at the end-of-stream poll behind it, which may never come.
 
 use super::health::Permit;
-use super::link::Link;
+use super::link::{Link, Switched};
 use super::pool::Pool;
 use crate::gateway::body::BodyError;
 use crate::gateway::clock;
@@ -44,8 +44,14 @@ impl UpstreamBody {
         body
     }
 
+    /// What the server goes on with, where it switched to another protocol. The place at the upstream is given up.
+    pub fn into_switched(mut self) -> Option<Switched> {
+        self.connection.take()?.link.switched()
+    }
+
     fn give_back_at_end(&mut self) {
         if self.incoming.is_end_stream()
+            && !self.connection.as_ref().is_some_and(|connection| connection.link.has_switched())
             && let Some(Connection { link, pool, server, permit }) = self.connection.take()
         {
             drop(permit);

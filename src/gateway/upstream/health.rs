@@ -3,9 +3,11 @@
 //! Health is passive: a server that refuses connections leaves the rotation for a while that doubles, up to ten
 //! seconds, and comes back with the first connection that succeeds. With one server there is no rotation to leave.
 
+use super::pool::Pool;
 use crate::config;
 use crate::domain::event::Event;
-use crate::journal::Journal;
+use crate::journal::{Apart, Journal};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,7 +19,7 @@ pub struct Upstream {
     pub config: config::Upstream,
     /// One for each base URL, in the same order.
     servers: Vec<Server>,
-    in_flight: AtomicUsize,
+    in_flight: Apart<AtomicUsize>,
     /// Whether any base URL has a path, so that targets have to be put together.
     pub(super) has_prefixes: bool,
     started: Instant,
@@ -27,7 +29,7 @@ pub struct Upstream {
 }
 
 struct Server {
-    in_flight: AtomicUsize,
+    in_flight: Apart<AtomicUsize>,
     /// Connections refused in a row.
     failures: AtomicU32,
     /// Out of rotation until then, in milliseconds since `started`.
@@ -36,7 +38,8 @@ struct Server {
 
 /// The right to have one exchange in flight with an upstream.
 pub struct Permit {
-    upstream: Arc<Upstream>,
+    /// The worker's own: to count who holds the upstream would be one more number that all workers write.
+    pool: Rc<Pool>,
     server: Option<usize>,
 }
 
@@ -63,7 +66,7 @@ impl Upstream {
         started: Instant,
     ) -> Arc<Upstream> {
         let server = |_| Server {
-            in_flight: AtomicUsize::new(0),
+            in_flight: Apart::new(AtomicUsize::new(0)),
             failures: AtomicU32::new(0),
             down_until: AtomicU64::new(0),
         };
@@ -76,24 +79,24 @@ impl Upstream {
             config,
             has_prefixes,
             servers,
-            in_flight: AtomicUsize::new(0),
+            in_flight: Apart::new(AtomicUsize::new(0)),
             started,
             journal,
             index,
         })
     }
 
-    /// Takes one of the `max_in_flight` places; `None` when all are taken.
-    pub fn admit(self: &Arc<Upstream>) -> Option<Permit> {
+    /// Takes one of the `max_in_flight` places; false when all are taken.
+    fn admit(&self) -> bool {
         let before = self.in_flight.fetch_add(1, Relaxed);
         if before >= self.config.max_in_flight {
             self.in_flight.fetch_sub(1, Relaxed);
-            return None;
+            return false;
         }
         if let Some(figures) = self.journal.metrics().upstream(self.index) {
             figures.in_flight.inc();
         }
-        Some(Permit { upstream: self.clone(), server: None })
+        true
     }
 
     /// The server to use: in rotation, fewest in flight, not among `tried` (a bit each). Where all are out, the one
@@ -157,23 +160,34 @@ impl Upstream {
 // === impl Permit ===
 
 impl Permit {
+    /// Takes one of the `max_in_flight` places; `None` when all are taken.
+    pub fn take(pool: &Rc<Pool>) -> Option<Permit> {
+        pool.upstream.admit().then(|| Permit { pool: pool.clone(), server: None })
+    }
+
     /// The exchange goes to `server` now; moves the count if it went to another one before.
     pub(super) fn assign(&mut self, server: usize) {
-        if let Some(before) = self.server.replace(server) {
-            self.upstream.servers[before].in_flight.fetch_sub(1, Relaxed);
+        let servers = &self.pool.upstream.servers;
+        // Counted to choose the least loaded one; of one there is nothing to choose.
+        if servers.len() == 1 {
+            return;
         }
-        self.upstream.servers[server].in_flight.fetch_add(1, Relaxed);
+        if let Some(before) = self.server.replace(server) {
+            servers[before].in_flight.fetch_sub(1, Relaxed);
+        }
+        servers[server].in_flight.fetch_add(1, Relaxed);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.upstream.in_flight.fetch_sub(1, Relaxed);
-        if let Some(figures) = self.upstream.journal.metrics().upstream(self.upstream.index) {
+        let upstream = &self.pool.upstream;
+        upstream.in_flight.fetch_sub(1, Relaxed);
+        if let Some(figures) = upstream.journal.metrics().upstream(upstream.index) {
             figures.in_flight.dec();
         }
         if let Some(server) = self.server {
-            self.upstream.servers[server].in_flight.fetch_sub(1, Relaxed);
+            upstream.servers[server].in_flight.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -195,6 +209,7 @@ mod tests {
             urls: (0..servers).map(base).collect(),
             timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
+            pause: Duration::from_secs(5),
             idle: Duration::from_secs(4),
             stall: Duration::from_secs(60),
             total: None,
@@ -208,7 +223,7 @@ mod tests {
     #[test]
     fn the_least_loaded_server_is_chosen() {
         let upstream = upstream(2, 10);
-        let mut first = upstream.admit().expect("room");
+        let mut first = Permit::take(&Rc::new(Pool::new(upstream.clone()))).expect("room");
         first.assign(0);
         assert_eq!(upstream.choose(0, clock::now()), Some(1));
         drop(first);
@@ -232,10 +247,14 @@ mod tests {
     #[test]
     fn no_more_than_max_in_flight_are_admitted() {
         let upstream = upstream(1, 2);
-        let held = (upstream.admit(), upstream.admit());
-        assert!(held.0.is_some() && held.1.is_some() && upstream.admit().is_none());
+        let (one, other) = (Rc::new(Pool::new(upstream.clone())), Rc::new(Pool::new(upstream.clone())));
+        let held = (Permit::take(&one), Permit::take(&other));
+        assert!(
+            held.0.is_some() && held.1.is_some() && Permit::take(&one).is_none(),
+            "of all workers together"
+        );
         drop(held);
         assert_eq!(upstream.in_flight.load(Relaxed), 0);
-        assert!(upstream.admit().is_some());
+        assert!(Permit::take(&other).is_some());
     }
 }

@@ -15,7 +15,7 @@ use crate::gateway::scan::{Asked, Problem};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Connection, SendRequest};
+use hyper::client::conn::http1::{Connection, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use tokio::net::TcpStream;
 
 /// The I/O half of a connection.
 pub(super) type Io = Connection<TokioIo<ServerStream>, RequestBody>;
@@ -47,6 +48,16 @@ enum Driver {
     Task,
     /// Nobody: it has ended, and what it had not taken has been handed back.
     Ended,
+    /// Nobody: the server switched to another protocol.
+    Switched(Box<Switched>),
+}
+
+/// The server's side of a connection that speaks another protocol.
+pub struct Switched {
+    /// What it goes on with.
+    pub socket: TcpStream,
+    /// What had come of it already.
+    pub early: Vec<u8>,
 }
 
 /// Passes wake-ups on to the task that uses the connection, except those that it causes itself while it drives it.
@@ -176,8 +187,35 @@ impl Link {
             // An error of it is told to the exchange too, which classifies it. With the half goes the request that it
             // had not begun to send; the exchange gets it back.
             if Pin::new(&mut **io).poll(&mut Context::from_waker(&self.waker)).is_ready() {
-                self.driver = Driver::Ended;
+                let ended = std::mem::replace(&mut self.driver, Driver::Ended);
+                if self.heads.has_switched() {
+                    self.keep(ended);
+                }
             }
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, ended: Driver) {
+        if let Driver::User(io) = ended {
+            let Parts { io, read_buf, .. } = io.into_parts();
+            let (socket, held) = io.into_inner().into_parts();
+            let early = [&read_buf[..], &held].concat();
+            self.driver = Driver::Switched(Box::new(Switched { socket, early }));
+        }
+    }
+
+    /// Whether the server switched to another protocol.
+    pub fn has_switched(&self) -> bool {
+        self.heads.has_switched()
+    }
+
+    /// What the server goes on with, where it switched to another protocol.
+    pub fn switched(&mut self) -> Option<Switched> {
+        self.drive();
+        match std::mem::replace(&mut self.driver, Driver::Ended) {
+            Driver::Switched(switched) => Some(*switched),
+            _ => None,
         }
     }
 

@@ -15,5 +15,6 @@ mod stream;
 pub use body::UpstreamBody;
 pub use health::{Permit, Upstream};
 pub use hearing::Hearing;
+pub use link::Switched;
 pub use pool::Pool;
-pub use send::{Failure, Flight, Reply, Reuse, send};
+pub use send::{Failure, Flight, OriginalTarget, Reply, Reuse, send};

@@ -2,6 +2,7 @@
 
 use super::health::Upstream;
 use super::link::Link;
+use crate::domain::ledger::TargetId;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,8 @@ pub struct Pool {
     pub upstream: Arc<Upstream>,
     /// One list a server.
     idle: Vec<RefCell<Vec<Idle>>>,
+    /// Paths that were written to last, and the resources that they address here.
+    pub last_targets: RefCell<[Option<(String, TargetId)>; TARGETS]>,
 }
 
 struct Idle {
@@ -20,6 +23,8 @@ struct Idle {
     since: Instant,
 }
 
+/// Paths whose resources are remembered.
+const TARGETS: usize = 8;
 /// More idle connections than this a server are not kept by one worker.
 const IDLE_MOST: usize = 1024;
 
@@ -29,7 +34,7 @@ impl Pool {
     /// An empty pool.
     pub fn new(upstream: Arc<Upstream>) -> Pool {
         let idle = upstream.config.urls.iter().map(|_| RefCell::new(Vec::new())).collect();
-        Pool { upstream, idle }
+        Pool { upstream, idle, last_targets: RefCell::default() }
     }
 
     /// A connection that is open, ready and was not idle for longer than `most`, with its time of rest.

@@ -6,7 +6,7 @@ use super::health::Permit;
 use super::hearing::Hearing;
 use super::link::Link;
 use super::pool::Pool;
-use crate::config::HostPolicy;
+use crate::config::{HostPolicy, TargetSpelling};
 use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
 use crate::gateway::scan::{Asked, Problem};
@@ -18,11 +18,17 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// A target as its client spelled it, in a request's extensions, where that is not its normal form.
+#[derive(Clone, Debug)]
+pub struct OriginalTarget(pub PathAndQuery);
+
 /// What a caller sees of an exchange that it stopped waiting for.
 #[derive(Default)]
 pub struct Flight {
     sent_at: Cell<Option<Instant>>,
     hearing: Hearing,
+    /// An upgrade is asked for.
+    switches: bool,
 }
 
 /// The answer's head, and its body as it comes.
@@ -65,7 +71,12 @@ const UNSENT_MOST: u32 = 3;
 impl Flight {
     /// One in which somebody wants to know what comes before the answer.
     pub fn heard_by(hearing: Hearing) -> Flight {
-        Flight { sent_at: Cell::new(None), hearing }
+        Flight { hearing, ..Flight::default() }
+    }
+
+    /// One whose answer may switch the connection to another protocol.
+    pub fn to_switch() -> Flight {
+        Flight { switches: true, ..Flight::default() }
     }
 
     /// When the first byte may have left; `None` while it certainly has not.
@@ -83,22 +94,28 @@ pub async fn send(
     mut request: Request<RequestBody>,
     reuse: Reuse,
     flight: &Flight,
-    may_send: impl Fn() -> bool,
+    may_send: impl Fn(Instant) -> bool,
 ) -> Result<Box<Reply>, Failure> {
+    if pool.upstream.config.target == TargetSpelling::Original
+        && let Some(OriginalTarget(original)) = request.extensions_mut().remove()
+    {
+        *request.uri_mut() = Uri::from(original);
+    }
     let target = request.uri().path_and_query().cloned();
     let client_host = request.headers().get(header::HOST).cloned();
     let mut unsent = 0;
     loop {
         let (server, mut link, rested) = connection(pool, reuse, unsent, &mut permit).await?;
         prepare(&mut request, pool, server, target.as_ref(), client_host.as_ref())?;
-        if !may_send() {
-            pool.give_back(server, link, clock::recent());
+        let now = clock::now();
+        if !may_send(now) {
+            pool.give_back(server, link, now);
             return Err(Failure::NotSent("the claim ended before anything was sent".into()));
         }
         let second_try = copy_for_second_try(&request, reuse, rested);
-        flight.sent_at.set(Some(clock::now()));
+        flight.sent_at.set(Some(now));
         let head = *request.method() == Method::HEAD;
-        let asked = Asked { head, upgrade: false, expects: flight.hearing.upload.is_some() };
+        let asked = Asked { head, upgrade: flight.switches, expects: flight.hearing.upload.is_some() };
         let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
         match link.exchange(request, asked, hearing).await {
             Ok(answer) => {

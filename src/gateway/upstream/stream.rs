@@ -29,6 +29,7 @@ pub struct Heads {
     expected: Cell<bool>,
     spelling: Cell<Option<Spelling>>,
     spent: Cell<bool>,
+    switched: Cell<bool>,
     problem: Cell<Option<Problem>>,
     hearing: RefCell<Option<Hearing>>,
 }
@@ -52,6 +53,7 @@ impl ServerStream {
         if problem.is_some() || scanner.is_spent() {
             self.heads.spent.set(true);
             self.heads.problem.set(problem);
+            self.heads.switched.set(scanner.has_switched());
         }
         if let Some(news) = scanner.news() {
             self.heads.hear(&news);
@@ -68,6 +70,11 @@ impl ServerStream {
         if let Some(asked) = self.heads.asks.take() {
             self.intake.scanner().asks(asked);
         }
+    }
+
+    /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.socket, self.intake.into_held())
     }
 }
 
@@ -90,6 +97,11 @@ impl Heads {
     /// Whether no further request may go out on this connection.
     pub fn is_spent(&self) -> bool {
         self.spent.get()
+    }
+
+    /// Whether the server switched to another protocol.
+    pub fn has_switched(&self) -> bool {
+        self.switched.get()
     }
 
     /// What is wrong with the answer that came.

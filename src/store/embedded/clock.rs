@@ -20,6 +20,11 @@ enum Source {
     Manual(std::sync::Arc<std::sync::atomic::AtomicU64>),
 }
 
+/// For what is measured within this process: how long a sync took, how long to wait for company.
+pub(super) fn instant() -> Instant {
+    Instant::now()
+}
+
 // === impl Clock ===
 
 impl Clock {

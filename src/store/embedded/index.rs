@@ -1,6 +1,7 @@
 //! The records in memory, and every other way to find them: by deadline, by target, by scope. Keeps those in step with
 //! the records; decides nothing.
 
+use super::holds::Holds;
 use super::kept::{Kept, Recent};
 use super::parts::Parts;
 use super::waiters::Attempt;
@@ -59,6 +60,8 @@ pub(super) struct Index {
     counts: Counts,
     /// Answers in memory.
     pub(super) recent: Recent,
+    /// Who holds which slot.
+    pub(super) holds: Holds,
 }
 
 // === impl Counts ===
@@ -86,6 +89,7 @@ impl Index {
             live: Parts::new(),
             counts: Counts::default(),
             recent: Recent::new(memory_max, cools),
+            holds: Holds::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! it, its answer as a tombstone included. So a full disk refuses claims, and nothing that was begun is ever stuck.
 
 use super::AttemptEnd;
+use super::holdlog::HOLD_ROOM;
 use super::index::{Entry, Index};
 use super::kept::Place;
 use super::lanes::SentTurn;
@@ -15,6 +16,7 @@ use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::lane::LaneId;
 use crate::domain::ledger::{Phase, RecordId, TargetId};
+use crate::domain::slot::HoldKey;
 use crate::domain::time::Millis;
 use crate::store::lanes::LaneAbout;
 use std::collections::BTreeMap;
@@ -44,13 +46,15 @@ pub(super) struct Journal {
     segment_bytes: u64,
     /// The instant of the present command.
     now: Millis,
-    notes: Vec<u8>,
+    pub(super) notes: Vec<u8>,
     noted: Vec<Noted>,
+    /// Holds that the present command made notes of, and how many bytes.
+    pub(super) noted_holds: Vec<(HoldKey, usize)>,
     tells: Vec<(Arc<Attempt>, AttemptEnd)>,
-    reserved: u64,
+    pub(super) reserved: u64,
     /// How many records have their oldest part in which segment.
-    homes: BTreeMap<u32, u64>,
-    live_bytes: u64,
+    pub(super) homes: BTreeMap<u32, u64>,
+    pub(super) live_bytes: u64,
 }
 
 /// A record that the present command made notes of.
@@ -78,6 +82,7 @@ impl Journal {
             now: Millis(0),
             notes: Vec::new(),
             noted: Vec::new(),
+            noted_holds: Vec::new(),
             tells: Vec::new(),
             reserved: 0,
             homes: BTreeMap::new(),
@@ -94,7 +99,12 @@ impl Journal {
 
     /// Whether a claim may be granted.
     pub(super) fn room_for_claim(&self) -> RoomFor {
-        self.room_for(WHOLE_MAX + u64::from(OPEN_RESERVE) + BLOCK_COST)
+        self.room_for_claim_with(0)
+    }
+
+    /// Whether a claim that reserves so many slots may be granted.
+    pub(super) fn room_for_claim_with(&self, slots: usize) -> RoomFor {
+        self.room_for(WHOLE_MAX + u64::from(OPEN_RESERVE) + BLOCK_COST + slots as u64 * HOLD_ROOM)
     }
 
     /// Whether a note that nothing was set aside for may be made.
@@ -242,12 +252,14 @@ impl Journal {
         let Some(pushed) = pushed else {
             // Closed or failed: nothing is durable from here on, and waiting for the number that never comes says so.
             self.noted.clear();
+            self.noted_holds.clear();
             self.tells.drain(..).for_each(|(attempt, _)| attempt.end(None));
             if !self.queue.is_closing() {
                 self.queue.fail("its room was miscounted; restart the gateway, and please report this");
             }
             return Some(u64::MAX);
         };
+        self.holds_noted(&mut index.holds, pushed.segment);
         for noted in self.noted.drain(..) {
             let Some(entry) = index.get_mut(&noted.id) else { continue };
             entry.commit = pushed.commit;
@@ -305,7 +317,7 @@ impl Journal {
         self.live_bytes
     }
 
-    fn leave_home(&mut self, home: u32) {
+    pub(super) fn leave_home(&mut self, home: u32) {
         if let Some(records) = self.homes.get_mut(&home) {
             *records -= 1;
             if *records == 0 {

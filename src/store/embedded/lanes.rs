@@ -285,6 +285,15 @@ impl State {
         }
     }
 
+    /// The outcome of the record `id` was settled from outside: its lane need not wait for it any longer.
+    pub(super) fn free_lane_of(&mut self, id: RecordId, held: Held, now: Millis, after: &mut After) {
+        let of_record = |entry: &Entry| entry.sent.filter(|sent| sent.id == id).map(|sent| sent.token);
+        let found = self.lanes.lanes.iter().find_map(|(lane, entry)| Some((*lane, of_record(entry)?)));
+        if let (Held::Yes, Some((lane, token))) = (held, found) {
+            self.lanes.leave(lane, token, now, after);
+        }
+    }
+
     /// The log tells of a turn in which something was sent. Whether it still counts, its record says in the end.
     pub(super) fn replay_turn(&mut self, lane: LaneId, sent: SentTurn, about: LaneAbout) {
         self.lanes.reopen(lane, sent, about);

@@ -4,13 +4,18 @@
 mod aliases;
 mod clock;
 mod dir;
+mod holdlog;
+mod holds;
 mod index;
 mod journal;
 mod kept;
 mod lanes;
 mod log;
 mod parts;
+mod recovery;
 mod reopen;
+mod settle;
+mod slots;
 mod space;
 mod state;
 mod upkeep;
@@ -156,8 +161,10 @@ impl Embedded {
             ClaimStep::InFlight(waiter) => Claimed::InFlight(waiter),
             ClaimStep::Done(kept) => Claimed::Done(self.read_or_tombstone(id, kept).await),
             ClaimStep::OtherMeaning => Claimed::OtherMeaning,
-            ClaimStep::InDoubt { since, until, why } => Claimed::InDoubt { since, until, why },
+            ClaimStep::InDoubt { token, since, until, why } => Claimed::InDoubt { token, since, until, why },
             ClaimStep::OverQuota => Claimed::OverQuota,
+            ClaimStep::SlotTaken(taken) => Claimed::SlotTaken(taken),
+            ClaimStep::SlotChanged => Claimed::SlotChanged,
             ClaimStep::NoRoom => return Err(StoreError::Full("its disk is full".into())),
         })
     }
@@ -226,23 +233,6 @@ impl Embedded {
         self.shared.lock().index.live(&scope) > 0
     }
 
-    pub(super) fn list(&self, listing: &Listing) -> Vec<RecordView> {
-        let limit = views::limit(listing);
-        let mut views = Vec::new();
-        for byte in listing.after.map_or(0, |after| after.0[0])..=255 {
-            // One part at a time: claims get the lock in between.
-            views.extend(views::list_part(&self.shared.lock().index, byte, listing, limit - views.len()));
-            if views.len() == limit {
-                break;
-            }
-        }
-        views
-    }
-
-    pub(super) fn show(&self, id: RecordId) -> Option<RecordView> {
-        self.shared.lock().index.get(&id).map(|entry| views::view(&id, entry))
-    }
-
     pub(super) async fn answer(&self, id: RecordId) -> Option<Answer> {
         let (kept, commit) = {
             let state = self.shared.lock();
@@ -257,7 +247,7 @@ impl Embedded {
     pub(super) fn figures(&self) -> Figures {
         let state = self.shared.lock();
         let (counts, memory_bytes) = (state.index.counts(), state.index.recent.bytes());
-        let records_full = state.full();
+        let (records_full, slots) = (state.full(), state.index.holds.figures());
         drop(state);
         let log = self.shared.log.as_ref();
         let failed = log.and_then(|log| log.queue.failed().map(str::to_owned));
@@ -268,6 +258,7 @@ impl Embedded {
             done: counts.done,
             in_doubt: counts.in_doubt,
             memory_bytes,
+            slots,
             disk_bytes: log.map_or(0, |log| log.segments.bytes()),
             commits: log.map_or(0, |log| log.queue.syncs()),
             refusing: failed.or_else(full).or(records_full),

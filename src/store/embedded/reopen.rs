@@ -97,6 +97,9 @@ impl State {
             Note::Alias { from, to, until } => {
                 self.aliases.add(from, to, until, found.segment);
             }
+            Note::Hold { slot, hold } => self.replay_hold(slot, hold, found.segment, found.bytes as u32),
+            Note::Released { key, since } => self.replay_released(key, since, found.bytes as u32),
+            Note::Freed { key } => self.forget_hold(key),
             Note::Turn { lane, id, token, until, about } => {
                 self.replay_turn(lane, SentTurn::new(id, token, until, found.segment), about);
             }
@@ -116,6 +119,7 @@ impl State {
         for ids in sent.chunks(DEAD_AT_ONCE) {
             self.owners_died(ids, alive, now);
         }
+        self.reopened_holds(alive, now);
         Reopened { records: self.index.len(), in_doubt: sent.len() }
     }
 

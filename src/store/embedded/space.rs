@@ -166,8 +166,8 @@ impl Shared {
         {
             return;
         }
-        let ids = match compact::records_of(&log.segments, oldest) {
-            Ok(ids) => ids,
+        let (ids, holds) = match compact::begun_in(&log.segments, oldest) {
+            Ok(begun) => begun,
             Err(error) => {
                 tracing::error!(%error, "an old segment of the store cannot be read back; it stays");
                 return;
@@ -175,6 +175,12 @@ impl Shared {
         };
         for ids in ids.chunks(CARRIED_AT_ONCE) {
             if self.closes_within(PAUSE) || log.queue.failed().is_some() || !self.carry(log, oldest, ids) {
+                return;
+            }
+        }
+        for keys in holds.chunks(CARRIED_AT_ONCE) {
+            let goes_on = !self.closes_within(PAUSE) && log.queue.failed().is_none();
+            if !goes_on || !self.lock().carry_holds(oldest, keys, self.clock.now()) {
                 return;
             }
         }

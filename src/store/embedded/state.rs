@@ -6,12 +6,15 @@ use super::index::Index;
 use super::journal::{Journal, RoomFor};
 use super::kept::{Kept, tombstone};
 use super::lanes::Lanes;
+use super::recovery::Sightings;
+use super::settle::fated;
 use super::waiters::{Attempt, Signal, Waiter};
-use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, Settle, Settled, StoreError};
+use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, StoreError};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
+use crate::domain::ledger::apply;
 use crate::domain::ledger::{Change, Command, Doubt, Outcome, Phase, Record, RecordId, Step, Token};
-use crate::domain::ledger::{Verdict, apply};
+use crate::domain::slot::{Saw, Taken};
 use crate::domain::time::Millis;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +31,13 @@ pub(super) struct State {
     pub(super) index: Index,
     /// Scopes that stand for others.
     pub(super) aliases: Aliases,
+    /// What was seen in answers.
+    pub(super) sightings: Sightings,
     /// Who waits for whom.
     pub(super) lanes: Lanes,
     /// Where changes are noted; in memory only, nowhere.
     pub(super) journal: Option<Journal>,
-    records_max: usize,
+    pub(super) records_max: usize,
 }
 
 /// What a command leaves for its caller to do after the lock is gone.
@@ -53,11 +58,14 @@ pub(super) enum ClaimStep {
     Done(Kept),
     OtherMeaning,
     InDoubt {
+        token: Token,
         since: Millis,
         until: Millis,
         why: Doubt,
     },
     OverQuota,
+    SlotTaken(Taken),
+    SlotChanged,
     /// The log has no room at this moment; nothing was changed.
     NoRoom,
 }
@@ -68,7 +76,14 @@ impl State {
     /// An empty state.
     pub(super) fn new(memory_max: u64, records_max: usize, journal: Option<Journal>) -> State {
         let index = Index::new(memory_max, journal.is_some());
-        State { index, aliases: Aliases::new(records_max), lanes: Lanes::default(), journal, records_max }
+        State {
+            index,
+            aliases: Aliases::new(records_max),
+            lanes: Lanes::default(),
+            sightings: Sightings::default(),
+            journal,
+            records_max,
+        }
     }
 
     /// See [`Store::claim`](crate::store::Store::claim). The request's texts are taken out of it when it is granted.
@@ -81,8 +96,9 @@ impl State {
         let id = request.id;
         let before = self.index.get(&id);
         // Most claims are the first of their intent. Limits are looked at only where a record would be added.
-        let Step { change, outcome } =
-            apply(before.map(|entry| &entry.record), Command::Claim(request.claim.clone()), now);
+        let step = apply(before.map(|entry| &entry.record), Command::Claim(request.claim.clone()), now);
+        let fated = before.and_then(|entry| fated(&entry.record, Saw::Time, &step));
+        let Step { change, outcome } = step;
         match outcome {
             Outcome::Granted => {
                 let known = before.is_some_and(|entry| token_of(&entry.record) == Some(request.claim.token));
@@ -104,9 +120,19 @@ impl State {
                 if self.journal.as_ref().is_some_and(|journal| journal.room_for_claim() == RoomFor::NotNow) {
                     return Ok(ClaimStep::NoRoom);
                 }
+                // Time has removed what was there, and freed or unsettled what that had reserved.
+                self.fated(fated);
+                if !request.slots.is_empty()
+                    && let Some(refused) = self.slots_refused(request, now, after)?
+                {
+                    self.commit(true);
+                    return Ok(refused);
+                }
                 self.remove(id, false, AttemptEnd::NotExecuted, after);
                 if let Change::Put(record) = change {
-                    self.begin(id, record, take_about(&mut request.about));
+                    let about = take_about(&mut request.about);
+                    self.take_slots(request, &about.request_id, now);
+                    self.begin(id, record, about);
                 }
                 after.commit = self.commit(false);
                 Ok(ClaimStep::Granted)
@@ -120,14 +146,16 @@ impl State {
                 Ok(ClaimStep::Done(answer))
             }
             Outcome::OtherMeaning => {
+                self.fated(fated);
                 self.carry_out(id, change, None, after);
                 self.commit(true);
                 Ok(ClaimStep::OtherMeaning)
             }
-            Outcome::InDoubt { since, until, why, .. } => {
+            Outcome::InDoubt { token, since, until, why } => {
+                self.fated(fated);
                 self.carry_out(id, change, None, after);
                 self.commit(true);
-                Ok(ClaimStep::InDoubt { since, until, why })
+                Ok(ClaimStep::InDoubt { token, since, until, why })
             }
             Outcome::Applied | Outcome::Refused => Err(inconsistent()),
         }
@@ -164,14 +192,27 @@ impl State {
         now: Millis,
         after: &mut After,
     ) -> Result<Held, StoreError> {
-        let Completion { id, token, answer, keep, ends, names, alias } = completion;
-        let kept = self.fitting(&answer);
-        let command = Command::Complete { token, answer: Kept::new(kept), keep };
+        let kept = Kept::new(self.fitting(&completion.answer));
+        let (token, keep) = (completion.token, completion.keep);
+        self.finish(completion, Command::Complete { token, answer: kept, keep }, now, after)
+    }
+
+    /// A record is done, with all that follows from it in the same step.
+    pub(super) fn finish(
+        &mut self,
+        completion: Completion,
+        command: Command<Kept>,
+        now: Millis,
+        after: &mut After,
+    ) -> Result<Held, StoreError> {
+        let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = completion;
         let before = self.index.get(&id).map(|entry| &entry.record.phase);
         let repeated = matches!(before, Some(Phase::Done { .. }));
         // Copies that wait get the whole answer even where only a tombstone can be kept.
         let held = self.command(id, command, Some(answer), now, after);
         if held == Held::Yes && !repeated {
+            self.settle_slots(token, &slots, now);
+            self.free_slots(&frees, now, after);
             let scope = self.index.get(&id).map(|entry| entry.record.scope);
             if let Some(names) = names {
                 self.name(id, names);
@@ -246,25 +287,6 @@ impl State {
         Ok(())
     }
 
-    /// See [`Store::settle`](crate::store::Store::settle).
-    pub(super) fn settle(&mut self, id: RecordId, how: Settle, now: Millis, after: &mut After) -> Settled {
-        let command = match how {
-            Settle::Executed { answer, keep } => {
-                let answer = Kept::new(self.fitting(&answer));
-                Command::Resolve { token: None, verdict: Verdict::Executed { answer, keep } }
-            }
-            Settle::NotExecuted => Command::Resolve { token: None, verdict: Verdict::NotExecuted },
-            Settle::Delete => Command::Delete,
-        };
-        let held = self.command(id, command, None, now, after);
-        after.commit = self.commit(false);
-        match held {
-            Held::Yes => Settled::Yes,
-            Held::No if self.index.get(&id).is_some() => Settled::NotInDoubt,
-            Held::No => Settled::NotFound,
-        }
-    }
-
     /// Why no record can be added, if that is so.
     pub(super) fn full(&self) -> Option<String> {
         let full = self.index.len() >= self.records_max;
@@ -281,7 +303,11 @@ impl State {
         now: Millis,
         after: &mut After,
     ) -> Held {
-        let Step { change, outcome } = apply(self.index.get(&id).map(|entry| &entry.record), command, now);
+        let (before, saw) = (self.index.get(&id), Saw::from(&command));
+        let step = apply(before.map(|entry| &entry.record), command, now);
+        let fated = before.and_then(|entry| fated(&entry.record, saw, &step));
+        self.fated(fated);
+        let Step { change, outcome } = step;
         let held = if matches!(outcome, Outcome::Applied | Outcome::Granted) { Held::Yes } else { Held::No };
         // What time did to a record is not answered with the answer of a command that came too late for it.
         self.carry_out(id, change, answer.filter(|_| held == Held::Yes), after);
@@ -325,12 +351,19 @@ impl State {
             }
         };
         let durable_first = matches!(record.phase, Phase::Done { .. });
+        let sent = match record.phase {
+            Phase::Sent { token, .. } => Some(token),
+            _ => None,
+        };
         let Some(ended) = self.index.get(&id).map(|entry| entry.record.ended) else { return };
         self.index.replace(id, record);
         let Some(entry) = self.index.get_mut(&id) else { return };
         let attempt = if end.is_some() { entry.attempt.take() } else { None };
         if let Some(journal) = &mut self.journal {
             journal.changed(id, entry, ended);
+        }
+        if let Some(token) = sent {
+            self.note_slots(token);
         }
         if let (Some(attempt), Some(end)) = (attempt, end) {
             self.tell(attempt, end, durable_first, after);
@@ -358,7 +391,7 @@ impl State {
         }
     }
 
-    fn end_all(&mut self, ends: &EndIntents, now: Millis, after: &mut After) -> usize {
+    pub(super) fn end_all(&mut self, ends: &EndIntents, now: Millis, after: &mut After) -> usize {
         let ids: Vec<RecordId> = ends.targets().flat_map(|target| self.index.of_target(target)).collect();
         let mut changed = 0;
         for id in ids {
@@ -366,13 +399,16 @@ impl State {
             if !ends.concerns(&entry.record, entry.names) {
                 continue;
             }
-            let Step { change, .. } = apply(Some(&entry.record), Command::End { by: ends.by }, now);
+            let step = apply(Some(&entry.record), Command::End { by: ends.by }, now);
+            let fated = fated(&entry.record, Saw::Time, &step);
+            let change = step.change;
             let newly = match &change {
                 Change::Keep => false,
                 Change::Remove => true,
                 Change::Put(record) => record.ended && !entry.record.ended,
             };
             changed += usize::from(newly);
+            self.fated(fated);
             self.carry_out(id, change, None, after);
             // Beyond what fits into one step a crash may leave a part of it; what it follows from is in the first one.
             if self.journal.as_ref().is_some_and(Journal::is_too_large) {
@@ -401,7 +437,7 @@ impl State {
     }
 
     /// `answer`, or the tombstone of it that there is room for.
-    fn fitting(&self, answer: &Answer) -> Answer {
+    pub(super) fn fitting(&self, answer: &Answer) -> Answer {
         let len = answer.as_bytes().len();
         let fits = match &self.journal {
             Some(journal) => journal.fits_answer(len),

@@ -1,9 +1,11 @@
 //! What happens to the records without anybody asking: time passes, owners are dead, the log is carried forward.
 
 use super::AttemptEnd;
+use super::settle::fated;
 use super::state::{After, State};
 use crate::domain::answer::Answer;
-use crate::domain::ledger::{Change, Command, Owner, Phase, RecordId, settle};
+use crate::domain::ledger::{Change, Command, Outcome, Owner, Phase, RecordId, Step, settle};
+use crate::domain::slot::Saw;
 use crate::domain::time::Millis;
 use std::collections::HashMap;
 
@@ -13,12 +15,16 @@ impl State {
     /// Lets time pass for at most `limit` records; says how many it changed.
     pub(super) fn tick(&mut self, now: Millis, limit: usize, after: &mut After) -> usize {
         let mut changed = self.aliases.expire(now, limit);
+        changed += self.expire_holds(now, limit - changed);
         changed += self.lanes.expire(now, limit - changed, after);
         while changed < limit
             && let Some(id) = self.index.due(now)
             && let Some(entry) = self.index.get(&id)
         {
-            match settle(&entry.record, now) {
+            let step = Step { change: settle(&entry.record, now), outcome: Outcome::Refused };
+            let fated = fated(&entry.record, Saw::Time, &step);
+            self.fated(fated);
+            match step.change {
                 // Not said in the log: after a restart time does it again.
                 Change::Remove => self.remove(id, false, AttemptEnd::NotExecuted, after),
                 change => self.carry_out(id, change, None, after),

@@ -1,5 +1,6 @@
 //! What an operator sees of a record.
 
+use super::Embedded;
 use super::index::{Entry, Index};
 use crate::domain::ledger::{Phase, RecordId};
 use crate::store::{Listing, RecordView};
@@ -42,4 +43,25 @@ pub(super) fn list_part(index: &Index, byte: u8, listing: &Listing, room: usize)
 /// How many records `listing` may give.
 pub(super) fn limit(listing: &Listing) -> usize {
     listing.limit.clamp(1, LISTING_MAX)
+}
+
+// === impl Embedded ===
+
+impl Embedded {
+    pub(in crate::store) fn list(&self, listing: &Listing) -> Vec<RecordView> {
+        let limit = limit(listing);
+        let mut views = Vec::new();
+        for byte in listing.after.map_or(0, |after| after.0[0])..=255 {
+            // One part at a time: claims get the lock in between.
+            views.extend(list_part(&self.shared.lock().index, byte, listing, limit - views.len()));
+            if views.len() == limit {
+                break;
+            }
+        }
+        views
+    }
+
+    pub(in crate::store) fn show(&self, id: RecordId) -> Option<RecordView> {
+        self.shared.lock().index.get(&id).map(|entry| view(&id, entry))
+    }
 }

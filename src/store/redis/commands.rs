@@ -6,10 +6,11 @@ use super::script::{Call, Script};
 use super::{Inner, stored};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
+use crate::domain::lane::LaneId;
 use crate::domain::ledger::{Doubt, RecordId, Token};
 use crate::domain::time::Millis;
 use crate::store::{
-    AttemptEnd, ClaimRequest, Claimed, Completion, EndIntents, Held, Settle, Settled, StoreError,
+    AttemptEnd, ClaimRequest, Claimed, Completion, EndIntents, Held, Settle, Settled, Sighting, StoreError,
 };
 use redis::Value;
 use std::sync::Arc;
@@ -28,7 +29,10 @@ impl Inner {
         request: ClaimRequest,
     ) -> Result<Claimed, StoreError> {
         self.health.admits_claims()?;
-        let ClaimRequest { id, claim, quota, about } = &request;
+        let ClaimRequest { id, claim, quota, about, slots } = &request;
+        if !slots.is_empty() {
+            return Err(no_slots());
+        }
         let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
         let text = &about.request[..room(&about.request, ABOUT_MAX / 2)];
         let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
@@ -76,8 +80,9 @@ impl Inner {
             }
             b"other" => Ok(Claimed::OtherMeaning),
             b"doubt" => {
+                let token = Token(u128::from_be_bytes(told.exactly()?));
                 let (since, until) = (Millis(told.number()?), Millis(told.number()?));
-                Ok(Claimed::InDoubt { since, until, why: doubt(&told.bytes()?) })
+                Ok(Claimed::InDoubt { token, since, until, why: doubt(&told.bytes()?) })
             }
             b"quota" => Ok(Claimed::OverQuota),
             b"full" => Err(StoreError::Full(format!("it holds {} records, its limit", self.records_max))),
@@ -116,7 +121,19 @@ impl Inner {
 
     /// See [`Store::complete`](crate::store::Store::complete).
     pub(in crate::store) async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
-        let Completion { id, token, answer, keep, ends, names, alias } = completion;
+        self.finish(completion, "own").await
+    }
+
+    /// See [`Store::recovered`](crate::store::Store::recovered).
+    pub(in crate::store) async fn recovered(&self, completion: Completion) -> Result<Held, StoreError> {
+        self.finish(completion, "found").await
+    }
+
+    async fn finish(&self, completion: Completion, word: &str) -> Result<Held, StoreError> {
+        let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = completion;
+        if !slots.bookings.is_empty() || !frees.is_empty() {
+            return Err(no_slots());
+        }
         let whole = stored::encode(&answer);
         let is_kept = whole.len() as u64 <= self.answer_most() && !self.health.is_tight();
         // Empty: what is kept is the answer itself.
@@ -131,7 +148,8 @@ impl Inner {
             .arg(&whole[..])
             .arg(&kept[..])
             .arg(names.as_ref().map_or(&[][..], |names| &names.0))
-            .arg(alias.as_ref().filter(|_| here).map_or(&[][..], |alias| &alias.0));
+            .arg(alias.as_ref().filter(|_| here).map_or(&[][..], |alias| &alias.0))
+            .arg(word);
         call = match ends.as_ref().filter(|_| here) {
             Some(ends) => targets(call.arg(meaning(ends)).arg(&ends.scope.0), ends),
             None => call.arg(""),
@@ -144,7 +162,12 @@ impl Inner {
         if newly {
             let (kept, scope, now) = (told.number()? == 1, ScopeId(told.exactly()?), Millis(told.number()?));
             self.clock.heard(now);
-            if kept {
+            let lane = told.bytes()?;
+            if word == "found" {
+                // Nobody knows better than the attempt itself, and that one knows nothing any more.
+                self.recall.settled(id);
+                self.give_turn_on(&lane, token).await;
+            } else if kept {
                 let stays = Kept { answer: answer.clone(), names, done_at: now, until: now.after(keep) };
                 self.recall.done(id, token, stays);
             } else {
@@ -252,13 +275,58 @@ impl Inner {
             Settle::NotExecuted => call.arg("not-executed"),
             Settle::Delete => call.arg("delete"),
         };
-        match &reply::bytes(self.run(call).await?)?[..] {
+        let mut told = Reply::array(self.run(call).await?)?;
+        match &told.bytes()?[..] {
             b"yes" => {
                 self.recall.settled(id);
+                let (token, lane) = (told.bytes()?, told.bytes()?);
+                if let Ok(token) = <[u8; 16]>::try_from(&token[..]) {
+                    self.give_turn_on(&lane, Token(u128::from_be_bytes(token))).await;
+                }
                 Ok(Settled::Yes)
             }
             b"no" => Ok(Settled::NotInDoubt),
             _ => Ok(Settled::NotFound),
+        }
+    }
+
+    /// See [`Store::proven_absent`](crate::store::Store::proven_absent).
+    pub(in crate::store) async fn proven_absent(
+        &self,
+        id: RecordId,
+        token: Token,
+    ) -> Result<Held, StoreError> {
+        let call = self.on(Script::Settle, &id).arg("absent").arg(&token.0.to_be_bytes());
+        let mut told = Reply::array(self.run(call).await?)?;
+        if told.bytes()? != b"yes" {
+            return Ok(Held::No);
+        }
+        self.recall.settled(id);
+        told.next();
+        self.give_turn_on(&told.bytes()?, token).await;
+        Ok(Held::Yes)
+    }
+
+    /// See [`Store::sighted`](crate::store::Store::sighted).
+    pub(in crate::store) async fn sighted(&self, sighting: Sighting) -> Result<Option<String>, StoreError> {
+        let Sighting { key, mut request_id, window } = sighting;
+        // It tells and never decides: where memory is scarce, it is what goes first.
+        if self.health.is_tight() {
+            return Ok(None);
+        }
+        request_id.truncate(request_id.floor_char_boundary(ABOUT_MAX / 2));
+        let call = self.about(Script::Sighted, self.wire.parts.spread_by(key.0[0]));
+        let call = call.arg(&key.0).arg(request_id).millis(window.max(Duration::from_millis(1)));
+        let first = Reply::array(self.run(call).await?)?.maybe_bytes()?;
+        Ok(first.map(|first| String::from_utf8_lossy(&first).into_owned()))
+    }
+
+    /// An attempt was settled by somebody else: where it has the turn in a lane, the next one's begins.
+    async fn give_turn_on(&self, lane: &[u8], token: Token) {
+        if let Ok(lane) = <[u8; 16]>::try_from(lane)
+            && let Err(error) = self.leave_lane(LaneId(lane), token).await
+        {
+            tracing::debug!(%error, "a turn could not be given on; it ends by itself");
         }
     }
 
@@ -307,6 +375,11 @@ impl Inner {
         }
         told
     }
+}
+
+/// A shared store keeps records and lanes; the configuration lets no slot near it.
+fn no_slots() -> StoreError {
+    StoreError::Unavailable("a shared store keeps no slots".into())
 }
 
 fn targets(mut call: Call, ends: &EndIntents) -> Call {

@@ -57,6 +57,11 @@ impl Parts {
         if self.are_several() { Part(id.0[0] % self.prefixes.len() as u8) } else { Part(0) }
     }
 
+    /// A part for what belongs to no record and is spread by a byte of a digest.
+    pub(super) fn spread_by(&self, byte: u8) -> Part {
+        Part(if self.are_several() { byte % SPREAD } else { 0 })
+    }
+
     /// The part of a scope's records, where their routes bear no slots.
     pub(super) fn of_scope(&self, scope: &ScopeId) -> Part {
         if self.are_several() { Part(scope.0[0] % SPREAD) } else { Part(0) }

@@ -202,7 +202,10 @@ mod tests {
             in_doubt_for: Duration::from_secs(10),
         };
         let about = About { route: "r".into(), request: String::new(), request_id: String::new() };
-        recall.claimed(ClaimRequest { id: RecordId([n; 32]), claim, quota: 1, about }, Millis(now));
+        recall.claimed(
+            ClaimRequest { id: RecordId([n; 32]), claim, quota: 1, about, slots: Vec::new() },
+            Millis(now),
+        );
     }
 
     fn done(recall: &Recall, n: u8, now: u64, bytes: usize) {

@@ -53,6 +53,7 @@ scripts! {
     Renew = "renew",
     Restore = "restore",
     Settle = "settle",
+    Sighted = "sighted",
     Show = "show",
     Sweep = "sweep",
 }

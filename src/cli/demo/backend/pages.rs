@@ -63,13 +63,14 @@ impl Pages {
             ("POST", ["api", "availability-exceptions"]) => self.add_exception(request).await,
             ("POST", ["api", "assessments"]) => self.add_assessment(request, None).await,
             ("GET", ["assessments", "new"]) => {
-                let patient =
-                    form_urlencoded::parse(request.query.as_bytes()).find(|(name, _)| name == "patient");
-                self.add_assessment(
-                    request,
-                    Some(patient.map(|(_, value)| value.into_owned()).unwrap_or_default()),
-                )
-                .await
+                let patient = parameter(request, "patient").unwrap_or_default();
+                self.add_assessment(request, Some(patient)).await
+            }
+            ("POST", ["api", "tokens"]) => self.give_token(request).await,
+            ("POST", ["api", "enrolments"]) => self.enrol(request).await,
+            ("GET", ["api", "enrolments"]) => {
+                let patient = parameter(request, "patient").unwrap_or_default();
+                Ok(page(200, &json!({"items": self.rows.enrolments(&patient)?})))
             }
             ("POST", ["api", "bookings"]) => self.book(request).await,
             ("GET", ["api", "bookings", id]) => {
@@ -148,6 +149,32 @@ impl Pages {
         }
     }
 
+    /// Incident 4's tokens: counted as in incident 5, and nothing stops two from being the same.
+    async fn give_token(&self, request: &Request) -> rusqlite::Result<Page> {
+        let fields = match Fields::read(&request.headers, &request.body).await {
+            Ok(fields) => fields,
+            Err(why) => return Ok(failure(400, &why)),
+        };
+        let place = ["clinic", "doctor", "date"].map(|name| fields.text(name)).join("/");
+        let number = format!("A{:03}", self.rows.count_tokens(&place)? + 1);
+        tokio::time::sleep(NUMBERING_GAP).await;
+        let id = self.rows.insert_token(&place, &number, &origin(request, Some(&fields)))?;
+        Ok(page(201, &json!({"id": id, "tokenNumber": number})))
+    }
+
+    /// Once for each patient; the second time it says that it is done already.
+    async fn enrol(&self, request: &Request) -> rusqlite::Result<Page> {
+        let fields = match Fields::read(&request.headers, &request.body).await {
+            Ok(fields) => fields,
+            Err(why) => return Ok(failure(400, &why)),
+        };
+        let patient = fields.text("patient");
+        Ok(match self.rows.insert_enrolment(&patient, &origin(request, Some(&fields)))? {
+            Some(id) => page(201, &json!({"id": id, "patient": patient})),
+            None => failure(409, "this patient is enrolled already"),
+        })
+    }
+
     async fn book(&self, request: &Request) -> rusqlite::Result<Page> {
         let fields = match Fields::read(&request.headers, &request.body).await {
             Ok(fields) => fields,
@@ -160,6 +187,12 @@ impl Pages {
         }
         Ok(created)
     }
+}
+
+/// A parameter of the query.
+fn parameter(request: &Request, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(request.query.as_bytes());
+    pairs.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
 /// For whom `request` writes.

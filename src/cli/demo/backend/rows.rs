@@ -51,6 +51,9 @@ const SCHEMA: &str = "
         id INTEGER PRIMARY KEY AUTOINCREMENT, number TEXT NOT NULL UNIQUE, patient TEXT);
     CREATE TABLE IF NOT EXISTS bookings (
         id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT, status TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS tokens (id INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT, number TEXT);
+    CREATE TABLE IF NOT EXISTS enrolments (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, patient TEXT NOT NULL UNIQUE, body TEXT);
     CREATE TABLE IF NOT EXISTS profiles (id TEXT PRIMARY KEY, body TEXT);
     CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB);
     CREATE TABLE IF NOT EXISTS effects (
@@ -138,6 +141,47 @@ impl Rows {
             Some(rusqlite::ErrorCode::ConstraintViolation) => AssessmentError::DuplicateNumber,
             _ => AssessmentError::Database(error),
         })
+    }
+
+    /// How many tokens there are at a place (a clinic, a doctor and a day).
+    pub fn count_tokens(&self, place: &str) -> rusqlite::Result<i64> {
+        self.lock().query_row("SELECT count(*) FROM tokens WHERE place = ?1", [place], |row| row.get(0))
+    }
+
+    /// Adds a token, whether or not somebody has it.
+    pub fn insert_token(&self, place: &str, number: &str, origin: &Origin) -> rusqlite::Result<i64> {
+        self.effect("token", origin, |transaction| {
+            transaction.execute("INSERT INTO tokens (place, number) VALUES (?1, ?2)", [place, number])?;
+            Ok(transaction.last_insert_rowid())
+        })
+    }
+
+    /// Enrols a patient, once; `None` where that was done before.
+    pub fn insert_enrolment(&self, patient: &str, origin: &Origin) -> rusqlite::Result<Option<i64>> {
+        let inserted = self.effect("enrolment", origin, |transaction| {
+            transaction.execute(
+                "INSERT INTO enrolments (patient, body) VALUES (?1, ?2)",
+                [patient, &origin.detail],
+            )?;
+            Ok(transaction.last_insert_rowid())
+        });
+        match inserted {
+            Ok(id) => Ok(Some(id)),
+            Err(error) => match error.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::ConstraintViolation) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The enrolments of a patient: one, or none.
+    pub fn enrolments(&self, patient: &str) -> rusqlite::Result<Vec<Value>> {
+        let connection = self.lock();
+        let mut query = connection.prepare("SELECT id, patient FROM enrolments WHERE patient = ?1")?;
+        let rows = query.query_map([patient], |row| {
+            Ok(json!({"id": row.get::<_, i64>(0)?, "patient": row.get::<_, String>(1)?}))
+        })?;
+        rows.collect()
     }
 
     /// Adds a booking, whatever there is already.

@@ -42,6 +42,7 @@ fn read_key(told: &Told) -> ReadKey {
         uri: &uri,
         method: if told.head { &Method::HEAD } else { &Method::GET },
         headers: &headers,
+        counted: Counted::All,
         request_id: &ID,
     })
 }
@@ -143,6 +144,39 @@ fn everyone_shares_without_credentials_and_nothing_else_is_left_out() {
 }
 
 #[test]
+fn a_backend_that_names_what_it_varies_by_is_believed_but_never_about_who_asks() {
+    let accept = HeaderName::from_static("accept");
+    let read = |varied: &[HeaderName], name: &'static str, value: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("a"));
+        headers.insert(name, HeaderValue::from_static(value));
+        let reader = Reader::Scope {
+            scope: ScopeId([1; 16]),
+            address: IpAddr::from([192, 0, 2, 1]),
+            token_proves_it: false,
+        };
+        FingerprintKey::new(b"secret").read_key(&Asked {
+            reader,
+            route: "r",
+            scheme: "http",
+            uri: &Uri::from_static("/a"),
+            method: &Method::GET,
+            headers: &headers,
+            counted: Counted::Varied(varied),
+            request_id: &ID,
+        })
+    };
+    assert_eq!(read(&[], "accept", "1"), read(&[], "accept", "2"));
+    assert_ne!(
+        read(std::slice::from_ref(&accept), "accept", "1"),
+        read(std::slice::from_ref(&accept), "accept", "2")
+    );
+    for name in ["host", "authorization", "cookie", "x-api-key", "x-forwarded-proto", "x-forwarded-host"] {
+        assert_ne!(read(&[], name, "1"), read(&[], name, "2"), "{name}");
+    }
+}
+
+#[test]
 fn what_changes_something_or_asks_for_a_part_never_shares() {
     let shareable = |method: Method, header: Option<&str>, body: bool| {
         let mut request = http::Request::new(());
@@ -158,7 +192,7 @@ fn what_changes_something_or_asks_for_a_part_never_shares() {
         assert!(!shareable(method, None, false));
     }
     assert!(!shareable(Method::GET, None, true), "a body may matter");
-    for name in ["range", "if-range", "if-match", "if-unmodified-since", "expect"] {
+    for name in ["range", "if-range", "if-match", "if-unmodified-since", "expect", "x-http-method-override"] {
         assert!(!shareable(Method::GET, Some(name), false), "{name}");
     }
 }

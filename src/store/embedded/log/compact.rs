@@ -8,6 +8,7 @@ use super::entry::{self, Note};
 use super::recover;
 use super::segments::Segments;
 use crate::domain::ledger::RecordId;
+use crate::domain::slot::HoldKey;
 use crate::store::OpenError;
 
 /// Segments that are never worth compacting.
@@ -22,24 +23,29 @@ pub(in super::super) fn is_due(segments: u64, segment_bytes: u64, live_bytes: u6
     used > 2 * live_bytes + SEGMENTS_MIN * segment_bytes
 }
 
-/// The records that begin in the segment `number`, in the order in which they do.
-pub(in super::super) fn records_of(segments: &Segments, number: u32) -> Result<Vec<RecordId>, OpenError> {
+/// The records and the holds that begin in the segment `number`, in the order in which they do.
+pub(in super::super) fn begun_in(
+    segments: &Segments,
+    number: u32,
+) -> Result<(Vec<RecordId>, Vec<HoldKey>), OpenError> {
     let mut bytes = Vec::new();
     let opened = recover::load(segments.disk.as_ref(), number, &mut bytes)?;
-    let mut ids = Vec::new();
+    let (mut ids, mut holds) = (Vec::new(), Vec::new());
     let mut at = SEGMENT_HEADER;
     while let Some(found) = block::read(&bytes, opened.head.salt, at) {
         let notes = &bytes[found.notes_at..found.notes_at + found.notes_len];
         let mut next = 0;
         while let Ok(Some((note, after))) = entry::read(notes, next) {
-            if let Note::Whole { id, .. } = note {
-                ids.push(id);
+            match note {
+                Note::Whole { id, .. } => ids.push(id),
+                Note::Hold { slot, hold } => holds.push(HoldKey { slot, token: hold.token }),
+                _ => {}
             }
             next = after;
         }
         at = found.next;
     }
-    Ok(ids)
+    Ok((ids, holds))
 }
 
 #[cfg(test)]

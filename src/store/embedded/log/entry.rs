@@ -5,11 +5,13 @@
 //! is a new kind.
 
 use super::super::kept::Kept;
+use super::hold::{put_hold, put_key};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::lane::LaneId;
 use crate::domain::ledger::{Doubt, Owner, Phase, PolicyVersion, Record, RecordId, TargetId, Token};
+use crate::domain::slot::{Hold, HoldKey, SlotId};
 use crate::domain::time::Millis;
 use crate::store::About;
 use crate::store::lanes::{LANE_KEY_MAX, LaneAbout};
@@ -31,6 +33,12 @@ const ENDED: u8 = 5;
 const NAMES: u8 = 6;
 /// A scope stands for another.
 const ALIAS: u8 = 7;
+/// A hold as it is from now on.
+const HOLD: u8 = 8;
+/// A hold was given back and is remembered.
+const RELEASED: u8 = 9;
+/// A hold is gone.
+const FREED: u8 = 10;
 /// Something was sent in a lane's turn.
 const TURN: u8 = 16;
 
@@ -63,6 +71,12 @@ pub(in super::super) enum Note {
     Names { id: RecordId, names: TargetId },
     /// See [`alias`].
     Alias { from: ScopeId, to: ScopeId, until: Millis },
+    /// See [`hold`].
+    Hold { slot: SlotId, hold: Hold },
+    /// See [`released`].
+    Released { key: HoldKey, since: Millis },
+    /// See [`freed`].
+    Freed { key: HoldKey },
     /// See [`turn`].
     Turn { lane: LaneId, id: RecordId, token: Token, until: Millis, about: LaneAbout },
 }
@@ -193,6 +207,25 @@ pub(in super::super) fn alias(out: &mut Vec<u8>, from: ScopeId, to: ScopeId, unt
     out.extend_from_slice(&until.0.to_le_bytes());
 }
 
+/// Writes a hold, whole.
+pub(in super::super) fn hold(out: &mut Vec<u8>, slot: SlotId, hold: &Hold) {
+    out.push(HOLD);
+    put_hold(out, slot, hold);
+}
+
+/// Writes that a hold was given back and is remembered.
+pub(in super::super) fn released(out: &mut Vec<u8>, key: HoldKey, since: Millis) {
+    out.push(RELEASED);
+    put_key(out, key);
+    out.extend_from_slice(&since.0.to_le_bytes());
+}
+
+/// Writes that a hold is gone.
+pub(in super::super) fn freed(out: &mut Vec<u8>, key: HoldKey) {
+    out.push(FREED);
+    put_key(out, key);
+}
+
 /// Writes that a lane is closed until `until` by what the attempt sent in its turn.
 pub(in super::super) fn turn(
     out: &mut Vec<u8>,
@@ -282,6 +315,12 @@ pub(in super::super) fn read(notes: &[u8], at: usize) -> Result<Option<(Note, us
             to: ScopeId(reader.take()?),
             until: Millis(reader.u64()?),
         },
+        HOLD => {
+            let (slot, hold) = reader.hold()?;
+            Note::Hold { slot, hold }
+        }
+        RELEASED => Note::Released { key: reader.hold_key()?, since: Millis(reader.u64()?) },
+        FREED => Note::Freed { key: reader.hold_key()? },
         TURN => Note::Turn {
             lane: LaneId(reader.take()?),
             id: reader.id()?,
@@ -294,7 +333,7 @@ pub(in super::super) fn read(notes: &[u8], at: usize) -> Result<Option<(Note, us
     Ok(Some((note, reader.at)))
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     notes: &'a [u8],
     at: usize,
 }
@@ -309,11 +348,11 @@ impl<'a> Reader<'a> {
         Ok(slice)
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
         self.slice(N)?.try_into().map_err(|_| Unreadable)
     }
 
-    fn u8(&mut self) -> Result<u8, Unreadable> {
+    pub(super) fn u8(&mut self) -> Result<u8, Unreadable> {
         self.take().map(u8::from_le_bytes)
     }
 
@@ -321,11 +360,11 @@ impl<'a> Reader<'a> {
         self.take().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, Unreadable> {
+    pub(super) fn u64(&mut self) -> Result<u64, Unreadable> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn token(&mut self) -> Result<Token, Unreadable> {
+    pub(super) fn token(&mut self) -> Result<Token, Unreadable> {
         self.take().map(u128::from_le_bytes).map(Token)
     }
 
@@ -333,7 +372,7 @@ impl<'a> Reader<'a> {
         self.take().map(RecordId)
     }
 
-    fn text(&mut self) -> Result<&'a str, Unreadable> {
+    pub(super) fn text(&mut self) -> Result<&'a str, Unreadable> {
         let len = self.take().map(u16::from_le_bytes)?;
         std::str::from_utf8(self.slice(usize::from(len))?).map_err(|_| Unreadable)
     }

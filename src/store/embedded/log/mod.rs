@@ -5,6 +5,8 @@ pub(super) mod block;
 pub(super) mod compact;
 pub(super) mod disk;
 pub(super) mod entry;
+mod gather;
+pub(super) mod hold;
 pub(super) mod queue;
 pub(super) mod recover;
 pub(super) mod segments;

@@ -4,13 +4,16 @@
 //! answer's place is known before it is written. Lock order: the state's lock first, then this one.
 
 use super::super::AttemptEnd;
+use super::super::clock::instant;
 use super::super::waiters::{Attempt, Signal};
 use super::block::{self, BLOCK_HEADER};
+use super::gather::Gather;
 use crate::domain::time::Millis;
 use crate::store::StoreError;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
 
 /// A batch that is larger is closed; a single command may still be larger.
 const BATCH_MAX: usize = 4 << 20;
@@ -44,6 +47,7 @@ struct Inner {
     /// Somebody waits for the open batch.
     urgent: bool,
     asleep: bool,
+    gather: Gather,
     closing: bool,
     /// Why there is no more room, when the last attempt to make some failed.
     full: Option<String>,
@@ -75,6 +79,8 @@ pub(in super::super) struct Batch {
     pub(in super::super) block: Vec<u8>,
     /// The latest instant that any of its commands saw.
     pub(in super::super) time: Millis,
+    /// Commands whose callers wait for it.
+    callers: u32,
     commit: Arc<Commit>,
     tells: Vec<(Arc<Attempt>, AttemptEnd)>,
 }
@@ -125,6 +131,7 @@ impl Queue {
                 spares: VecDeque::new(),
                 urgent: false,
                 asleep: false,
+                gather: Gather::new(),
                 closing: false,
                 full: None,
                 room: Arc::new(Signal::new()),
@@ -164,10 +171,11 @@ impl Queue {
         batch.block.extend_from_slice(notes);
         batch.time = batch.time.max(now);
         batch.tells.append(tells);
+        batch.callers += u32::from(!lazily);
         let pushed = Pushed { commit: batch.number, segment: batch.segment, at };
         self.backlog.fetch_add(notes.len() as u64, Ordering::Relaxed);
         inner.urgent |= !lazily;
-        let wake = !lazily && std::mem::take(&mut inner.asleep);
+        let wake = !lazily && inner.is_worth_waking() && std::mem::take(&mut inner.asleep);
         drop(inner);
         if wake {
             self.wake.notify_one();
@@ -339,14 +347,23 @@ impl Queue {
     pub(in super::super) fn take(&self) -> Option<Batch> {
         let mut inner = self.lock();
         loop {
-            if let Some(batch) = inner.due() {
-                return Some(batch);
-            }
-            if inner.closing {
-                return None;
+            let company = inner.company();
+            if company.is_none() {
+                if let Some(batch) = inner.due() {
+                    return Some(batch);
+                }
+                if inner.closing {
+                    return None;
+                }
             }
             inner.asleep = true;
-            inner = self.wake.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner());
+            inner = match company {
+                None => self.wake.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner()),
+                Some(most) => {
+                    let waited = self.wake.wait_timeout(inner, most);
+                    waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
+                }
+            };
             inner.asleep = false;
         }
     }
@@ -358,12 +375,14 @@ impl Queue {
     }
 
     /// `batch` is durable: everyone who waits for it is woken, once.
-    pub(in super::super) fn synced(&self, batch: Batch) {
-        let Batch { number, block, commit, tells, .. } = batch;
+    pub(in super::super) fn synced(&self, batch: Batch, took: Duration, now: Instant) {
+        let Batch { number, block, commit, tells, callers, .. } = batch;
         self.synced.store(number, Ordering::Release);
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.lock();
         inner.writing = None;
+        let waiting = inner.callers();
+        inner.gather.synced(callers, waiting, took, now);
         self.backlog.fetch_sub(inner.reuse(block), Ordering::Relaxed);
         drop(inner);
         commit.give(Ok(()));
@@ -380,6 +399,24 @@ impl Queue {
 // === impl Inner ===
 
 impl Inner {
+    /// Commands whose callers wait for the open batch.
+    fn callers(&self) -> u32 {
+        self.open.as_ref().map_or(0, |batch| batch.callers)
+    }
+
+    /// How long to wait for more commands before the open batch is written.
+    fn company(&mut self) -> Option<Duration> {
+        if self.closing || !self.sealed.is_empty() {
+            return None;
+        }
+        self.gather.wait(self.callers(), instant())
+    }
+
+    /// Whether the writer would begin to write now.
+    fn is_worth_waking(&self) -> bool {
+        !self.sealed.is_empty() || self.callers() >= self.gather.enough()
+    }
+
     fn available(&self) -> u64 {
         let mut tail = self.tail;
         if let Some(open) = &self.open {
@@ -418,6 +455,7 @@ impl Inner {
                 at: self.tail.at,
                 block,
                 time: Millis(0),
+                callers: 0,
                 commit: Arc::new(Signal::new()),
                 tells: Vec::new(),
             });

@@ -1,5 +1,6 @@
 //! The one thread that writes the log: take a batch, one write, one sync, wake everyone who waits for it.
 
+use super::super::clock::instant;
 use super::block;
 use super::queue::{Batch, Queue};
 use super::segments::Segments;
@@ -25,9 +26,11 @@ pub(in super::super) fn write(queue: &Queue, segments: &Segments, mut batch: Bat
         return false;
     };
     block::close(&mut batch.block, segment.head.salt, batch.number, batch.time);
+    let began = instant();
     match segment.file.write_at(&batch.block, batch.at).and_then(|()| segment.file.sync()) {
         Ok(()) => {
-            queue.synced(batch);
+            let now = instant();
+            queue.synced(batch, now - began, now);
             true
         }
         Err(error) => {

@@ -85,7 +85,17 @@ fn a_success_that_ends_more_records_than_a_step_holds_is_written_in_several() {
         assert!(machine.run(|state, now, after| state.claim(&mut request.clone(), now, after)).is_ok());
         let keep = std::time::Duration::from_secs(60);
         let answer = super::model::answer(1);
-        let done = Completion { id: record, token, answer, keep, ends: None, names: None, alias: None };
+        let done = Completion {
+            id: record,
+            token,
+            answer,
+            keep,
+            ends: None,
+            names: None,
+            alias: None,
+            slots: Default::default(),
+            frees: Vec::new(),
+        };
         assert_eq!(machine.run(|state, now, after| state.complete(done, now, after)), Ok(Held::Yes));
         machine.make_room();
     }

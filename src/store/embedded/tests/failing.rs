@@ -44,6 +44,8 @@ fn completion(n: u16, token: u128, body: u16) -> Completion {
         ends: None,
         names: None,
         alias: None,
+        slots: Default::default(),
+        frees: Vec::new(),
     }
 }
 

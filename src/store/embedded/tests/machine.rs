@@ -128,7 +128,7 @@ impl Machine {
                     (Outcome::Done { answer, .. }, ClaimStep::Done(kept)) => *answer == self.read(kept),
                     (
                         Outcome::InDoubt { since, until, why, .. },
-                        ClaimStep::InDoubt { since: s, until: u, why: w },
+                        ClaimStep::InDoubt { since: s, until: u, why: w, .. },
                     ) => (since, until, why) == (s, u, w),
                     _ => false,
                 };
@@ -157,6 +157,8 @@ impl Machine {
                     ends: ends.map(|target| end_intents(target, Some(n))),
                     names: names.map(|target| TargetId([target; 16])),
                     alias: alias.map(|scope| ScopeId([scope; 16])),
+                    slots: Default::default(),
+                    frees: Vec::new(),
                 };
                 let expected = model.complete(&completion, now);
                 let got = self.run(|state, now, after| state.complete(completion, now, after));

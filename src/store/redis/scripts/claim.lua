@@ -32,7 +32,7 @@ if record then
     if record[LENGTH] > INLINE then return {'large', record[STATUS]} end
     return {'done', record[STATUS], redis.call('GET', KEYS[2])}
   end
-  return {'doubt', record[SINCE], record[UNTIL], record[WHY]}
+  return {'doubt', record[TOKEN], record[SINCE], record[UNTIL], record[WHY]}
 end
 
 local scoped = P .. 's:' .. scope

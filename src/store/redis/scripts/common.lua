@@ -16,7 +16,7 @@ local NOW = 0
 -- The places of a record's fields. New ones go to the end.
 local V, PHASE, TOKEN, OWNER, MEANING, KEYED, POLICY, SCOPE, TARGET = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local CLAIMED, DOUBT_FOR, ENDED, UNTIL, SINCE, WHY, STATUS, NAMES = 10, 11, 12, 13, 14, 15, 16, 17
-local WAITED, LENGTH, ROUTE, REQUEST, REQUEST_ID = 18, 19, 20, 21, 22
+local WAITED, LENGTH, ROUTE, REQUEST, REQUEST_ID, LANE = 18, 19, 20, 21, 22, 23
 
 local QUEUED, SENT, DONE, DOUBT = 'q', 's', 'd', 'x'
 

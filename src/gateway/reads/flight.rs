@@ -1,0 +1,344 @@
+//! Calls under way that equal reads wait for. One of them leads; the others follow.
+//!
+//! Every way a follower's wait can end is a [`Landing`], or its own deadline. A leader lands its flight exactly once:
+//! with an answer for all, with the word that its answer was for itself alone, or, by being dropped, with nothing.
+//! Locks are held for a map or list operation only, one at a time.
+
+use super::endings::Moment;
+use super::kept::Kept;
+use crate::domain::ledger::TargetId;
+use crate::domain::read::ReadKey;
+use crate::journal::Gauge;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// The calls under way, of all workers.
+pub struct Flights {
+    shards: [Mutex<HashMap<ReadKey, Arc<Flight>>>; SHARDS],
+    flying: AtomicUsize,
+    waiting: AtomicUsize,
+    /// Bytes of answers that are being gathered.
+    bytes: AtomicU64,
+    bytes_most: u64,
+}
+
+/// One call.
+pub struct Flight {
+    /// When it set out.
+    pub born: Moment,
+    /// The resource that it asks for.
+    pub resource: TargetId,
+    followers: AtomicUsize,
+    landing: Mutex<Option<Landing>>,
+    landed: Notify,
+}
+
+/// How a flight ended, for those who waited.
+#[derive(Clone)]
+pub enum Landing {
+    /// With an answer for all of them; and whether it is a copy that stands in for a backend that failed.
+    Shared(Arc<Kept>, Origin),
+    /// Its answer was for its own request alone: each goes by itself.
+    Alone,
+    /// Without an answer: one of them may lead anew.
+    Failed,
+}
+
+/// Where a shared answer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The backend, just now.
+    Backend,
+    /// A stale copy, because the backend failed.
+    StandIn,
+}
+
+/// What a read does next.
+pub enum Joined {
+    /// It leads.
+    Lead(Seat),
+    /// It waits.
+    Follow(Follower),
+    /// There are as many flights, or as many who wait, as there may be: it goes by itself.
+    Full,
+}
+
+/// The leader's right to land the flight.
+pub struct Seat {
+    flights: Arc<Flights>,
+    key: ReadKey,
+    flight: Arc<Flight>,
+    landed: bool,
+}
+
+/// A place among those who wait.
+pub struct Follower {
+    flights: Arc<Flights>,
+    flight: Arc<Flight>,
+}
+
+/// Bytes of an answer that is being gathered.
+pub struct Gathering {
+    flights: Arc<Flights>,
+    bytes: u64,
+}
+
+const SHARDS: usize = 16;
+/// Calls at one moment that others may wait for.
+const FLIGHTS_MOST: usize = 16_384;
+/// Requests at one moment that wait for another's call.
+const WAITING_MOST: usize = 65_536;
+
+// === impl Flights ===
+
+impl Flights {
+    /// None yet. Answers that are being gathered may take `bytes_most` together.
+    pub fn new(bytes_most: u64) -> Flights {
+        Flights {
+            shards: Default::default(),
+            flying: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
+            bytes_most,
+        }
+    }
+
+    /// Joins the flight for `key` where there is one that `is_good`, or begins one. One that is not good any more (a
+    /// write came after it) goes on for those who wait for it already.
+    pub fn join(
+        self: &Arc<Flights>,
+        key: ReadKey,
+        own: impl FnOnce() -> Flight,
+        is_good: impl FnOnce(&Flight) -> bool,
+    ) -> Joined {
+        let mut flights = self.shard(&key);
+        match flights.entry(key) {
+            Entry::Occupied(present) if is_good(present.get()) => {
+                if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MOST {
+                    self.waiting.fetch_sub(1, Ordering::Relaxed);
+                    return Joined::Full;
+                }
+                let flight = present.get().clone();
+                flight.followers.fetch_add(1, Ordering::Relaxed);
+                Joined::Follow(Follower { flights: self.clone(), flight })
+            }
+            place => {
+                if self.flying.fetch_add(1, Ordering::Relaxed) >= FLIGHTS_MOST {
+                    self.flying.fetch_sub(1, Ordering::Relaxed);
+                    return Joined::Full;
+                }
+                let flight = Arc::new(own());
+                match place {
+                    Entry::Occupied(mut overtaken) => drop(overtaken.insert(flight.clone())),
+                    Entry::Vacant(vacant) => drop(vacant.insert(flight.clone())),
+                }
+                Joined::Lead(Seat { flights: self.clone(), key, flight, landed: false })
+            }
+        }
+    }
+
+    /// Whether a call for `key` is under way.
+    #[cfg(test)]
+    fn has(&self, key: &ReadKey) -> bool {
+        self.shard(key).contains_key(key)
+    }
+
+    /// Begins to gather an answer.
+    pub fn gather(self: &Arc<Flights>) -> Gathering {
+        Gathering { flights: self.clone(), bytes: 0 }
+    }
+
+    fn shard(&self, key: &ReadKey) -> MutexGuard<'_, HashMap<ReadKey, Arc<Flight>>> {
+        self.shards[usize::from(key.0[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Flight ===
+
+impl Flight {
+    /// A call that sets out now.
+    pub fn new(born: Moment, resource: TargetId) -> Flight {
+        Flight {
+            born,
+            resource,
+            followers: AtomicUsize::new(0),
+            landing: Mutex::new(None),
+            landed: Notify::new(),
+        }
+    }
+
+    fn landing(&self) -> MutexGuard<'_, Option<Landing>> {
+        self.landing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Seat ===
+
+impl Seat {
+    /// When the flight set out.
+    pub fn born(&self) -> Moment {
+        self.flight.born
+    }
+
+    /// Whether anybody waits.
+    pub fn is_followed(&self) -> bool {
+        self.flight.followers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Nobody can join any more; whether anybody waits.
+    pub fn close(&self) -> bool {
+        self.leave();
+        self.is_followed()
+    }
+
+    /// Ends the flight.
+    pub fn land(mut self, landing: Landing) {
+        self.end(landing);
+    }
+
+    fn end(&mut self, landing: Landing) {
+        if std::mem::replace(&mut self.landed, true) {
+            return;
+        }
+        self.leave();
+        *self.flight.landing() = Some(landing);
+        self.flight.landed.notify_waiters();
+        self.flights.flying.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes the flight out of the table, unless a later one has its place.
+    fn leave(&self) {
+        let mut flights = self.flights.shard(&self.key);
+        if flights.get(&self.key).is_some_and(|present| Arc::ptr_eq(present, &self.flight)) {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+impl Drop for Seat {
+    /// However a leader ends, nobody waits for it in vain.
+    fn drop(&mut self) {
+        self.end(Landing::Failed);
+    }
+}
+
+// === impl Follower ===
+
+impl Follower {
+    /// Waits for the flight's end.
+    pub async fn landing(&self, waiters: &Gauge) -> Landing {
+        let _counted = waiters.held();
+        loop {
+            let mut landed = pin!(self.flight.landed.notified());
+            // Registered before the look, so that a landing in between is not missed.
+            landed.as_mut().enable();
+            if let Some(landing) = self.flight.landing().clone() {
+                return landing;
+            }
+            landed.await;
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.flight.followers.fetch_sub(1, Ordering::Relaxed);
+        self.flights.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Gathering ===
+
+impl Gathering {
+    /// Whether there is room for so many bytes more; it is taken then.
+    pub fn takes(&mut self, bytes: u64) -> bool {
+        self.bytes += bytes;
+        self.flights.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.flights.bytes_most
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.flights.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::clock;
+    use crate::gateway::reads::endings::Endings;
+    use futures_util::FutureExt;
+
+    const KEY: ReadKey = ReadKey([7; 32]);
+
+    fn flight() -> Flight {
+        Flight::new(Endings::new(clock::now()).moment(), TargetId([2; 16]))
+    }
+
+    fn lead(flights: &Arc<Flights>) -> Seat {
+        match flights.join(KEY, flight, |_| false) {
+            Joined::Lead(seat) => seat,
+            _ => panic!("nobody else leads"),
+        }
+    }
+
+    fn follow(flights: &Arc<Flights>) -> Follower {
+        match flights.join(KEY, flight, |_| true) {
+            Joined::Follow(follower) => follower,
+            _ => panic!("there is a flight"),
+        }
+    }
+
+    #[test]
+    fn a_leader_that_is_gone_leaves_nobody_waiting() {
+        let (flights, gauge) = (Arc::new(Flights::new(1)), Gauge::default());
+        let seat = lead(&flights);
+        let follower = follow(&flights);
+        assert!(seat.close());
+        let mut waits = Box::pin(follower.landing(&gauge));
+        assert!((&mut waits).now_or_never().is_none());
+        assert_eq!(gauge.get(), 1);
+        drop(seat);
+        assert!(matches!(waits.as_mut().now_or_never(), Some(Landing::Failed)));
+        drop(waits);
+        assert!(
+            matches!(follower.landing(&gauge).now_or_never(), Some(Landing::Failed)),
+            "late looks see it, too"
+        );
+        drop(follower);
+        assert_eq!((flights.flying.load(Ordering::Relaxed), flights.waiting.load(Ordering::Relaxed)), (0, 0));
+        assert!(!flights.has(&KEY));
+    }
+
+    #[test]
+    fn a_flight_that_was_overtaken_goes_on_and_takes_nothing_from_its_successor() {
+        let flights = Arc::new(Flights::new(1));
+        let first = lead(&flights);
+        let waits = follow(&flights);
+        let second = lead(&flights);
+        let later = follow(&flights);
+        first.land(Landing::Alone);
+        assert!(flights.has(&KEY), "the second one's place is its own");
+        let gauge = Gauge::default();
+        assert!(matches!(waits.landing(&gauge).now_or_never(), Some(Landing::Alone)));
+        assert!(later.landing(&gauge).now_or_never().is_none());
+        drop(second);
+        assert!(!flights.has(&KEY));
+    }
+
+    #[test]
+    fn what_is_gathered_is_bounded_and_given_back() {
+        let flights = Arc::new(Flights::new(100));
+        let (mut one, mut other) = (flights.gather(), flights.gather());
+        assert!(one.takes(60) && !other.takes(60));
+        drop(other);
+        assert!(one.takes(40) && !one.takes(1));
+        drop(one);
+        assert_eq!(flights.bytes.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,278 @@
+//! Reads whose answers are kept or shared: answered from a copy, by an equal read's call, or by a call of their own.
+//!
+//! ```text
+//! reading -> cache --fresh--------------------------> kept -> answer
+//!               |--stale, none--> flight --follows--> landing -^
+//!                                    |---leads------> lead --> cache, landing, and its own client
+//! writing -> endings: what was asked for before a write is nobody's answer any more
+//! ```
+//!
+//! What may be shared, and for how long, is decided in `domain::read`; here it is done. Nothing here waits for a lock
+//! while it holds another.
+
+mod cache;
+mod endings;
+mod flight;
+mod gather;
+mod kept;
+mod lead;
+mod pipe;
+mod reading;
+mod second;
+mod status;
+mod writing;
+
+pub use pipe::Outlet;
+pub use writing::Writing;
+
+use super::clock;
+use super::exchange::{self, Exchange, Outcome};
+use super::upload::ClientBody;
+use crate::config::{CacheMemory, Mode, Reads as Rules};
+use crate::domain::event::Decision;
+use crate::domain::read::{ReadKey, Standing, is_shareable};
+use crate::domain::refusal::{Reason, Refusal};
+use crate::journal::Journal;
+use cache::{Cache, Slot};
+use endings::Endings;
+use flight::{Flight, Flights, Joined, Landing, Origin};
+use http::request::Parts;
+use kept::Kept;
+use lead::Lead;
+use reading::Reading;
+use status::CacheStatus;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What all workers share of kept and coming answers.
+pub struct Reads {
+    cache: Cache,
+    flights: Arc<Flights>,
+    endings: Endings,
+    answer_limit: u64,
+    journal: Arc<Journal>,
+}
+
+/// What is known of a read when it comes.
+enum Known {
+    /// A copy that may be given.
+    Copy(Arc<Kept>, Standing),
+    /// Equal requests go by themselves, for this reason.
+    Alone(&'static str),
+    Nothing,
+}
+
+/// How often a read waits for others before it goes by itself.
+const ROUNDS: usize = 2;
+/// Answers that are being gathered may take this part of the cache's memory.
+const GATHERED_PART: u64 = 4;
+
+/// Answers a GET or HEAD of a route that keeps or shares answers.
+pub async fn read(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
+    let worker = exchange.worker.clone();
+    let (Some(reads), Some(rules)) =
+        (exchange.reads().cloned(), worker.shared.policy.routes()[exchange.route].reads.as_ref())
+    else {
+        return exchange::pass(exchange, parts, body).await;
+    };
+    if exchange.rules().mode == Mode::Observe {
+        return exchange::pass(exchange, parts, body).await;
+    }
+    if !is_shareable(&parts, !http_body::Body::is_end_stream(&body)) {
+        return by_itself(exchange, parts, body, "request").await;
+    }
+    let reading = Reading::of(&exchange, rules, &parts);
+    if reading.wants.no_store {
+        return by_itself(exchange, parts, body, "no-store").await;
+    }
+    let stale = match reads.known(&exchange, rules, &reading, &parts) {
+        Known::Copy(kept, Standing::Fresh) => return Ok(reads.answer(&kept, &reading)),
+        Known::Copy(kept, Standing::Refresh) => {
+            let outcome = reads.answer_stale(&kept, &reading, "stale-while-revalidate");
+            reads.refresh(exchange, reading, parts, kept);
+            return Ok(outcome);
+        }
+        Known::Copy(kept, Standing::Stale) => Some(kept),
+        Known::Alone(why) => return by_itself(exchange, parts, body, why).await,
+        Known::Nothing => None,
+    };
+    if reading.wants.only_if_cached {
+        let detail = "The request wants a kept answer (only-if-cached), and there is none that it may have.";
+        return Err(Refusal::new(Reason::NotCached, detail));
+    }
+    if reading.head_only {
+        return by_itself(exchange, parts, body, "method").await;
+    }
+    reads.fly(exchange, rules, reading, parts, body, stale).await
+}
+
+/// The copy that a read may have whose client would have to wait for its turn too long: younger than
+/// `stale_if_throttled`. `None` where there is none; nothing is sent either way.
+#[allow(dead_code, reason = "asked by the throttle")]
+pub fn throttled(exchange: &Exchange, parts: &Parts) -> Option<Outcome> {
+    let (reads, rules) = (exchange.reads()?, exchange.rules().reads.as_ref()?);
+    let limit = rules.cache.as_ref()?.stale_if_throttled;
+    if !is_shareable(parts, false) {
+        return None;
+    }
+    let reading = Reading::of(exchange, rules, parts);
+    match reads.known(exchange, rules, &reading, parts) {
+        Known::Copy(kept, Standing::Fresh) => Some(reads.answer(&kept, &reading)),
+        Known::Copy(kept, _) if kept.is_younger(clock::now(), limit) => {
+            Some(reads.answer_stale(&kept, &reading, "stale-if-throttled"))
+        }
+        _ => None,
+    }
+}
+
+/// Which reads are one, for whoever lets equal reads wait together: `None` where a request is unlike any other.
+#[allow(dead_code, reason = "asked by the throttle")]
+pub fn key(exchange: &Exchange, parts: &Parts) -> Option<ReadKey> {
+    let rules = exchange.rules().reads.as_ref().filter(|_| is_shareable(parts, false))?;
+    Some(Reading::of(exchange, rules, parts).key)
+}
+
+/// Forwards a read whose answer is for itself alone.
+async fn by_itself(
+    exchange: Exchange,
+    parts: Parts,
+    body: ClientBody,
+    why: &'static str,
+) -> Result<Outcome, Refusal> {
+    let mut outcome = exchange::pass(exchange, parts, body).await?;
+    CacheStatus::Bypass(why).add_to(outcome.response.headers_mut());
+    Ok(outcome)
+}
+
+// === impl Reads ===
+
+impl Reads {
+    /// Nothing kept yet.
+    pub fn new(memory: &CacheMemory, journal: Arc<Journal>) -> Arc<Reads> {
+        Arc::new(Reads {
+            cache: Cache::new(memory.memory),
+            flights: Arc::new(Flights::new(memory.memory / GATHERED_PART)),
+            endings: Endings::new(clock::now()),
+            answer_limit: memory.answer_limit,
+            journal,
+        })
+    }
+
+    /// What is known of a read, as far as no write has ended it.
+    fn known(&self, exchange: &Exchange, rules: &Rules, reading: &Reading, parts: &Parts) -> Known {
+        let slot = match reading.base {
+            None => self.cache.get(&reading.key),
+            Some(base) => match self.cache.get(&base) {
+                Some(Slot::Varies(names)) => {
+                    self.cache.get(&reading.varied(exchange, rules, &parts.uri, &parts.headers, &names))
+                }
+                slot => slot,
+            },
+        };
+        let now = clock::now();
+        match slot {
+            Some(Slot::Kept(kept)) => {
+                if self.endings.ended(kept.born, now, || reading.ended_by(kept.resource)) {
+                    self.journal.metrics().reads.ended.fetch_add(1, Relaxed);
+                    return Known::Nothing;
+                }
+                let standing = kept.standing(now, &reading.wants);
+                Known::Copy(kept, standing)
+            }
+            Some(Slot::Alone(until, why)) if now < until => Known::Alone(why),
+            _ => Known::Nothing,
+        }
+    }
+
+    /// Waits for an equal read's call, or leads one.
+    async fn fly(
+        self: Arc<Reads>,
+        exchange: Exchange,
+        rules: &Rules,
+        reading: Reading,
+        parts: Parts,
+        body: ClientBody,
+        stale: Option<Arc<Kept>>,
+    ) -> Result<Outcome, Refusal> {
+        let deadline = clock::now() + exchange.rules().timeout;
+        let resource = exchange.target(parts.uri.path());
+        if !rules.coalesce {
+            let (reads, seat, born) = (self.clone(), None, self.endings.moment());
+            let lead = Lead { reads, exchange, reading, resource, stale, seat, born };
+            return lead.for_client(parts).await;
+        }
+        for _ in 0..ROUNDS {
+            let own = || Flight::new(self.endings.moment(), resource);
+            let is_good = |flight: &Flight| {
+                !self.endings.ended(flight.born, clock::now(), || reading.ended_by(flight.resource))
+            };
+            let follower = match self.flights.join(reading.key, own, is_good) {
+                Joined::Lead(seat) => {
+                    let (reads, born, seat) = (self.clone(), seat.born(), Some(seat));
+                    let lead = Lead { reads, exchange, reading, resource, stale, seat, born };
+                    return lead.for_client(parts).await;
+                }
+                Joined::Follow(follower) => follower,
+                Joined::Full => break,
+            };
+            let landing = {
+                let landing = pin!(follower.landing(&self.journal.metrics().reads.waiting));
+                exchange.worker.deadlines.within(deadline, landing).await
+            };
+            match landing {
+                None => return Err(too_slow(&exchange)),
+                Some(Landing::Shared(kept, Origin::Backend)) => {
+                    return Ok(self.answer_shared(&kept, &reading));
+                }
+                Some(Landing::Shared(kept, Origin::StandIn)) => {
+                    return Ok(self.answer_stale(&kept, &reading, "stale-if-error"));
+                }
+                Some(Landing::Alone) => break,
+                Some(Landing::Failed) => {}
+            }
+        }
+        by_itself(exchange, parts, body, "alone").await
+    }
+
+    /// Asks for a copy anew that was given although it is stale, unless somebody does already.
+    fn refresh(self: Arc<Reads>, exchange: Exchange, reading: Reading, parts: Parts, kept: Arc<Kept>) {
+        if reading.head_only {
+            return;
+        }
+        let (resource, stale) = (kept.resource, Some(kept));
+        let own = || Flight::new(self.endings.moment(), resource);
+        if let Joined::Lead(seat) = self.flights.join(reading.key, own, |_| true) {
+            let (reads, born, seat) = (self.clone(), seat.born(), Some(seat));
+            Lead { reads, exchange, reading, resource, stale, seat, born }.for_nobody(parts);
+        }
+    }
+
+    fn answer(&self, kept: &Kept, reading: &Reading) -> Outcome {
+        let now = clock::now();
+        let left = kept.seconds_left(now);
+        self.answered(kept, reading, Decision::Cached, CacheStatus::Hit(left))
+    }
+
+    fn answer_stale(&self, kept: &Kept, reading: &Reading, why: &'static str) -> Outcome {
+        let left = kept.seconds_left(clock::now());
+        self.answered(kept, reading, Decision::Stale, CacheStatus::Stale(left, why))
+    }
+
+    fn answer_shared(&self, kept: &Kept, reading: &Reading) -> Outcome {
+        self.answered(kept, reading, Decision::Coalesced, CacheStatus::Collapsed)
+    }
+
+    fn answered(&self, kept: &Kept, reading: &Reading, decision: Decision, status: CacheStatus) -> Outcome {
+        let response = kept.answer(&reading.conditions, reading.head_only, clock::now(), status);
+        Outcome { response, decision, upstream: None, scope: Some(reading.scope) }
+    }
+}
+
+/// A follower's own patience has ended.
+fn too_slow(exchange: &Exchange) -> Refusal {
+    let timeout = exchange.rules().timeout;
+    let detail =
+        format!("The backend did not answer an equal request within {timeout:?}, which this one waited for.");
+    Refusal::new(Reason::UpstreamTimeout, detail)
+}

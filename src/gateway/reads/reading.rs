@@ -1,0 +1,131 @@
+//! One read, as far as it bears on who may have its answer.
+
+use super::endings::EndingId;
+use crate::config::{CacheKey, Reads as Rules};
+use crate::domain::client::{ScopeId, counted_address};
+use crate::domain::ledger::TargetId;
+use crate::domain::read::{Asked, Counted, Directives, Keyed, ReadKey, Reader};
+use crate::gateway::exchange::Exchange;
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::{Method, Uri};
+
+/// A request that may be answered from a copy.
+pub struct Reading {
+    /// Names the whole request: whose call it may wait for.
+    pub key: ReadKey,
+    /// What its answer is kept under, where that is another key: see [`Reading::kept_under`].
+    pub base: Option<ReadKey>,
+    /// Who asks.
+    pub scope: ScopeId,
+    /// What it says about copies.
+    pub wants: Directives,
+    /// Its conditions, where it has any: a cache answers them.
+    pub conditions: HeaderMap,
+    /// Only the head is wanted.
+    pub head_only: bool,
+    /// The scope is more than an address.
+    shown: bool,
+    authorization: bool,
+    token_proves_it: bool,
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// Reads a request's head.
+    pub fn of(exchange: &Exchange, rules: &Rules, parts: &Parts) -> Reading {
+        let shared = exchange.shared();
+        let everyone = rules.everyone();
+        // For a page that everyone shares, who asks only matters where that one has written something.
+        let known = (!everyone || exchange.reads().is_some_and(|reads| !reads.endings.are_none()))
+            .then(|| exchange.shown(&parts.headers));
+        let scope = known.as_ref().map_or(ScopeId([0; 16]), |shown| exchange.scope_of(shown));
+        let token_proves_it = !everyone && known.as_ref().is_some_and(|shown| shown.is_from_token());
+        let mut conditions = HeaderMap::new();
+        for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
+            for value in parts.headers.get_all(&name) {
+                conditions.append(name.clone(), value.clone());
+            }
+        }
+        let mut reading = Reading {
+            key: ReadKey([0; 32]),
+            base: None,
+            scope,
+            wants: Directives::of(&parts.headers),
+            conditions,
+            head_only: parts.method == Method::HEAD,
+            shown: known.is_some_and(|shown| !shown.is_empty()),
+            authorization: parts.headers.contains_key(header::AUTHORIZATION),
+            token_proves_it,
+        };
+        let key = |counted| {
+            shared.digest.read_key(&reading.asked(exchange, rules, &parts.uri, &parts.headers, counted))
+        };
+        let whole = key(Counted::All);
+        let base = rules
+            .cache
+            .as_ref()
+            .filter(|cache| cache.key == CacheKey::Vary)
+            .map(|_| key(Counted::Varied(&[])));
+        (reading.key, reading.base) = (whole, base);
+        reading
+    }
+
+    /// Names what a copy is kept under, where the backend's word counts on what it varies by.
+    pub fn varied(
+        &self,
+        exchange: &Exchange,
+        rules: &Rules,
+        uri: &Uri,
+        headers: &HeaderMap,
+        names: &[HeaderName],
+    ) -> ReadKey {
+        let asked = self.asked(exchange, rules, uri, headers, Counted::Varied(names));
+        exchange.shared().digest.read_key(&asked)
+    }
+
+    fn asked<'a>(
+        &self,
+        exchange: &'a Exchange,
+        rules: &'a Rules,
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
+        counted: Counted<'a>,
+    ) -> Asked<'a> {
+        let reader = if rules.everyone() {
+            Reader::Everyone { credentials: &rules.credentials }
+        } else {
+            let address = counted_address(exchange.address);
+            Reader::Scope { scope: self.scope, address, token_proves_it: self.token_proves_it }
+        };
+        Asked {
+            reader,
+            route: &exchange.rules().name,
+            scheme: "http",
+            uri,
+            // A GET's copy answers a HEAD too.
+            method: &Method::GET,
+            headers,
+            counted,
+            request_id: &exchange.shared().policy.config().server.request_id_header,
+        }
+    }
+
+    /// How it was keyed, for the question whether its answer may be shared.
+    pub fn keyed<'a>(&self, exchange: &'a Exchange, rules: &'a Rules) -> Keyed<'a> {
+        Keyed {
+            everyone: rules.everyone(),
+            shown: self.shown,
+            authorization: self.authorization,
+            token_proves_it: self.token_proves_it,
+            credentials: &rules.credentials,
+            request_id: &exchange.shared().policy.config().server.request_id_header,
+        }
+    }
+
+    /// The marks that end a copy of `resource` for this reader.
+    pub fn ended_by(&self, resource: TargetId) -> [EndingId; 2] {
+        [self.scope.0, resource.0]
+    }
+}

@@ -1,0 +1,174 @@
+//! What a write does to kept answers. From before it is forwarded until after it was answered nothing that its scope
+//! asked for is kept, and what it changed (its target, and what its answer names) is forgotten for everyone (RFC 9111,
+//! 4.4).
+
+use super::Reads;
+use super::endings::Endings;
+use crate::domain::client::ScopeId;
+use crate::domain::ledger::TargetId;
+use crate::domain::target::NormalTarget;
+use crate::gateway::clock;
+use crate::gateway::exchange::Exchange;
+use crate::gateway::forward::is_success;
+use crate::gateway::identity::Shown;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Uri};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One write under way. However it ends, its end is told when this is dropped.
+pub struct Writing {
+    reads: Arc<Reads>,
+    scope: ScopeId,
+    path: String,
+    authority: Option<HeaderValue>,
+    caller: Shown,
+    timeout: Duration,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Bytes may have left, and no answer has come.
+    Untold,
+    /// It is known how it ended.
+    Told,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// The gateway's kept answers, where any route keeps some.
+    pub fn reads(&self) -> Option<&Arc<Reads>> {
+        self.worker.shared.reads.as_ref()
+    }
+
+    /// The scope that reads and writes of this caller have in common: without an Idempotency-Key's.
+    pub fn scope_of(&self, shown: &Shown) -> ScopeId {
+        let shared = self.shared();
+        shared.store.scope_of(shown.counted(&shared.digest, self.address))
+    }
+
+    /// A write is about to be forwarded. `None` where nothing is kept that it could end.
+    pub fn writing(&self, path: &str, headers: &HeaderMap) -> Option<Writing> {
+        let reads = self.reads()?.clone();
+        let caller = self.shown(headers);
+        let scope = self.scope_of(&caller);
+        reads.write_begins(scope);
+        Some(Writing {
+            reads,
+            scope,
+            path: path.to_owned(),
+            authority: headers.get(header::HOST).cloned(),
+            caller,
+            timeout: self.rules().timeout,
+            state: State::Untold,
+        })
+    }
+
+    /// The same, where `method` writes.
+    pub fn writing_by(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Writing> {
+        if crate::domain::route::is_safe(method) { None } else { self.writing(path, headers) }
+    }
+}
+
+// === impl Writing ===
+
+impl Writing {
+    /// The answer's head came. To be told before any of it goes out.
+    pub fn answered(&mut self, exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
+        self.state = State::Told;
+        let mut ended: Vec<TargetId> = Vec::new();
+        if is_success(status) {
+            ended.push(exchange.target(&self.path));
+            let named = [header::LOCATION, header::CONTENT_LOCATION];
+            ended.extend(
+                named.iter().filter_map(|name| self.named(headers, name)).map(|path| exchange.target(&path)),
+            );
+        }
+        self.reads.changed(self.scope, &ended);
+        // Whoever gets other cookies by this comes back as somebody else, who must not see what was before it either.
+        if headers.contains_key(header::SET_COOKIE)
+            && let Some(renewed) = self.caller.renewed(headers, exchange.wall_clock())
+        {
+            self.reads.changed(exchange.scope_of(&renewed), &[]);
+        }
+    }
+
+    /// Known not executed.
+    pub fn not_sent(&mut self) {
+        self.state = State::Told;
+    }
+
+    /// The path of this gateway that a header of the answer names.
+    fn named(&self, headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+        let text = headers.get(name)?.to_str().ok()?;
+        let uri = Uri::try_from(text).ok();
+        let path = match uri.as_ref().and_then(|uri| uri.authority().map(|authority| (uri, authority))) {
+            // Another host's resources are none of ours.
+            Some((uri, authority)) => {
+                let own = self.authority.as_ref()?.as_bytes();
+                authority.as_str().as_bytes().eq_ignore_ascii_case(own).then(|| uri.path().to_owned())?
+            }
+            None => resolved(&self.path, text),
+        };
+        NormalTarget::parse(&path).ok().map(|normal| normal.path().to_owned())
+    }
+}
+
+/// A reference without a host, as it is meant at `base` (RFC 3986, 5.2).
+fn resolved(base: &str, reference: &str) -> String {
+    let path = reference.split(['?', '#']).next().unwrap_or_default();
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    let directory = base.rfind('/').map_or("/", |at| &base[..=at]);
+    format!("{directory}{path}")
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if self.state == State::Untold {
+            // The backend may still carry it out: until it cannot any more, nothing of this scope is kept.
+            self.reads.write_untold(self.scope, Endings::untold(self.timeout));
+        }
+        self.reads.write_ended(self.scope);
+    }
+}
+
+// === impl Reads ===
+
+impl Reads {
+    fn write_begins(&self, scope: ScopeId) {
+        self.endings.end(scope.0, clock::now());
+    }
+
+    fn changed(&self, scope: ScopeId, resources: &[TargetId]) {
+        let now = clock::now();
+        self.endings.end(scope.0, now);
+        resources.iter().for_each(|resource| self.endings.end(resource.0, now));
+    }
+
+    fn write_untold(&self, scope: ScopeId, within: Duration) {
+        let now = clock::now();
+        self.endings.opened(scope.0, now, now + within);
+    }
+
+    fn write_ended(&self, scope: ScopeId) {
+        self.endings.end(scope.0, clock::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_resolved_against_the_request() {
+        for (reference, expected) in
+            [("/a/b?x", "/a/b"), ("7", "/bookings/7"), ("./7#x", "/bookings/./7"), ("", "/bookings/")]
+        {
+            assert_eq!(resolved("/bookings/new", reference), expected);
+        }
+    }
+}

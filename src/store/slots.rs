@@ -1,0 +1,228 @@
+//! Slots in the store: what a claim, a completion and an operator say about them.
+//!
+//! A claim and its slots are one atomic command: all of them are reserved with it, or nothing happens. What an attempt's
+//! outcome makes of them happens in the same step as the record's own change (`domain::slot::fate` says what).
+
+use super::{EndIntents, Store, StoreError};
+use crate::domain::client::ScopeId;
+use crate::domain::ledger::RecordId;
+use crate::domain::ledger::Token;
+use crate::domain::slot::{
+    Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, SlotId, Taken, Wanted,
+};
+use crate::domain::time::Millis;
+
+/// How the slots that an attempt reserved go on when it completes.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// Whether they are taken, or may be.
+    pub end: End,
+    /// The bookings that the answer names, each with the slot that it holds.
+    pub bookings: Vec<(SlotId, Booking)>,
+}
+
+/// A booking gives back what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Free {
+    /// Whose slots.
+    pub booking: BookingId,
+    /// It may come back: what it held is remembered, and occupies nothing.
+    pub remember: bool,
+}
+
+/// A place that the backend gave away before the gateway was there.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    /// The place. `instead_of` and `asleep` mean nothing here.
+    pub wanted: Wanted,
+    /// Its own token.
+    pub token: Token,
+}
+
+/// What adopting a place did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Adoption {
+    /// It is held from now on.
+    Added,
+    /// The same booking holds it already.
+    Known,
+    /// It is held from now on, by more than its capacity: the backend has given it away too often.
+    Over,
+    /// Its end has passed.
+    Ended,
+}
+
+/// One hold as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HoldView {
+    /// The slot's name.
+    pub slot: String,
+    /// The slot's id: 32 hex digits.
+    pub slot_id: String,
+    /// The hold's own id within the slot: 32 hex digits.
+    pub hold: String,
+    /// The values of the slot's key, where the configuration keeps them.
+    pub key: String,
+    /// How firmly it is held.
+    pub state: HoldState,
+    /// The booking's id, once it is known.
+    pub booking: Option<String>,
+    /// Since when it is in this state, in milliseconds since the epoch.
+    pub since: Millis,
+    /// When it ends by itself; `None` while reserved.
+    pub until: Option<Millis>,
+    /// The request id of the attempt that took it.
+    pub request_id: String,
+    /// The record of that attempt; `None` where it was adopted.
+    pub record: Option<String>,
+}
+
+/// Which holds an operator asks for.
+#[derive(Clone, Debug, Default)]
+pub struct HoldListing {
+    /// Only of this name.
+    pub name: Option<String>,
+    /// Only this slot.
+    pub slot: Option<SlotId>,
+    /// Only in this state.
+    pub state: Option<HoldState>,
+    /// Holds that sort after this one.
+    pub after: Option<HoldKey>,
+    /// At most so many; bounded by the store at 1,000.
+    pub limit: usize,
+}
+
+/// What an operator's release did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// So many holds are gone, durably.
+    Yes(usize),
+    /// There is no such hold.
+    NotFound,
+    /// An attempt at work has it: what becomes of that decides.
+    AtWork,
+}
+
+/// What an operator releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// One hold.
+    Hold(HoldKey),
+    /// Everything that a booking holds under one name.
+    Booking(BookingId),
+}
+
+/// How many holds one name has, by state in the order of [`HoldState::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SlotFigures {
+    /// The slots' name.
+    pub name: String,
+    /// Holds by state.
+    pub holds: [u64; 4],
+}
+
+// === impl Settlement ===
+
+impl Default for Settlement {
+    /// Unsettled: the safe side.
+    fn default() -> Settlement {
+        Settlement { end: End::Unsettled, bookings: Vec::new() }
+    }
+}
+
+// === impl Adopted ===
+
+impl Adopted {
+    /// Since `now`, the hold that it becomes.
+    pub fn hold(&self, now: Millis) -> Hold {
+        let wanted = Wanted { asleep: false, instead_of: None, ..self.wanted.clone() };
+        // Nobody's scope: whose booking it is, the gateway does not know.
+        let wanted = Wanted { witness: ScopeId([0; 16]), ..wanted };
+        let hold = Hold::reserved(&wanted, self.token, RecordId([0; 32]), "adopted".into(), now);
+        Hold { record: None, ..hold.settled(End::Held, None, now) }
+    }
+}
+
+// === impl HoldView ===
+
+impl HoldView {
+    /// The view of one hold.
+    pub fn new(slot: SlotId, hold: &Hold) -> HoldView {
+        HoldView {
+            slot: hold.name.to_string(),
+            slot_id: slot.to_string(),
+            hold: format!("{:032x}", hold.token.0),
+            key: hold.label.to_string(),
+            state: hold.state,
+            booking: hold.booking.as_ref().map(|booking| booking.id.to_string()),
+            since: hold.since,
+            until: (hold.state != HoldState::Reserved).then_some(hold.until),
+            request_id: hold.request_id.to_string(),
+            record: hold.record.map(|record| record.to_string()),
+        }
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// An unsafe request succeeded, unguarded: gives back what `frees` say and ends the intents of `ends` in one durable
+    /// step. Says how many holds were given back.
+    pub async fn release(&self, frees: Vec<Free>, ends: Option<EndIntents>) -> Result<usize, StoreError> {
+        match self {
+            Store::Embedded(store) => store.release(frees, ends).await,
+            Store::Redis(_) => Err(no_slots()),
+        }
+    }
+
+    /// What a booking holds or would hold again, for a change of it.
+    pub async fn holds_of(&self, booking: BookingId) -> Result<Vec<Known>, StoreError> {
+        match self {
+            Store::Embedded(store) => Ok(store.holds_of(booking)),
+            Store::Redis(_) => Err(no_slots()),
+        }
+    }
+
+    /// Whether a slot can be had at this moment: `None` if so. A question; nothing is reserved.
+    pub async fn look(&self, wanted: &Wanted) -> Result<Option<Taken>, StoreError> {
+        match self {
+            Store::Embedded(store) => Ok(store.look(wanted)),
+            Store::Redis(_) => Err(no_slots()),
+        }
+    }
+
+    /// Takes over what the backend has given away already. Durable before it returns; a second time changes nothing.
+    pub async fn adopt(&self, adopted: Vec<Adopted>) -> Result<Vec<Adoption>, StoreError> {
+        match self {
+            Store::Embedded(store) => store.adopt(adopted).await,
+            Store::Redis(_) => Err(no_slots()),
+        }
+    }
+
+    /// Holds in the order of their slots; see [`HoldListing`].
+    pub async fn holds(&self, listing: HoldListing) -> Result<Vec<HoldView>, StoreError> {
+        match self {
+            Store::Embedded(store) => Ok(store.holds(&listing)),
+            Store::Redis(_) => Err(no_slots()),
+        }
+    }
+
+    /// An operator gives a place back that the gateway takes for taken. Durable before it returns.
+    pub async fn release_hold(&self, which: Which) -> Result<Released, StoreError> {
+        match self {
+            Store::Embedded(store) => store.release_hold(which).await,
+            Store::Redis(_) => Err(no_slots()),
+        }
+    }
+}
+
+/// A shared store keeps records and lanes.
+fn no_slots() -> StoreError {
+    StoreError::Unavailable("a shared store keeps no slots".into())
+}
+
+/// How long an adopted place is held.
+pub fn adopted_keep(keep: Keep, until: Option<Millis>) -> Keep {
+    until.map_or(keep, Keep::Until)
+}

@@ -1,0 +1,103 @@
+//! No spelling of a request bypasses a guarded route, and the backend sees the spelling that its upstream says.
+
+use crate::harness::{Call, Config, RawBackend, Stand, ok};
+
+fn first_line(raw: &RawBackend) -> String {
+    raw.next().lines().next().unwrap_or_default().to_owned()
+}
+
+/// Sends twice; how many of the two have reached the backend.
+fn executions(stand: &Stand, raw: &RawBackend, call: &Call) -> usize {
+    let replies = [stand.send(call), stand.send(call)];
+    assert!(replies.iter().all(|reply| reply.status == 200), "{}", replies[0].text());
+    raw.waiting()
+}
+
+#[test]
+fn a_slash_at_the_end_and_other_spellings_are_the_same_guarded_route() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let paths =
+        ["/api/x", "/api/y/", "/api//z", "/api/./v", "/q/../api/w", "/%61pi/u", "/api/t?", "//api/s", "/api"];
+    for path in paths {
+        assert_eq!(executions(&stand, &raw, &Call::post(path, "{}")), 1, "{path}");
+    }
+    for (method, path) in [("PUT", "/api/1/"), ("DELETE", "/api/2/"), ("GET", "/assessments/new/")] {
+        assert_eq!(executions(&stand, &raw, &Call::new(method, path)), 1, "{method} {path}");
+    }
+    // HEAD of a guarded GET creates what the GET would create.
+    assert_eq!(executions(&stand, &raw, &Call::new("HEAD", "/assessments/new?of=1")), 1);
+    // What is not guarded is not.
+    assert_eq!(executions(&stand, &raw, &Call::post("/apix", "{}")), 2);
+}
+
+#[test]
+fn a_method_in_a_header_or_a_query_does_not_bypass_the_guard_of_that_method() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    // PATCH and GET are not guarded below /api; PUT, POST and DELETE are.
+    for (number, name) in
+        ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "x-http-method-override"]
+            .iter()
+            .enumerate()
+    {
+        for (method, asked) in [("PATCH", "DELETE"), ("GET", "POST"), ("PATCH", "put"), ("PATCH", " Delete ")]
+        {
+            let call =
+                Call::new(method, &format!("/api/{number}/{asked}").replace(' ', "-")).header(name, asked);
+            assert_eq!(executions(&stand, &raw, &call), 1, "{method} with {name}: {asked}");
+        }
+        let call = Call::new("PATCH", "/api/x").header(name, "PATCH");
+        assert_eq!(executions(&stand, &raw, &call), 2, "it asks for what it is");
+    }
+    assert_eq!(executions(&stand, &raw, &Call::new("PATCH", "/api/x?a=b&_method=DELETE")), 1);
+    assert_eq!(executions(&stand, &raw, &Call::new("PATCH", "/api/x?a=b&x_method=DELETE")), 2);
+    // Elsewhere nothing is guarded, whatever it asks for.
+    let call = Call::new("POST", "/other").header("X-HTTP-Method-Override", "DELETE");
+    assert_eq!(executions(&stand, &raw, &call), 2);
+}
+
+#[test]
+fn the_backend_gets_the_normal_form_or_the_original_spelling() {
+    let raw = RawBackend::start(ok);
+    let normal = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let original = Stand::with(Config {
+        backend: Some(raw.address),
+        upstream: "target = \"original\"",
+        ..Config::default()
+    });
+    let cases = [
+        ("/a/./b//c", "/a/b/c"),
+        ("/%7euser/%c3%a9", "/~user/%C3%A9"),
+        ("/x/../y?b=%7e", "/y?b=%7e"),
+        ("/plain?x=1", "/plain?x=1"),
+    ];
+    for (spelled, form) in cases {
+        for method in ["GET", "DELETE"] {
+            normal.send(&Call::new(method, spelled));
+            let seen = first_line(&raw);
+            assert!(
+                seen.starts_with(&format!("{method} {form} ")) || form.contains('?'),
+                "{spelled}: {seen}"
+            );
+            original.send(&Call::new(method, spelled));
+            assert_eq!(first_line(&raw), format!("{method} {spelled} HTTP/1.1"));
+        }
+    }
+    // Matching and fingerprint go by the normal form all the same.
+    assert_eq!(original.send(&Call::post("/api//x", "{}")).status, 200);
+    assert_eq!(first_line(&raw), "POST /api//x HTTP/1.1");
+    assert!(original.send(&Call::post("/api/./x", "{}")).is_replay());
+    assert_eq!(raw.waiting(), 0);
+    // And what has no normal form is refused before either.
+    for spelled in ["/a%2fb", "/a%00", "/../a", "/a%5cb"] {
+        for stand in [&normal, &original] {
+            assert_eq!(stand.send(&Call::new("GET", spelled)).status, 400, "{spelled}");
+        }
+    }
+    assert_eq!(raw.waiting(), 0);
+    // An absolute target loses its authority either way.
+    let authority = original.gate.address.to_string();
+    original.send(&Call::new("GET", &format!("http://{authority}/a//b")));
+    assert_eq!(first_line(&raw), "GET /a//b HTTP/1.1");
+}
