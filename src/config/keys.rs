@@ -94,9 +94,19 @@ pub(super) const KEYS: &[Key] = &[
     with("server", "forwarded", Choice(&["x-forwarded", "forwarded", "both", "off"]), "x-forwarded"),
     with("server", "via", Switch, "true"),
     with("server", "request_id_header", Text, "X-Request-Id"),
+    with("server", "http2", Switch, "true"),
+    with("server", "proxy_protocol", Switch, "true"),
+    key("server", "tls", Table),
     key("server", "flood", Table),
-    key("server", "tls", Later("TLS to clients")),
-    key("server", "proxy_protocol", Later("the PROXY protocol")),
+    // [server.tls]
+    key("server.tls", "cert", Text),
+    key("server.tls", "key", Text),
+    key("server.tls", "certificate", Tables),
+    key("server.tls", "client_ca", Text),
+    with("server.tls", "client_auth", Choice(&["required", "optional"]), "required"),
+    // [[server.tls.certificate]]
+    key("server.tls.certificate", "cert", Text),
+    key("server.tls.certificate", "key", Text),
     // [server.flood]
     key("server.flood", "requests_per_second", Count(1, 1_000_000)),
     key("server.flood", "burst", Count(1, 1_000_000)),
@@ -128,7 +138,6 @@ pub(super) const KEYS: &[Key] = &[
     with("clients", "identify_by", Texts, "[\"ip\"]"),
     with("clients", "scope_by", Texts, "[]"),
     key("clients", "jwt", Table),
-    key("clients", "proxy_protocol", Later("the PROXY protocol")),
     // [clients.jwt]
     key("clients.jwt", "jwks", Text),
     key("clients.jwt", "secret", Secret),
@@ -149,6 +158,13 @@ pub(super) const KEYS: &[Key] = &[
     with("upstream", "max_in_flight", Count(1, 1_000_000), "256"),
     with("upstream", "host", Choice(&["preserve", "rewrite"]), "preserve"),
     with("upstream", "target", Choice(&["normal", "original"]), "normal"),
+    with("upstream", "http2", Switch, "false"),
+    key("upstream", "tls", Table),
+    // [upstream.tls]
+    key("upstream.tls", "ca", Text),
+    key("upstream.tls", "cert", Text),
+    key("upstream.tls", "key", Text),
+    key("upstream.tls", "server_name", Text),
     // [[route]]
     key("route", "name", Text),
     key("route", "match", Texts),

@@ -7,6 +7,7 @@
 //!      -> sections (values) -> relations (between values) -> Config, or problem (rendered with line and caret)
 //! ```
 
+mod certificates;
 mod document;
 mod keys;
 mod mask;
@@ -25,6 +26,7 @@ mod table;
 mod tests;
 mod values;
 
+pub use certificates::{CertificateFiles, ClientCertificates, ServerTls, UpstreamTls, authorities};
 pub use model::*;
 pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};

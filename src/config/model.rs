@@ -1,6 +1,7 @@
 //! The validated configuration. Every value here is in range and refers to things that exist; names and meanings are
 //! those of config.toml.
 
+use crate::config::certificates::{ServerTls, UpstreamTls};
 use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
@@ -92,6 +93,12 @@ pub struct Server {
     pub via: bool,
     /// `request_id_header`: kept where a request brings a usable one, made otherwise.
     pub request_id_header: http::HeaderName,
+    /// `http2`: whether clients may speak it.
+    pub http2: bool,
+    /// `proxy_protocol`: whether trusted proxies may say with it whose connection they pass on.
+    pub proxy_protocol: bool,
+    /// `[server.tls]`: where it is there, every address speaks TLS.
+    pub tls: Option<ServerTls>,
 }
 
 /// `[server.flood]`: how many requests one address may send before anything else is looked at.
@@ -275,7 +282,7 @@ pub enum JwtKeys {
 pub struct Upstream {
     /// `name`
     pub name: Arc<str>,
-    /// `url`: one base or several, equal in rank. `http` only.
+    /// `url`: one base or several, equal in rank.
     pub urls: Vec<Base>,
     /// `timeout`: to the response head; for guarded writes to the answer's last byte.
     pub timeout: Duration,
@@ -293,6 +300,10 @@ pub struct Upstream {
     pub max_in_flight: usize,
     /// `host`
     pub host: HostPolicy,
+    /// `http2`: whether it is spoken to the backend.
+    pub http2: bool,
+    /// `[upstream.tls]`: for the bases with `https`.
+    pub tls: UpstreamTls,
     /// `target`
     pub target: TargetSpelling,
 }
@@ -300,11 +311,13 @@ pub struct Upstream {
 /// One base URL of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
+    /// `https`
+    pub secure: bool,
     /// Host name or address, without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// `host:port` as it goes into a `Host` header (no port where it is 80).
+    /// `host:port` as it goes into a `Host` header (no port where it is the scheme's own).
     pub authority: String,
     /// Path prefix put before every target; empty or `/prefix` without a slash at its end.
     pub prefix: String,

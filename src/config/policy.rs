@@ -226,7 +226,7 @@ impl Reads {
         let named =
             clients.scope_by.iter().chain(&clients.identify_by).filter_map(|identity| match identity {
                 Identity::Header(name) => HeaderName::from_bytes(name.as_bytes()).ok(),
-                Identity::Jwt(_) | Identity::Cookie(_) | Identity::Ip => None,
+                Identity::Jwt(_) | Identity::Cookie(_) | Identity::Cert | Identity::Ip => None,
             });
         let cache = route.cache.as_ref();
         let keeping = Keeping {

@@ -1,7 +1,7 @@
 //! The address of a shared store: `redis://`, `rediss://`, `redis-sentinel://`, `redis-cluster://`.
 
 use crate::config::model::{RedisLayout, RedisUrl, Secret};
-use crate::config::values::{Read, Wrong, host_and_port_or};
+use crate::config::values::{Read, Wrong, host_and_port};
 use percent_encoding::percent_decode_str;
 
 /// What a server listens on where the address does not say; and a Sentinel.
@@ -35,7 +35,7 @@ pub(super) fn redis_url(scheme: &str, rest: &str) -> Read<RedisUrl> {
     };
     let default = if scheme == "redis-sentinel" { SENTINEL_PORT } else { PORT };
     let nodes: Option<Vec<(String, u16)>> =
-        hosts.split(',').map(|host| host_and_port_or(host.trim(), default)).collect();
+        hosts.split(',').map(|host| host_and_port(host.trim(), default)).collect();
     let nodes = nodes.ok_or_else(|| wrong("has a host or port that is malformed"))?;
     if nodes.len() > NODES_MOST {
         return Err(wrong("names more than 64 servers; a few are enough, the others are asked for"));

@@ -193,6 +193,12 @@ fn every_listed_key_is_read() {
             "" => (minimal(&line), key.name.into()),
             "upstream" => (format!("[[upstream]]\n{line}"), format!("upstream[0].{}", key.name)),
             "route" => (format!("[[route]]\n{line}"), format!("route[0].{}", key.name)),
+            "server.tls.certificate" => {
+                (minimal(&format!("[[{}]]\n{line}", key.table)), format!("{}[0].{}", key.table, key.name))
+            }
+            "upstream.tls" => {
+                (format!("[[upstream]]\n[upstream.tls]\n{line}"), format!("upstream[0].tls.{}", key.name))
+            }
             "route.idempotency" => (minimal("") + &line, format!("route[0].idempotency.{}", key.name)),
             table if table.starts_with("route.") => {
                 let path = format!("{}.{}", table.replacen("route", "route[0]", 1), key.name);
@@ -268,6 +274,13 @@ fn the_examples_comments_are_accepted_too() {
     std::fs::write(directory.path().join("ca.pem"), "-----BEGIN CERTIFICATE-----\n").expect("writable");
     let keys = r#"{"keys":[{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}]}"#;
     std::fs::write(directory.path().join("jwks.json"), keys).expect("writable");
+    let pair = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a certificate");
+    for (names, pem) in [
+        (&["cert.pem", "shop.pem", "gateway.pem", "client-ca.pem", "ca.pem"][..], pair.cert.pem()),
+        (&["key.pem", "shop-key.pem", "gateway-key.pem"], pair.signing_key.serialize_pem()),
+    ] {
+        names.iter().for_each(|name| std::fs::write(directory.path().join(name), &pem).expect("writable"));
+    }
     let mut text = String::new();
     for line in read("config.toml").lines() {
         // `# key = value` and `# [table]` are examples; everything else behind `# ` is prose.

@@ -175,16 +175,17 @@ pub(super) fn network(text: &str) -> Read<ipnet::IpNet> {
     })
 }
 
-/// `http://host[:port][/prefix]`.
+/// `http://host[:port][/prefix]`, or the same with `https`.
 pub(super) fn base(text: &str) -> Read<Base> {
     let wrong = |why: &str| Wrong::new(format!("{} is not a base URL: {why}", quote(text)));
     let example = "write \"http://host:port\", with a path prefix if the backend lives under one";
     let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("it has no scheme").help(example))?;
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => return Err(later("an upstream with https").help("use http:// until then")),
-        _ => return Err(wrong("the scheme has to be http").help(example)),
-    }
+    let secure = match scheme.to_ascii_lowercase().as_str() {
+        "http" => false,
+        "https" => true,
+        _ => return Err(wrong("the scheme has to be http or https").help(example)),
+    };
+    let own_port = if secure { 443 } else { 80 };
     if rest.contains(['?', '#']) {
         return Err(wrong("a base has no query and no fragment").help(example));
     }
@@ -193,7 +194,7 @@ pub(super) fn base(text: &str) -> Read<Base> {
         return Err(wrong("it holds credentials").help("let clients send their own; oncegate adds none"));
     }
     let (host, port) =
-        host_and_port(authority).ok_or_else(|| wrong("host or port is malformed").help(example))?;
+        host_and_port(authority, own_port).ok_or_else(|| wrong("host or port is malformed").help(example))?;
     let prefix = path.trim_end_matches('/');
     let plain = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b);
     if !prefix.bytes().all(plain)
@@ -204,16 +205,12 @@ pub(super) fn base(text: &str) -> Read<Base> {
             .help("write it without `//`, `..` and with %XX for the rest"));
     }
     let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let authority = if port == 80 { bracketed } else { format!("{bracketed}:{port}") };
-    Ok(Base { host, port, authority, prefix: prefix.into() })
+    let authority = if port == own_port { bracketed } else { format!("{bracketed}:{port}") };
+    Ok(Base { secure, host, port, authority, prefix: prefix.into() })
 }
 
-fn host_and_port(authority: &str) -> Option<(String, u16)> {
-    host_and_port_or(authority, 80)
-}
-
-/// A host, without brackets, and a port: `default` where none is written.
-pub(super) fn host_and_port_or(authority: &str, default: u16) -> Option<(String, u16)> {
+/// A host, without brackets, and a port: `own_port` where none is written.
+pub(super) fn host_and_port(authority: &str, own_port: u16) -> Option<(String, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
@@ -232,7 +229,7 @@ pub(super) fn host_and_port_or(authority: &str, default: u16) -> Option<(String,
         }
     };
     let port = match port {
-        None => default,
+        None => own_port,
         Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
             port.parse().ok().filter(|&port: &u16| port > 0)?
         }
@@ -281,12 +278,13 @@ pub(super) fn later(what: &str) -> Wrong {
 
 // === identities, statuses, names ===
 
-/// `header:Name`, `jwt:claim`, `cookie:name`, `ip`.
+/// `header:Name`, `jwt:claim`, `cookie:name`, `cert`, `ip`.
 pub(super) fn identity(text: &str) -> Read<Identity> {
-    const HELP: &str = "write \"header:X-Api-Key\", \"jwt:sub\", \"cookie:session\" or \"ip\"";
+    const HELP: &str = "write \"header:X-Api-Key\", \"jwt:sub\", \"cookie:session\", \"cert\" or \"ip\"";
     let wrong = |why: &str| Wrong::new(format!("{} does not name a caller: {why}", quote(text))).help(HELP);
     match text.split_once(':') {
         None if text == "ip" => Ok(Identity::Ip),
+        None if text == "cert" => Ok(Identity::Cert),
         None => Err(wrong("it has no kind")),
         Some((_, "")) => Err(wrong("the name is missing")),
         Some(("header", name)) => match http::HeaderName::from_bytes(name.as_bytes()) {
@@ -454,7 +452,9 @@ mod tests {
         ] {
             assert!(base(text).is_err(), "{text}");
         }
-        assert!(base("https://a").expect_err("later").message.contains("not supported yet"));
+        let secure = base("https://a/b").expect("a base");
+        assert_eq!((secure.secure, secure.port, &*secure.authority), (true, 443, "a"));
+        assert_eq!(base("https://a:80").expect("a base").authority, "a:80");
     }
 
     #[test]
@@ -463,6 +463,7 @@ mod tests {
         assert_eq!(identity("jwt:sub"), Ok(Identity::Jwt("sub".into())));
         assert_eq!(identity("cookie:session"), Ok(Identity::Cookie("session".into())));
         assert_eq!(identity("ip"), Ok(Identity::Ip));
+        assert_eq!(identity("cert"), Ok(Identity::Cert));
         for text in ["", "header", "header:", "header:a b", "cookie:a;b", "IP", "ip:4", "jtw:sub"] {
             assert!(identity(text).is_err(), "{text}");
         }

@@ -29,6 +29,8 @@ pub enum Identity {
     Jwt(String),
     /// `cookie:name`.
     Cookie(String),
+    /// `cert`: the verified certificate of the client's connection.
+    Cert,
     /// `ip`: the rightmost untrusted address; IPv6 by its /64.
     Ip,
 }
@@ -40,6 +42,7 @@ impl std::fmt::Display for Identity {
             Identity::Header(name) => write!(f, "header:{name}"),
             Identity::Jwt(claim) => write!(f, "jwt:{claim}"),
             Identity::Cookie(name) => write!(f, "cookie:{name}"),
+            Identity::Cert => f.write_str("cert"),
             Identity::Ip => f.write_str("ip"),
         }
     }

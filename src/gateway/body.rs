@@ -73,6 +73,15 @@ impl RequestBody {
         matches!(self.0.as_deref(), Some(Source::Stream(..)))
     }
 
+    /// The same body once more; `None` where it is coming from the client, and for one that was handed over.
+    pub fn again(&self) -> Option<RequestBody> {
+        match self.0.as_deref() {
+            None => Some(RequestBody::empty()),
+            Some(Source::Whole(Some(bytes))) => Some(RequestBody::whole(bytes.clone())),
+            Some(Source::Whole(None) | Source::Stream(..)) => None,
+        }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
@@ -99,7 +108,7 @@ impl Body for RequestBody {
                 if polled.is_ready() {
                     upload.note();
                 }
-                return polled.map_err(BodyError::from);
+                return polled;
             }
         };
         Poll::Ready(read.map(|bytes| Ok(Frame::data(bytes))))

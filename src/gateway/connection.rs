@@ -1,17 +1,21 @@
-//! One client connection: HTTP/1.1 under the worker's eyes.
+//! One client connection under the worker's eyes: HTTP/1.1 here, HTTP/2 in `h2`.
 //!
 //! Deadlines of a connection (a head that does not end, a connection that rests too long) cost no timer a request: the
 //! connection notes its phase and when it began, and the worker's sweep closes what is overdue.
 
 use super::body::ResponseBody;
 use super::clock;
+use super::door::{self, Entered, Speaks};
 use super::exchange::exchange;
+use super::h2::{self, Streams};
 use super::identity::LastCaller;
 use super::intake;
 use super::scan::{Limits, Problem};
+use super::socket::Socket;
 use super::spelling::Spelling;
 use super::stall::{Patience, STRETCH, Slow, Stall};
 use super::stream::ClientStream;
+use super::tls::Principal;
 use super::upgrade::{self, Switch};
 use super::upload::Leftover;
 use super::worker::Worker;
@@ -22,7 +26,7 @@ use http::{HeaderValue, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -30,6 +34,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -41,9 +46,19 @@ pub struct Connection {
     pub peer_text: HeaderValue,
     /// Whether the other end may say for whom it asks.
     pub trusted: bool,
+    /// Whether the client's connection is TLS.
+    pub secure: bool,
+    /// Whom its certificate proves the client to be.
+    pub cert: Option<Principal>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
+    /// Exchanges under way: one at most, unless it speaks HTTP/2.
+    exchanges: Cell<u32>,
     order: Cell<Orders>,
+    /// It began with the preface of HTTP/2.
+    turned: Cell<bool>,
+    /// What HTTP/2 knows of its streams, where it is spoken.
+    streams: OnceCell<Rc<Streams>>,
     /// What the scanner found wrong; nothing behind it reached hyper.
     problem: Cell<Option<Problem>>,
     waker: RefCell<Option<Waker>>,
@@ -96,28 +111,16 @@ pub struct Busy(Rc<Connection>);
 /// So much of interim answers waits for a client.
 const INTERIM_BYTES_MAX: usize = 64 << 10;
 
+/// How long an HTTP/2 connection that was told to end may take to say that it has understood.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Serves `stream` until it ends.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
-    let peer = peer.to_canonical();
-    let connection = Rc::new(Connection {
-        peer,
-        peer_text: HeaderValue::from_str(&peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
-        trusted: worker.is_trusted(peer),
-        phase: Cell::new(Phase::Head),
-        since: Cell::new(clock::now()),
-        order: Cell::new(Orders::None),
-        problem: Cell::new(None),
-        waker: RefCell::new(None),
-        spelling: Cell::new(None),
-        stall: Stall::default(),
-        starved: Cell::new(false),
-        leftover: RefCell::new(None),
-        interims: RefCell::new(Vec::new()),
-        last_caller: LastCaller::default(),
-        switch: Cell::new(None),
-        switches: Cell::new(false),
-        journal: worker.shared.journal.clone(),
-    });
+    let Some(entered) = door::enter(&worker, stream, peer.to_canonical()).await else {
+        return worker.turned_away();
+    };
+    let Entered { socket, peer, secure, cert, speaks } = entered;
+    let connection = Connection::new(&worker, peer, secure, cert);
     let place = worker.register(connection.clone());
     let server = &worker.shared.policy.config().server;
     let limits = Limits {
@@ -125,9 +128,29 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         head_bytes: server.head_limit,
         headers: server.headers_max,
     };
-    let io = TokioIo::new(ClientStream::new(stream, connection.clone(), limits));
+    let turned = match speaks {
+        Speaks::Http2 => Some((socket, Vec::new())),
+        _ => serve_http1(&worker, &connection, socket, limits, speaks == Speaks::Http1Or2).await,
+    };
+    if let Some((socket, begun)) = turned {
+        // Boxed: most connections never get here.
+        Box::pin(h2::serve(worker, connection, socket, begun, limits)).await;
+    }
+    drop(place);
+}
+
+/// Serves HTTP/1.1, and whatever it is upgraded to; `Some` where the connection began with the preface of HTTP/2 instead,
+/// with what was read of it.
+async fn serve_http1(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    socket: Socket,
+    limits: Limits,
+    http2: bool,
+) -> Option<(Socket, Vec<u8>)> {
+    let io = TokioIo::new(ClientStream::new(socket, connection.clone(), limits, http2));
     let service = {
-        let connection = connection.clone();
+        let (worker, connection) = (worker.clone(), connection.clone());
         service_fn(move |request| {
             let (worker, connection) = (worker.clone(), connection.clone());
             // Boxed: hyper keeps room for an exchange as long as the connection lives, and most of them rest.
@@ -144,56 +167,112 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         http.max_headers(limits.headers);
     }
     let mut http = http.serve_connection(io, service);
-    drive(&mut http, &connection).await;
+    connection.drive(&mut http, |http| http.graceful_shutdown()).await;
+    if connection.turned.get() {
+        return Some(http.into_parts().io.into_inner().into_parts());
+    }
     if let Some(switch) = connection.switch.take() {
         let http1::Parts { io, read_buf, .. } = http.into_parts();
         let (socket, held) = io.into_inner().into_parts();
         connection.rest_as(Phase::Switched);
         let early = [&read_buf[..], &held].concat();
         // Boxed: most connections never need the room.
-        Box::pin(upgrade::run(&connection, socket, early, *switch)).await;
+        Box::pin(upgrade::run(connection, socket, early, *switch)).await;
     }
-    drop(place);
-}
-
-/// Polls the connection, and lets the worker's orders through.
-async fn drive<S>(http: &mut http1::Connection<TokioIo<ClientStream>, S>, connection: &Connection)
-where
-    S: Unpin,
-    S::Future: Unpin,
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = ResponseBody>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut http = Pin::new(http);
-    poll_fn(|cx| {
-        match connection.orders(cx.waker()) {
-            Orders::None => {}
-            Orders::Drain => http.as_mut().graceful_shutdown(),
-            Orders::Close => return Poll::Ready(()),
-        }
-        // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
-        // has no client any more; what an exchange had to say about it is in that exchange's line.
-        let ended = http.as_mut().poll(cx).map(|_| ());
-        if ended.is_pending() {
-            connection.read_leftover(cx);
-        }
-        ended
-    })
-    .await;
+    None
 }
 
 // === impl Connection ===
 
 impl Connection {
+    fn new(worker: &Worker, peer: IpAddr, secure: bool, cert: Option<Principal>) -> Rc<Connection> {
+        Rc::new(Connection {
+            peer,
+            peer_text: HeaderValue::from_str(&peer.to_string())
+                .unwrap_or(HeaderValue::from_static("unknown")),
+            trusted: worker.is_trusted(peer),
+            secure,
+            cert,
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(clock::now()),
+            exchanges: Cell::new(0),
+            order: Cell::new(Orders::None),
+            turned: Cell::new(false),
+            streams: OnceCell::new(),
+            problem: Cell::new(None),
+            waker: RefCell::new(None),
+            spelling: Cell::new(None),
+            stall: Stall::default(),
+            starved: Cell::new(false),
+            leftover: RefCell::new(None),
+            interims: RefCell::new(Vec::new()),
+            last_caller: LastCaller::default(),
+            switch: Cell::new(None),
+            switches: Cell::new(false),
+            journal: worker.shared.journal.clone(),
+        })
+    }
+
+    /// Polls the connection's protocol to its end, and lets the worker's orders through; `end` tells it to end politely.
+    pub(super) async fn drive<C: Future + Unpin>(&self, http: &mut C, end: impl Fn(Pin<&mut C>)) {
+        poll_fn(|cx| {
+            match self.orders(cx.waker()) {
+                Orders::None => {}
+                Orders::Drain => end(Pin::new(&mut *http)),
+                Orders::Close => return Poll::Ready(()),
+            }
+            // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
+            // has no client any more; what an exchange had to say about it is in that exchange's line.
+            let ended = Pin::new(&mut *http).poll(cx).map(|_| ());
+            if ended.is_pending() {
+                if self.turned.get() && self.streams().is_none() {
+                    return Poll::Ready(());
+                }
+                self.read_leftover(cx);
+            }
+            ended
+        })
+        .await;
+    }
+
+    /// It speaks HTTP/2 from here on.
+    pub(super) fn speaks_http2(&self, streams: Rc<Streams>) {
+        let _ = self.streams.set(streams);
+    }
+
+    /// Its streams, where it speaks HTTP/2.
+    pub(super) fn streams(&self) -> Option<&Rc<Streams>> {
+        self.streams.get()
+    }
+
+    /// It began with the preface of HTTP/2.
+    pub(super) fn turn(&self) {
+        self.turned.set(true);
+    }
+
+    /// Whether a head of HTTP/2 is coming in; while an exchange runs, that one's deadlines count. What is not part of a
+    /// head shortens no rest and prolongs none.
+    pub(super) fn head_comes(&self, comes: bool) {
+        match (self.phase.get(), comes) {
+            (Phase::Idle, true) => self.rest_as(Phase::Head),
+            (Phase::Head, false) => self.rest_as(Phase::Idle),
+            _ => {}
+        }
+    }
+
     /// An exchange begins; it lasts as long as what is returned.
     pub fn busy(self: &Rc<Connection>) -> Busy {
         self.phase.set(Phase::Busy);
+        self.exchanges.set(self.exchanges.get() + 1);
         self.journal.metrics().in_flight.inc();
         Busy(self.clone())
     }
 
     /// Ends the connection after its present exchange; at once where it has none.
     pub fn drain(&self) {
+        if let Some(streams) = self.streams() {
+            streams.farewell();
+        }
         self.give(Orders::Drain);
     }
 
@@ -206,6 +285,16 @@ impl Connection {
             Phase::Busy => false,
             Phase::Switched => age > patience.switched,
         };
+        if let Some(streams) = self.streams() {
+            streams.sweep(now, patience);
+            // HTTP/2 says farewell before it closes, so that a client whose request is on its way knows that it was not
+            // read.
+            match self.phase.get() {
+                Phase::Idle if overdue && age < patience.idle + FAREWELL => return self.give(Orders::Drain),
+                Phase::Idle if streams.farewell_is_over(now, FAREWELL) => return self.give(Orders::Close),
+                _ => {}
+            }
+        }
         match self.stall.judge(now, patience) {
             _ if overdue => self.give(Orders::Close),
             Some(Slow::Taking) => self.give(Orders::Close),
@@ -358,8 +447,12 @@ fn too_slow() -> Refusal {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.phase.set(Phase::Idle);
+        let others = self.0.exchanges.get() - 1;
+        self.0.exchanges.set(others);
         self.0.journal.metrics().in_flight.dec();
-        self.0.since.set(clock::recent());
+        if others == 0 {
+            self.0.phase.set(Phase::Idle);
+            self.0.since.set(clock::recent());
+        }
     }
 }

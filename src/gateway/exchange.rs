@@ -5,10 +5,12 @@ use super::connection::Connection;
 use super::disguise;
 use super::forward;
 use super::guard;
+use super::h2;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::{self, client_address};
 use super::line::Line;
 use super::reads;
+use super::tls::Principal;
 use super::upgrade;
 use super::upload::ClientBody;
 use super::upstream::{OriginalTarget, Permit, Pool, Reuse};
@@ -46,6 +48,8 @@ pub struct Exchange {
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
     pub address: IpAddr,
+    /// Whom the connection's certificate proves the client to be.
+    pub cert: Option<Principal>,
     /// Where its client is.
     pub connection: Rc<Connection>,
     /// What the client speaks.
@@ -170,7 +174,7 @@ fn route(
     line: &Line,
     found: Found,
 ) -> Result<Exchange, Refusal> {
-    if let Some(refusal) = connection.refused_head(parts) {
+    if let Some(refusal) = connection.refused_head(parts).or_else(|| h2::refused(parts)) {
         return Err(refusal);
     }
     if parts.method == Method::CONNECT {
@@ -209,6 +213,7 @@ fn route(
         guarded,
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
+        cert: connection.cert.clone(),
         connection: connection.clone(),
         version: parts.version,
     })
@@ -221,12 +226,13 @@ fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Pa
         peer: connection.peer,
         peer_text: &connection.peer_text,
         trusted: connection.trusted,
+        secure: connection.secure,
         style: server.forwarded,
         forwarded: found.forwarded,
     };
     set_forwarded(&mut parts.headers, &forwarding);
     if server.via {
-        add_via(&mut parts.headers);
+        add_via(&mut parts.headers, parts.version);
     }
 }
 
@@ -267,6 +273,7 @@ impl Exchange {
             &shared.digest,
             headers,
             self.address,
+            self.cert.as_ref(),
         )
     }
 

@@ -197,6 +197,6 @@ impl Exchange {
     /// See [`shown`].
     pub fn shown(&self, headers: &HeaderMap) -> Shown {
         let shared = self.shared();
-        shown(&shared.policy.config().clients, shared.jwt.as_ref(), headers)
+        shown(&shared.policy.config().clients, shared.jwt.as_ref(), headers, self.cert.as_ref())
     }
 }

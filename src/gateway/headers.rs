@@ -2,6 +2,7 @@
 //! is added. Names keep their case and order, because legacy backends depend on both.
 
 use crate::config::ForwardedStyle;
+use http::Version;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
@@ -126,6 +127,8 @@ pub struct Forwarding<'a> {
     pub peer_text: &'a HeaderValue,
     /// Whether the peer may say for whom it asks.
     pub trusted: bool,
+    /// Whether it came over TLS.
+    pub secure: bool,
     /// Which headers are used.
     pub style: ForwardedStyle,
     /// Whether the request came with `Forwarded`.
@@ -159,7 +162,7 @@ fn set_x_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
         headers.insert(X_FORWARDED_FOR, forwarding.peer_text.clone());
     }
     if !(forwarding.trusted && headers.contains_key(X_FORWARDED_PROTO)) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(forwarding.proto()));
     }
     if !(forwarding.trusted && headers.contains_key(X_FORWARDED_HOST)) {
         match host {
@@ -175,7 +178,7 @@ fn append_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("\"[{v6}]\""),
     };
-    let mut element = format!("for={node};proto=http").into_bytes();
+    let mut element = format!("for={node};proto={}", forwarding.proto()).into_bytes();
     if let Some(host) = headers.get(header::HOST) {
         // A host that would have to be escaped is none that a legacy backend could use.
         if host.as_bytes().iter().all(|&b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
@@ -200,13 +203,20 @@ fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
     }
 }
 
-/// Adds this hop to `Via` (RFC 9110, 7.6.3).
-pub fn add_via(headers: &mut HeaderMap) {
+impl Forwarding<'_> {
+    fn proto(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+}
+
+/// Adds this hop to `Via` (RFC 9110, 7.6.3), with the version in which the message came.
+pub fn add_via(headers: &mut HeaderMap, version: Version) {
+    let hop = if version == Version::HTTP_2 { "2.0 oncegate" } else { "1.1 oncegate" };
     match headers.entry(header::VIA) {
         Entry::Vacant(vacant) => {
-            vacant.insert(HeaderValue::from_static("1.1 oncegate"));
+            vacant.insert(HeaderValue::from_static(hop));
         }
-        Entry::Occupied(_) => append_to_list(headers, header::VIA, b"1.1 oncegate"),
+        Entry::Occupied(_) => append_to_list(headers, header::VIA, hop.as_bytes()),
     }
 }
 
@@ -271,7 +281,9 @@ mod tests {
     fn forward(headers: &mut HeaderMap, trusted: bool, style: ForwardedStyle) {
         let text = HeaderValue::from_static("192.0.2.9");
         let peer = "192.0.2.9".parse().expect("an address");
-        set_forwarded(headers, &Forwarding { peer, peer_text: &text, trusted, style, forwarded: true });
+        let forwarding =
+            Forwarding { peer, peer_text: &text, trusted, secure: false, style, forwarded: true };
+        set_forwarded(headers, &forwarding);
     }
 
     #[test]

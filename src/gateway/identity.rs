@@ -6,6 +6,7 @@
 
 use super::headers::X_FORWARDED_FOR;
 use super::jwt::Verifier;
+use super::tls::Principal;
 use crate::config::Clients;
 use crate::domain::client::{Identity, ScopeId, counted_address};
 use crate::domain::fingerprint::FingerprintKey;
@@ -16,6 +17,9 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// What a client's certificate is digested as.
+const CERT: &str = "cert";
 
 /// A key of at least this many characters cannot be guessed and scopes a caller that has shown nothing else.
 const KEY_SCOPES_ALONE: usize = 22;
@@ -102,9 +106,11 @@ pub fn client(
     digest: &FingerprintKey,
     headers: &HeaderMap,
     address: IpAddr,
+    cert: Option<&Principal>,
 ) -> String {
     let found = clients.identify_by.iter().find_map(|identity| match identity {
         Identity::Ip => Some(counted_address(address).to_string()),
+        Identity::Cert => Some(format!("cert:{}", digest.scope_id(&[("client", cert?.bytes())]))),
         other => {
             let value = identity_value(other, jwt, headers, false)?;
             Some(format!("{identity}:{}", digest.scope_id(&[("client", &value)])))
@@ -116,22 +122,31 @@ pub fn client(
 /// What the caller has shown; empty where it has shown nothing. The first of `scope_by` that is present counts alone; a
 /// token counts only with a verified signature. Where `scope_by` names nothing, a verified token that `identify_by` uses
 /// stands for its subject, and otherwise every credential counts.
-pub fn shown(clients: &Clients, jwt: Option<&Verifier>, headers: &HeaderMap) -> Shown {
+pub fn shown(
+    clients: &Clients,
+    jwt: Option<&Verifier>,
+    headers: &HeaderMap,
+    cert: Option<&Principal>,
+) -> Shown {
+    let certified = || Some(vec![(CERT, cert?.bytes().to_vec())]);
     let named = clients.scope_by.iter().find_map(|identity| match identity {
         Identity::Jwt(claim) => subject(jwt, headers, claim),
         Identity::Header(_) | Identity::Cookie(_) => {
             let value = identity_value(identity, None, headers, true)?;
             Some(vec![("named", identity.to_string().into_bytes()), ("value", value)])
         }
+        Identity::Cert => certified(),
         Identity::Ip => None,
     });
     let identified = || {
-        let claims = clients.identify_by.iter().filter(|_| clients.scope_by.is_empty());
-        claims
-            .filter_map(|identity| if let Identity::Jwt(claim) = identity { Some(claim) } else { None })
-            .find_map(|claim| subject(jwt, headers, claim))
+        let proven = clients.identify_by.iter().filter(|_| clients.scope_by.is_empty());
+        proven.into_iter().find_map(|identity| match identity {
+            Identity::Jwt(claim) => subject(jwt, headers, claim),
+            Identity::Cert => certified(),
+            Identity::Header(_) | Identity::Cookie(_) | Identity::Ip => None,
+        })
     };
-    Shown { parts: named.or_else(identified).unwrap_or_else(|| credentials(headers)) }
+    Shown { parts: named.or_else(identified).unwrap_or_else(|| credentials(headers, cert)) }
 }
 
 /// A verified token's subject together with `claim`: a claim that many share (an organisation) must not become one caller.
@@ -147,8 +162,8 @@ fn subject(jwt: Option<&Verifier>, headers: &HeaderMap, claim: &str) -> Option<V
 }
 
 /// Every credential that a request carries. More than is needed can only keep two requests apart.
-fn credentials(headers: &HeaderMap) -> Vec<(&'static str, Vec<u8>)> {
-    let mut parts = Vec::new();
+fn credentials(headers: &HeaderMap, cert: Option<&Principal>) -> Vec<(&'static str, Vec<u8>)> {
+    let mut parts: Vec<_> = cert.map(|cert| (CERT, cert.bytes().to_vec())).into_iter().collect();
     for (label, name) in [("authorization", header::AUTHORIZATION), ("x-api-key", X_API_KEY)] {
         parts.extend(headers.get_all(name).iter().map(|value| (label, value.as_bytes().to_vec())));
     }
@@ -195,7 +210,7 @@ fn identity_value(
             found.next().map(<[u8]>::to_vec)
         }
         Identity::Jwt(claim) => jwt?.verify(bearer(headers)?)?.text(claim).map(String::into_bytes),
-        Identity::Ip => None,
+        Identity::Cert | Identity::Ip => None,
     }
 }
 

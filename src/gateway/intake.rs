@@ -26,7 +26,22 @@ pub struct Intake<S> {
     /// So many bytes of `held` may be handed over.
     cleared: usize,
     stop: Option<Stop>,
+    preface: Preface,
 }
+
+/// The preface of HTTP/2, in the place of a connection's first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Preface {
+    /// It is an error, or it is too late for it.
+    Refused,
+    /// It may come.
+    Allowed,
+    /// It came: everything is held.
+    Came,
+}
+
+/// Of a client that speaks HTTP/2 (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Whether `parts` are a stand-in's.
 pub fn is_stand_in(parts: &Parts) -> bool {
@@ -36,9 +51,10 @@ pub fn is_stand_in(parts: &Parts) -> bool {
 // === impl Intake ===
 
 impl Intake<Scanner> {
-    /// For a client's connection.
-    pub fn of_requests(limits: Limits) -> Intake<Scanner> {
-        Intake::new(Scanner::new(limits), STAND_IN)
+    /// For a client's connection; `http2` where it may begin with the preface of HTTP/2.
+    pub fn of_requests(limits: Limits, http2: bool) -> Intake<Scanner> {
+        let preface = if http2 { Preface::Allowed } else { Preface::Refused };
+        Intake { preface, ..Intake::new(Scanner::new(limits), STAND_IN) }
     }
 }
 
@@ -51,7 +67,13 @@ impl Intake<AnswerScanner> {
 
 impl<S: Scan> Intake<S> {
     fn new(scanner: S, stand_in: &'static [u8]) -> Intake<S> {
-        Intake { scanner, stand_in, held: Vec::new(), handed: 0, cleared: 0, stop: None }
+        let preface = Preface::Refused;
+        Intake { scanner, stand_in, held: Vec::new(), handed: 0, cleared: 0, stop: None, preface }
+    }
+
+    /// Whether the connection began with the preface of HTTP/2.
+    pub fn is_preface(&self) -> bool {
+        self.preface == Preface::Came
     }
 
     /// Who reads along.
@@ -99,9 +121,13 @@ impl<S: Scan> Intake<S> {
             buf.set_filled(before);
             let progress = self.scanner.scan(&self.held);
             self.cleared = progress.passed;
-            if progress.stop.is_some() {
-                self.held.truncate(progress.passed);
-                self.stopped(progress.stop);
+            match progress.stop {
+                Some(stop) => {
+                    let preface = self.preface(&self.held, progress.passed, stop);
+                    self.held.truncate(if preface == Some(false) { progress.passed } else { usize::MAX });
+                    self.stopped(stop, preface);
+                }
+                None => self.passed(progress.passed),
             }
             self.hand_over(buf);
         }
@@ -112,19 +138,56 @@ impl<S: Scan> Intake<S> {
     fn came_alone(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let progress = self.scanner.scan(&buf.filled()[before..]);
         let passed = before + progress.passed;
-        if progress.stop.is_some() {
+        if let Some(stop) = progress.stop {
+            let preface = self.preface(&buf.filled()[before..], progress.passed, stop);
+            if preface != Some(false) {
+                self.held.extend_from_slice(&buf.filled()[before..]);
+            }
             buf.set_filled(passed);
-            self.stopped(progress.stop);
-        } else if passed < buf.filled().len() {
+            return self.stopped(stop, preface);
+        }
+        self.passed(progress.passed);
+        if passed < buf.filled().len() {
             self.held.extend_from_slice(&buf.filled()[passed..]);
             buf.set_filled(passed);
         }
     }
 
-    /// A refused head is answered by its stand-in; a body that breaks off just ends.
-    fn stopped(&mut self, stop: Option<Stop>) {
-        self.stop = stop;
-        if let Some(Stop::Message(_)) = stop {
+    /// Whether what came first on this connection is for HTTP/2 to read: the preface, or three words without a slash,
+    /// which is no line of HTTP/1.1 and so has nobody behind it who could read an answer in HTTP/1.1. `None` while it may
+    /// become the preface.
+    fn preface(&self, bytes: &[u8], passed: usize, stop: Stop) -> Option<bool> {
+        let is_first = self.preface == Preface::Allowed && passed == 0;
+        let no_line = || bytes.iter().take_while(|byte| **byte != b'\r').all(|byte| *byte != b'/');
+        match stop.problem() {
+            Problem::Http2Preface if is_first && bytes.len() < PREFACE.len() => {
+                if PREFACE.starts_with(bytes) { None } else { Some(false) }
+            }
+            Problem::Http2Preface => Some(is_first && bytes.starts_with(PREFACE)),
+            Problem::Version => Some(is_first && no_line()),
+            _ => Some(false),
+        }
+    }
+
+    /// Once something has passed, it is too late for a preface.
+    fn passed(&mut self, count: usize) {
+        if count > 0 {
+            self.preface = Preface::Refused;
+        }
+    }
+
+    /// A refused head is answered by its stand-in; a body that breaks off just ends. A preface that has not ended is
+    /// looked at again when more of it came.
+    fn stopped(&mut self, stop: Stop, preface: Option<bool>) {
+        match preface {
+            None => return,
+            Some(true) => {
+                (self.stop, self.preface) = (Some(stop), Preface::Came);
+                return;
+            }
+            Some(false) => self.stop = Some(stop),
+        }
+        if let Stop::Message(_) = stop {
             self.held.extend_from_slice(self.stand_in);
         }
         self.cleared = self.held.len();
@@ -147,7 +210,7 @@ mod tests {
 
     /// Feeds `pieces` as reads of a socket, with room for so many bytes a read; what hyper gets.
     fn through(pieces: &[&[u8]], room: usize) -> (String, Option<Stop>) {
-        let (mut intake, mut out) = (Intake::of_requests(Limits::DEFAULT), Vec::new());
+        let (mut intake, mut out) = (Intake::of_requests(Limits::DEFAULT, true), Vec::new());
         for piece in pieces.iter().flat_map(|piece| piece.chunks(room)) {
             let mut bytes = vec![0; room];
             let mut buf = ReadBuf::new(&mut bytes);
@@ -165,6 +228,41 @@ mod tests {
             }
         }
         (String::from_utf8_lossy(&out).into_owned(), intake.stop())
+    }
+
+    #[test]
+    fn the_preface_of_http_2_is_kept_whole_and_only_at_the_very_beginning() {
+        let begun = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+        for room in 1..=begun.len() {
+            let mut intake = Intake::of_requests(Limits::DEFAULT, true);
+            let mut behind = Vec::new();
+            for piece in begun.chunks(room) {
+                let mut bytes = vec![0; room];
+                let mut buf = ReadBuf::new(&mut bytes);
+                buf.put_slice(piece);
+                if intake.is_preface() {
+                    behind.extend_from_slice(piece);
+                } else {
+                    intake.came(&mut buf, 0);
+                    assert!(buf.filled().is_empty(), "hyper sees none of it");
+                }
+            }
+            assert!(intake.is_preface());
+            let held = intake.into_held();
+            assert_eq!([held, behind].concat(), begun, "in pieces of {room}");
+        }
+        let refused = Some(Stop::Message(Problem::Http2Preface));
+        let other = [b"PRI * HTTP/2.0\r\nHost: a\r\n\r\n", GET.as_bytes()].concat();
+        for room in 1..other.len() {
+            assert_eq!(through(&[&other], room).1, refused, "no preface, in pieces of {room}");
+            assert_eq!(through(&[GET.as_bytes(), PREFACE], room).1, refused, "too late, in pieces of {room}");
+        }
+        let mut intake = Intake::of_requests(Limits::DEFAULT, false);
+        let mut bytes = PREFACE.to_vec();
+        let mut buf = ReadBuf::new(&mut bytes);
+        buf.set_filled(PREFACE.len());
+        assert_eq!(intake.came(&mut buf, 0), Some(Problem::Http2Preface));
+        assert!(!intake.is_preface());
     }
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

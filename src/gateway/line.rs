@@ -13,8 +13,7 @@ use crate::domain::event::{self, Decision};
 use crate::domain::refusal::Refusal;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
-use std::net::IpAddr;
+use http::{HeaderValue, Method, Response, Version};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -49,7 +48,7 @@ impl Line {
         let access = worker.shared.journal.access().then(|| Access {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
-            client: client_of(&worker.shared, connection.peer, &parts.headers),
+            client: client_of(&worker.shared, connection, &parts.headers),
         });
         // Room for everything that the gateway adds, taken once.
         parts.headers.reserve(7);
@@ -84,7 +83,7 @@ impl Line {
         let headers = response.headers_mut();
         headers.reserve(3);
         if server.via {
-            add_via(headers);
+            add_via(headers, Version::HTTP_11);
         }
         if shared.draining.load(Relaxed) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -128,8 +127,8 @@ impl Drop for Line {
 }
 
 /// Whom limits count, for the log.
-fn client_of(shared: &Shared, peer: IpAddr, headers: &HeaderMap) -> String {
+fn client_of(shared: &Shared, connection: &Connection, headers: &HeaderMap) -> String {
     let clients = &shared.policy.config().clients;
-    let address = client_address(peer, headers, &clients.trusted_proxies);
-    identity::client(clients, shared.jwt.as_ref(), &shared.digest, headers, address)
+    let address = client_address(connection.peer, headers, &clients.trusted_proxies);
+    identity::client(clients, shared.jwt.as_ref(), &shared.digest, headers, address, connection.cert.as_ref())
 }

@@ -19,9 +19,11 @@ mod connection;
 mod deadline;
 mod detect;
 mod disguise;
+mod door;
 mod exchange;
 mod forward;
 mod guard;
+mod h2;
 mod headers;
 mod identity;
 mod intake;
@@ -33,14 +35,17 @@ mod linger;
 mod listener;
 mod observe;
 mod places;
+mod proxy_protocol;
 mod reads;
 mod recover;
 mod respond;
 pub mod scan;
+mod socket;
 pub mod source;
 mod spelling;
 mod stall;
 mod stream;
+mod tls;
 mod upgrade;
 mod upload;
 mod upstream;
@@ -91,11 +96,18 @@ impl Gateway {
         let config = policy.config();
         let jwt = config.clients.jwt.as_ref().map(jwt::Verifier::new).transpose();
         let jwt = jwt.map_err(|why| StartError(format!("[clients.jwt]: {why}")))?;
+        let tls = config.server.tls.as_ref();
+        let tls = tls.map(|tls| tls::start(tls, config.server.http2, journal.clone())).transpose();
+        let tls = tls.map_err(|why| StartError(format!("[server.tls]: {why}")))?;
         let started = clock::now();
         let upstreams = config.upstreams.iter().enumerate();
         let upstreams = upstreams
-            .map(|(index, upstream)| Upstream::new(index, upstream.clone(), journal.clone(), started))
-            .collect();
+            .map(|(index, upstream)| {
+                let tls = upstream::tls::start(upstream, &journal);
+                let tls = tls.map_err(|why| StartError(format!("upstream {}: {why}", upstream.name)))?;
+                Ok(Upstream::new(index, upstream.clone(), tls, journal.clone(), started))
+            })
+            .collect::<Result<_, _>>()?;
         let digest = FingerprintKey::new(store.secret());
         let reads = policy.shares_reads().then(|| reads::Reads::new(&config.cache, journal.clone()));
         let shared = Arc::new(Shared {
@@ -105,6 +117,7 @@ impl Gateway {
             digest,
             reads,
             jwt,
+            tls,
             asking: Asking::default(),
             spread_start: worker::random_start(),
             spreads: Default::default(),

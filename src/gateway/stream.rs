@@ -4,18 +4,18 @@ use super::connection::Connection;
 use super::intake::Intake;
 use super::linger::Linger;
 use super::scan::{Limits, Scanner, Stop};
+use super::socket::Socket;
 use super::spelling::Watch;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// A client's socket that tells its connection when bytes come in and how names are spelled in the heads among them, and
 /// lets only those bytes through that have one meaning.
 pub struct ClientStream {
-    socket: TcpStream,
+    socket: Socket,
     connection: Rc<Connection>,
     watch: Watch,
     intake: Intake<Scanner>,
@@ -28,14 +28,14 @@ pub struct ClientStream {
 }
 
 impl ClientStream {
-    /// Wraps `socket` for `connection`.
-    pub fn new(socket: TcpStream, connection: Rc<Connection>, limits: Limits) -> ClientStream {
-        let (watch, intake) = (Watch::default(), Intake::of_requests(limits));
+    /// Wraps `socket` for `connection`; `http2` where it may begin with the preface of HTTP/2.
+    pub fn new(socket: Socket, connection: Rc<Connection>, limits: Limits, http2: bool) -> ClientStream {
+        let (watch, intake) = (Watch::default(), Intake::of_requests(limits, http2));
         ClientStream { socket, connection, watch, intake, flushed: true, interims: Vec::new(), linger: None }
     }
 
     /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
-    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+    pub fn into_parts(self) -> (Socket, Vec<u8>) {
         (self.socket, self.intake.into_held())
     }
 
@@ -108,6 +108,10 @@ impl AsyncRead for ClientStream {
                 watch.begin();
             }
             if let Some(problem) = intake.came(buf, before) {
+                if intake.is_preface() {
+                    connection.turn();
+                    return Poll::Pending;
+                }
                 connection.malformed(problem);
             }
             if in_body && intake.scanner().is_between_messages() {

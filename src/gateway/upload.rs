@@ -3,6 +3,7 @@
 use super::body::BodyError;
 use super::clock;
 use super::connection::Connection;
+use super::h2::UploadWatch;
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
@@ -19,6 +20,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub struct ClientBody {
     incoming: Option<Incoming>,
     connection: Rc<Connection>,
+    /// Whether the client sends it fast enough, where HTTP/2 carries several at once.
+    watch: Option<Box<UploadWatch>>,
     /// The client waits for `100 Continue`, which goes out when the body is first asked for.
     expects: bool,
 }
@@ -64,8 +67,11 @@ impl ClientBody {
         version: Version,
         expects: bool,
     ) -> ClientBody {
-        let expects = expects && version > Version::HTTP_10 && !incoming.is_end_stream();
-        ClientBody { incoming: Some(incoming), connection: connection.clone(), expects }
+        let comes = !incoming.is_end_stream();
+        // In HTTP/2 nobody can be told to go on; such a client does so after a while.
+        let expects = expects && version == Version::HTTP_11 && comes;
+        let watch = connection.streams().filter(|_| comes).map(|streams| Box::new(streams.watch_upload()));
+        ClientBody { incoming: Some(incoming), connection: connection.clone(), watch, expects }
     }
 
     /// Whether the client waits to be told that its body is wanted.
@@ -76,15 +82,20 @@ impl ClientBody {
 
 impl Body for ClientBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         this.expects = false;
-        this.incoming.as_mut().map_or(Poll::Ready(None), |incoming| Pin::new(incoming).poll_frame(cx))
+        let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
+        let polled = Pin::new(incoming).poll_frame(cx).map_err(BodyError::from);
+        match &this.watch {
+            None => polled,
+            Some(watch) => watch.judge(cx, polled),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -98,6 +109,10 @@ impl Body for ClientBody {
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
+        // A stream of HTTP/2 is reset, and says nothing of those beside it.
+        if self.connection.streams().is_some() {
+            return;
+        }
         // A client that still waits for its `100 Continue` sends nothing that would have to be read.
         if let Some(incoming) =
             self.incoming.take().filter(|incoming| !self.expects && !incoming.is_end_stream())

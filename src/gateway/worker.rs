@@ -10,6 +10,7 @@ use super::places;
 use super::reads::Reads;
 use super::recover::Asking;
 use super::stall::Patience;
+use super::tls::{Handshakes, ServerSide};
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub reads: Option<Arc<Reads>>,
     /// Verifies bearer tokens, where `[clients.jwt]` is configured.
     pub jwt: Option<Verifier>,
+    /// How clients are met where `[server.tls]` is configured.
+    pub tls: Option<ServerSide>,
     /// Bytes of request bodies that are read whole and not yet sent.
     pub body_bytes: Apart<AtomicU64>,
     /// Connections that speak another protocol, or are about to.
@@ -88,6 +91,8 @@ pub struct Worker {
     pub pools: Vec<Rc<Pool>>,
     /// How long this worker's exchanges wait for what.
     pub deadlines: Deadlines,
+    /// TLS handshakes under way.
+    pub handshakes: Handshakes,
     connections: RefCell<Slab<Rc<Connection>>>,
     open: Arc<AtomicUsize>,
     /// Attempts and other work whose client may be gone.
@@ -174,7 +179,8 @@ impl Worker {
         let (deadlines, connections) = (Deadlines::default(), RefCell::new(Slab::new()));
         let (running, ids) = (Cell::new(0), Cell::new(seed));
         let tokens = Cell::new(u128::from_ne_bytes(random()));
-        Rc::new(Worker { shared, pools, deadlines, connections, open, running, ids, tokens })
+        let handshakes = Handshakes::default();
+        Rc::new(Worker { shared, pools, deadlines, handshakes, connections, open, running, ids, tokens })
     }
 
     /// Closes what is overdue, until the worker ends.
@@ -213,6 +219,11 @@ impl Worker {
         while self.open.load(Relaxed) > 0 || self.running.get() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// A connection ended before it came into the sweep.
+    pub fn turned_away(&self) {
+        self.open.fetch_sub(1, Relaxed);
     }
 
     /// Takes a connection into the sweep.

@@ -97,6 +97,7 @@ impl Collector for DataPath {
         for (word, count) in metrics.events() {
             labelled_counter(&mut family, &[("event", word)], count)?;
         }
+        metrics.doors.encode(encoder)?;
         metrics.reads.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)

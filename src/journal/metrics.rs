@@ -1,6 +1,7 @@
 //! The figures: what is counted, and how cheaply. Every cell exists from the start, indexed by route and decision; the
 //! hot path finds it without a lookup by name, a lock or an allocation.
 
+use super::doors::Doors;
 use super::histogram::{Figures, Histogram};
 use super::reads::ReadFigures;
 use super::shard::{Apart, Gauge, SHARDS, shard};
@@ -27,6 +28,8 @@ pub struct Metrics {
     pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
+    /// The way in.
+    pub doors: Doors,
     /// Kept and shared answers.
     pub reads: ReadFigures,
     pub(super) route_names: Vec<Arc<str>>,
@@ -80,6 +83,7 @@ impl Metrics {
             connections_refused: AtomicU64::new(0),
             upgrades: Gauge::default(),
             in_flight: Gauge::default(),
+            doors: Doors::default(),
             reads: ReadFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,

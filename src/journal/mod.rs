@@ -2,6 +2,7 @@
 //! that it was done. Telling never blocks: counting is a few relaxed additions, and a line goes through a bounded queue
 //! to a thread of its own (`queue`), which loses lines rather than time.
 
+mod doors;
 mod exposition;
 mod histogram;
 mod line;
@@ -14,6 +15,7 @@ mod reads;
 mod shard;
 mod stamp;
 
+pub use doors::Doors;
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;

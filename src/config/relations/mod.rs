@@ -172,6 +172,20 @@ impl Check<'_> {
             let message = "[clients.jwt] is not used: neither `identify_by` nor `scope_by` names a claim";
             self.warn("clients.jwt", message, "add \"jwt:sub\" to one of them");
         }
+        let by_certificate = |list: &[Identity]| list.iter().position(|identity| *identity == Identity::Cert);
+        let asked_for = self.config.server.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+        let lists = [("clients.identify_by", &clients.identify_by), ("clients.scope_by", &clients.scope_by)];
+        for (path, list) in lists {
+            if let (Some(at), false) = (by_certificate(list), asked_for || self.reader.failed("server.tls")) {
+                let message =
+                    "`cert` without `client_ca` in [server.tls]: no client would ever show a certificate";
+                self.error(
+                    &self.item(path, at),
+                    message,
+                    "add client_ca = \"client-ca.pem\" to [server.tls]",
+                );
+            }
+        }
         if let Some(at) = clients.scope_by.iter().position(|identity| *identity == Identity::Ip) {
             let message = "an address is no credential: everybody behind it would share answers";
             self.error(

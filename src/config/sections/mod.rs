@@ -7,6 +7,7 @@ mod reads;
 mod route;
 mod server;
 mod store;
+mod tls;
 mod upstream;
 
 use crate::config::model::{Config, Mode, OnOutage};
@@ -36,7 +37,7 @@ pub(super) fn config(reader: &Reader<'_>) -> Config {
     Config {
         mode: root.word("mode"),
         time_zone,
-        server: server::read(&root.table("server")),
+        server: server::read(reader, &root.table("server")),
         admin: server::read_admin(&root.table("admin")),
         log: server::read_log(&root.table("log")),
         store: store::read(reader, &root.table("store")),

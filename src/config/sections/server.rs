@@ -1,6 +1,8 @@
 //! `[server]`, `[admin]` and `[log]`: the process itself.
 
 use crate::config::model::{Admin, Flood, ForwardedStyle, Log, LogFormat, Server};
+use crate::config::read::Reader;
+use crate::config::sections::tls;
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, quote};
 
@@ -29,7 +31,7 @@ impl Word for tracing::Level {
 }
 
 /// `[server]`
-pub(super) fn read(table: &Table<'_>) -> Server {
+pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Server {
     let listen = table.list("listen", false, values::address);
     if listen.is_empty() && !table.failed("listen") {
         table.error(
@@ -63,6 +65,9 @@ pub(super) fn read(table: &Table<'_>) -> Server {
         forwarded: table.word("forwarded"),
         via: table.switch("via"),
         request_id_header: table.parsed_or_default("request_id_header", header_name),
+        http2: table.switch("http2"),
+        proxy_protocol: table.switch("proxy_protocol"),
+        tls: table.has("tls").then(|| tls::server(reader, &table.table("tls"))),
     }
 }
 

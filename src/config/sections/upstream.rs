@@ -1,8 +1,10 @@
 //! `[[upstream]]`: a backend.
 
+use crate::config::certificates::UpstreamTls;
 use crate::config::model::{Base, HostPolicy, TargetSpelling, Upstream};
 use crate::config::problem::Severity;
 use crate::config::read::Reader;
+use crate::config::sections::tls;
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Wrong, quote};
 
@@ -27,7 +29,6 @@ pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Upstream {
     check_urls(reader, table, &urls);
     Upstream {
         name: table.parsed("name", values::name).unwrap_or_default().into(),
-        urls,
         timeout: table.duration("timeout"),
         connect_timeout: table.duration("connect_timeout"),
         pause: table.duration("pause"),
@@ -37,7 +38,18 @@ pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Upstream {
         max_in_flight: usize::try_from(table.count("max_in_flight")).unwrap_or(usize::MAX),
         host: table.word("host"),
         target: table.word("target"),
+        http2: table.switch("http2"),
+        tls: read_tls(reader, table, &urls),
+        urls,
     }
+}
+
+fn read_tls(reader: &Reader<'_>, table: &Table<'_>, urls: &[Base]) -> UpstreamTls {
+    if table.has("tls") && !urls.is_empty() && !urls.iter().any(|base| base.secure) {
+        let wrong = Wrong::new("[upstream.tls] and no `url` with https: nothing would be encrypted");
+        table.error("tls", wrong.help("write https:// in `url`, or take it out"));
+    }
+    tls::upstream(reader, &table.table("tls"))
 }
 
 fn check_urls(reader: &Reader<'_>, table: &Table<'_>, urls: &[Base]) {

@@ -26,7 +26,7 @@ fn address(text: &str) -> IpAddr {
 
 fn scope(clients: &Clients, lines: &[(&'static str, &str)]) -> ScopeId {
     let key = FingerprintKey::new(b"secret");
-    shown(clients, None, &headers(lines)).scope(&key, None, address("192.0.2.1"))
+    shown(clients, None, &headers(lines), None).scope(&key, None, address("192.0.2.1"))
 }
 
 fn trusted() -> Vec<IpNet> {
@@ -105,7 +105,7 @@ fn the_first_of_scope_by_that_is_present_counts_alone() {
 #[test]
 fn callers_who_showed_nothing_are_scoped_by_a_long_key_or_their_address() {
     let key = FingerprintKey::new(b"secret");
-    let nobody = shown(&clients(&[], &[]), None, &HeaderMap::new());
+    let nobody = shown(&clients(&[], &[]), None, &HeaderMap::new(), None);
     let at = |named: Option<&[u8]>, ip| nobody.scope(&key, named, address(ip));
     assert_ne!(at(None, "192.0.2.1"), at(None, "192.0.2.2"));
     assert_ne!(at(Some(b"short"), "192.0.2.1"), at(Some(b"short"), "192.0.2.2"));
@@ -137,7 +137,7 @@ fn a_verified_token_stands_for_its_subject_and_an_unverified_one_for_its_bytes()
     let key = FingerprintKey::new(b"secret");
     let scope = |who: &Clients, token: &str| {
         let headers = headers(&[("authorization", token), ("cookie", "a=1")]);
-        shown(who, Some(&verifier), &headers).scope(&key, None, address("192.0.2.1"))
+        shown(who, Some(&verifier), &headers, None).scope(&key, None, address("192.0.2.1"))
     };
     let claims = |sub: &str, id: u32| serde_json::json!({"iss": "clinic", "sub": sub, "org": "o", "jti": id, "exp": 9_999_999_999_u64});
     let (ann, ann_again, bob) = (
@@ -160,7 +160,7 @@ fn a_verified_token_stands_for_its_subject_and_an_unverified_one_for_its_bytes()
     let by_session = clients(&[Identity::Cookie("session".into())], &[Identity::Jwt("sub".into())]);
     let session = |cookie: &str| {
         let headers = headers(&[("authorization", &ann), ("cookie", cookie)]);
-        shown(&by_session, Some(&verifier), &headers).scope(&key, None, address("192.0.2.1"))
+        shown(&by_session, Some(&verifier), &headers, None).scope(&key, None, address("192.0.2.1"))
     };
     assert_ne!(session("session=a"), session("session=b"));
 }
@@ -171,13 +171,13 @@ fn renewed(cookies: &str, set: &[&str]) -> Option<Shown> {
     for line in set {
         answer.append(header::SET_COOKIE, HeaderValue::from_str(line).expect("a header value"));
     }
-    shown(&any, None, &headers(&[("cookie", cookies)]))
+    shown(&any, None, &headers(&[("cookie", cookies)]), None)
         .renewed(&answer, UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000))
 }
 
 #[test]
 fn what_a_browser_shows_after_set_cookie_is_foreseen() {
-    let shows = |cookies: &str| Some(shown(&clients(&[], &[]), None, &headers(&[("cookie", cookies)])));
+    let shows = |cookies: &str| Some(shown(&clients(&[], &[]), None, &headers(&[("cookie", cookies)]), None));
     assert_eq!(renewed("session=1; a=2", &["session=9; Path=/; HttpOnly"]), shows("a=2; session=9"));
     assert_eq!(renewed("session=1", &["flash=x"]), shows("flash=x; session=1"));
     assert_eq!(renewed("session=1; flash=x", &["flash=; Max-Age=0"]), shows("session=1"));
@@ -190,14 +190,14 @@ fn a_caller_without_cookies_has_no_scope_that_a_cookie_renews() {
     let mut answer = HeaderMap::new();
     answer.append(header::SET_COOKIE, HeaderValue::from_static("session=1"));
     let any = clients(&[], &[]);
-    assert_eq!(shown(&any, None, &HeaderMap::new()).renewed(&answer, UNIX_EPOCH), None);
+    assert_eq!(shown(&any, None, &HeaderMap::new(), None).renewed(&answer, UNIX_EPOCH), None);
     assert_eq!(
-        shown(&any, None, &headers(&[("authorization", "Bearer a")])).renewed(&answer, UNIX_EPOCH),
+        shown(&any, None, &headers(&[("authorization", "Bearer a")]), None).renewed(&answer, UNIX_EPOCH),
         None
     );
     let named = clients(&[Identity::Cookie("session".into())], &[]);
-    let before = shown(&named, None, &headers(&[("cookie", "session=0; x=1")]));
-    let after = shown(&named, None, &headers(&[("cookie", "session=1; x=2")]));
+    let before = shown(&named, None, &headers(&[("cookie", "session=0; x=1")]), None);
+    let after = shown(&named, None, &headers(&[("cookie", "session=1; x=2")]), None);
     assert_eq!(before.renewed(&answer, UNIX_EPOCH), Some(after));
 }
 
@@ -206,7 +206,7 @@ fn a_connection_that_changes_hands_changes_its_scope() {
     let (key, last) = (FingerprintKey::new(b"secret"), LastCaller::default());
     let clients = clients(&[], &[]);
     let scopes = |lines: &[(&'static str, &str)], named: Option<&[u8]>, ip| {
-        let shown = shown(&clients, None, &headers(lines));
+        let shown = shown(&clients, None, &headers(lines), None);
         let both = shown.scopes(&last, &key, named, address(ip));
         assert_eq!(both, (shown.scope(&key, named, address(ip)), shown.counted(&key, address(ip))));
         both.0

@@ -70,6 +70,11 @@ pub(super) struct Field<'a> {
 // === impl Field ===
 
 impl Field<'_> {
+    /// A name alone, which is known to be one.
+    pub fn named(name: &[u8]) -> Field<'_> {
+        Field { name, value: &[], like_dash: name.iter().any(|byte| NAME[usize::from(*byte)] == LIKE_DASH) }
+    }
+
     /// Cuts `line`; `first` where no header came before it.
     #[inline]
     pub fn cut(line: &[u8], first: bool) -> Result<Field<'_>, Problem> {
@@ -257,7 +262,7 @@ impl Head {
 }
 
 /// Capital letters only: to a backend that compares without case, `post` would be a POST that no route guards.
-fn check_method(method: &[u8]) -> Result<(), Problem> {
+pub(super) fn check_method(method: &[u8]) -> Result<(), Problem> {
     if matches!(method, b"GET" | b"POST") {
         return Ok(());
     }
@@ -284,7 +289,7 @@ fn version_problem(behind: &[u8]) -> Problem {
     }
 }
 
-fn check_target_bytes(target: &[u8]) -> Result<(), Problem> {
+pub(super) fn check_target_bytes(target: &[u8]) -> Result<(), Problem> {
     if is_plain_target(target) { Ok(()) } else { rare_target_bytes(target) }
 }
 

@@ -14,11 +14,13 @@ mod bytes;
 mod chunk;
 mod cursor;
 mod head;
+mod http2;
 mod problem;
 
 pub use answer::{Asked, News, Scanner as AnswerScanner};
 pub use body::{CHUNK_LINE_BYTES_MAX, TRAILERS_BYTES_MAX, TRAILERS_MAX};
 pub use head::Framing;
+pub use http2::check_http2;
 pub use problem::Problem;
 
 use block::Marks;

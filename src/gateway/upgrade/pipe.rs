@@ -116,6 +116,8 @@ impl Pipe {
             let mut bytes = [0; READ];
             let mut buf = ReadBuf::new(&mut bytes);
             if from.as_mut().poll_read(cx, &mut buf)?.is_pending() {
+                // Under TLS, what was written may not have gone out.
+                let _under_way = to.as_mut().poll_flush(cx)?;
                 return Ok(moved);
             }
             let came = buf.filled();

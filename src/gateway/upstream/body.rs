@@ -1,6 +1,7 @@
 //! An answer's body as it streams from the backend. It owns the connection until the body has ended, and gives it back
 //! as early as it can: at the last frame, not at the end-of-stream poll behind it, which may never come.
 
+use super::h2::Stream;
 use super::health::Permit;
 use super::link::{Link, Switched};
 use super::pool::Pool;
@@ -28,10 +29,21 @@ pub struct UpstreamBody {
 
 /// The connection under an answer.
 pub(super) struct Connection {
-    pub link: Box<Link>,
+    /// Of HTTP/1.1, which is this exchange's alone.
+    pub link: Option<Box<Link>>,
+    /// Of HTTP/2, which others use, too.
+    pub stream: Option<Stream>,
     pub pool: Rc<Pool>,
     pub server: usize,
     pub permit: Permit,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    fn has_switched(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.has_switched())
+    }
 }
 
 // === impl UpstreamBody ===
@@ -46,16 +58,19 @@ impl UpstreamBody {
 
     /// What the server goes on with, where it switched to another protocol. The place at the upstream is given up.
     pub fn into_switched(mut self) -> Option<Switched> {
-        self.connection.take()?.link.switched()
+        self.connection.take()?.link?.switched()
     }
 
     fn give_back_at_end(&mut self) {
         if self.incoming.is_end_stream()
-            && !self.connection.as_ref().is_some_and(|connection| connection.link.has_switched())
-            && let Some(Connection { link, pool, server, permit }) = self.connection.take()
+            && !self.connection.as_ref().is_some_and(Connection::has_switched)
+            && let Some(Connection { link, stream, pool, server, permit }) = self.connection.take()
         {
             drop(permit);
-            pool.give_back(server, link, clock::recent());
+            drop(stream);
+            if let Some(link) = link {
+                pool.give_back(server, link, clock::recent());
+            }
         }
     }
 
@@ -95,8 +110,10 @@ impl Body for UpstreamBody {
         let this = self.get_mut();
         let UpstreamBody { incoming, connection, .. } = this;
         let polled = match connection {
-            Some(connection) => connection.link.poll(cx, false, |cx| Pin::new(&mut *incoming).poll_frame(cx)),
-            None => Pin::new(incoming).poll_frame(cx),
+            Some(Connection { link: Some(link), .. }) => {
+                link.poll(cx, false, |cx| Pin::new(&mut *incoming).poll_frame(cx))
+            }
+            _ => Pin::new(incoming).poll_frame(cx),
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {

@@ -4,6 +4,7 @@
 //! seconds, and comes back with the first connection that succeeds. With one server there is no rotation to leave.
 
 use super::pool::Pool;
+use super::tls::ClientTls;
 use crate::config;
 use crate::domain::event::Event;
 use crate::journal::{Apart, Journal};
@@ -19,6 +20,8 @@ pub struct Upstream {
     pub config: config::Upstream,
     /// One for each base URL, in the same order.
     servers: Vec<Server>,
+    /// How servers with `https` are met.
+    pub(super) tls: Option<ClientTls>,
     in_flight: Apart<AtomicUsize>,
     /// Whether any base URL has a path, so that targets have to be put together.
     pub(super) has_prefixes: bool,
@@ -62,6 +65,7 @@ impl Upstream {
     pub fn new(
         index: usize,
         config: config::Upstream,
+        tls: Option<ClientTls>,
         journal: Arc<Journal>,
         started: Instant,
     ) -> Arc<Upstream> {
@@ -77,6 +81,7 @@ impl Upstream {
         let has_prefixes = config.urls.iter().any(|base| !base.prefix.is_empty());
         Arc::new(Upstream {
             config,
+            tls,
             has_prefixes,
             servers,
             in_flight: Apart::new(AtomicUsize::new(0)),
@@ -199,6 +204,7 @@ mod tests {
 
     fn upstream(servers: usize, max_in_flight: usize) -> Arc<Upstream> {
         let base = |n| config::Base {
+            secure: false,
             host: "127.0.0.1".into(),
             port: n as u16,
             authority: format!("127.0.0.1:{n}"),
@@ -215,9 +221,11 @@ mod tests {
             total: None,
             max_in_flight,
             host: config::HostPolicy::Preserve,
+            http2: false,
+            tls: config::UpstreamTls::default(),
             target: config::TargetSpelling::Normal,
         };
-        Upstream::new(0, config, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
+        Upstream::new(0, config, None, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
     }
 
     #[test]

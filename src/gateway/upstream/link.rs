@@ -12,6 +12,7 @@ use super::hearing::Hearing;
 use super::stream::{Heads, ServerStream};
 use crate::gateway::body::RequestBody;
 use crate::gateway::scan::{Asked, Problem};
+use crate::gateway::socket::Socket;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -23,7 +24,6 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use tokio::net::TcpStream;
 
 /// The I/O half of a connection.
 pub(super) type Io = Connection<TokioIo<ServerStream>, RequestBody>;
@@ -55,7 +55,7 @@ enum Driver {
 /// The server's side of a connection that speaks another protocol.
 pub struct Switched {
     /// What it goes on with.
-    pub socket: TcpStream,
+    pub socket: Socket,
     /// What had come of it already.
     pub early: Vec<u8>,
 }

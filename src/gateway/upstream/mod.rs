@@ -5,12 +5,14 @@
 
 mod body;
 mod connect;
+mod h2;
 mod health;
 mod hearing;
 mod link;
 mod pool;
 mod send;
 mod stream;
+pub mod tls;
 
 pub use body::UpstreamBody;
 pub use health::{Permit, Upstream};

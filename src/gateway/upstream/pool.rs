@@ -1,5 +1,6 @@
 //! Idle connections of one worker to one upstream. Last in, first out, so that surplus connections age and close.
 
+use super::h2::Trunks;
 use super::health::Upstream;
 use super::link::Link;
 use crate::domain::ledger::TargetId;
@@ -14,6 +15,8 @@ pub struct Pool {
     pub upstream: Arc<Upstream>,
     /// One list a server.
     idle: Vec<RefCell<Vec<Idle>>>,
+    /// Where the upstream speaks HTTP/2.
+    pub(super) trunks: Option<Trunks>,
     /// Paths that were written to last, and the resources that they address here.
     pub last_targets: RefCell<[Option<(String, TargetId)>; TARGETS]>,
 }
@@ -34,7 +37,8 @@ impl Pool {
     /// An empty pool.
     pub fn new(upstream: Arc<Upstream>) -> Pool {
         let idle = upstream.config.urls.iter().map(|_| RefCell::new(Vec::new())).collect();
-        Pool { upstream, idle, last_targets: RefCell::default() }
+        let trunks = upstream.config.http2.then(|| Trunks::new(upstream.config.urls.len()));
+        Pool { upstream, idle, trunks, last_targets: RefCell::default() }
     }
 
     /// A connection that is open, ready and was not idle for longer than `most`, with its time of rest.
@@ -72,6 +76,9 @@ impl Pool {
                 one.link.look_after();
                 !one.link.is_closed() && now.saturating_duration_since(one.since) < most
             });
+        }
+        if let Some(trunks) = &self.trunks {
+            trunks.sweep(now, most);
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::body::{Connection, UpstreamBody};
 use super::connect::connect;
+use super::h2;
 use super::health::Permit;
 use super::hearing::Hearing;
 use super::link::Link;
 use super::pool::Pool;
-use crate::config::{HostPolicy, TargetSpelling};
+use crate::config::{self, HostPolicy, TargetSpelling};
 use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
 use crate::gateway::scan::{Asked, Problem};
@@ -60,9 +61,9 @@ pub enum Reuse {
 }
 
 /// See [`Reuse::Recent`].
-const RECENT: Duration = Duration::from_secs(1);
+pub(super) const RECENT: Duration = Duration::from_secs(1);
 /// A connection that rested for less is not suspected of being dead, and no copy of the request is kept for it.
-const SUSPECT: Duration = Duration::from_millis(100);
+pub(super) const SUSPECT: Duration = Duration::from_millis(100);
 /// How often a request may come back unsent before a fresh connection is the only choice left.
 const UNSENT_MOST: u32 = 3;
 
@@ -83,6 +84,21 @@ impl Flight {
     pub fn sent_at(&self) -> Option<Instant> {
         self.sent_at.get()
     }
+
+    /// Whether the connection is to speak another protocol behind the answer.
+    pub(super) fn switches(&self) -> bool {
+        self.switches
+    }
+
+    /// The server will not say whether it wants the body: it gets it.
+    pub(super) fn opens(&self) {
+        self.hearing.upload.iter().for_each(|upload| upload.open());
+    }
+
+    /// The first byte may leave from now on; or it certainly has not left after all.
+    pub(super) fn sent(&self, at: Option<Instant>) {
+        self.sent_at.set(at);
+    }
 }
 
 /// Sends `request` to the upstream of `pool` and waits for the head of the answer. Deadlines are the caller's, who can
@@ -100,6 +116,9 @@ pub async fn send(
         && let Some(OriginalTarget(original)) = request.extensions_mut().remove()
     {
         *request.uri_mut() = Uri::from(original);
+    }
+    if let Some(trunks) = &pool.trunks {
+        return Box::pin(h2::send(pool, trunks, permit, request, reuse, flight, &may_send)).await;
     }
     let target = request.uri().path_and_query().cloned();
     let client_host = request.headers().get(header::HOST).cloned();
@@ -123,7 +142,8 @@ pub async fn send(
                 // What the backend speaks ends here; to the client it is this gateway that answers.
                 head.version = Version::HTTP_11;
                 let total = pool.upstream.config.total.map(|total| clock::now() + total);
-                let connection = Connection { link, pool: pool.clone(), server, permit };
+                let connection =
+                    Connection { link: Some(link), stream: None, pool: pool.clone(), server, permit };
                 let body = UpstreamBody::new(incoming, connection, total);
                 // Boxed: it is handed up through several futures, and each would copy it.
                 return Ok(Box::new(Reply { head, body }));
@@ -140,13 +160,14 @@ pub async fn send(
                     return Err(Failure::NotSent(error.into_error().to_string()));
                 }
                 (None, _) if link.problem().is_some() => {
-                    return Err(link.problem().map_or_else(|| lost(&error.into_error()), Failure::Ambiguous));
+                    let lost = || Failure::Lost(describe(&error.into_error()));
+                    return Err(link.problem().map_or_else(lost, Failure::Ambiguous));
                 }
                 (None, Some(copy)) => {
                     unsent = UNSENT_MOST;
                     request = copy;
                 }
-                (None, None) => return Err(lost(&error.into_error())),
+                (None, None) => return Err(Failure::Lost(describe(&error.into_error()))),
             },
         }
     }
@@ -221,8 +242,7 @@ fn copy_for_second_try(
     rested: Option<Duration>,
 ) -> Option<Request<RequestBody>> {
     let suspect = reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_empty();
-    if !(suspect && safe) {
+    if !(suspect && is_repeatable(request)) {
         return None;
     }
     let mut copy = Request::new(RequestBody::empty());
@@ -234,9 +254,25 @@ fn copy_for_second_try(
     Some(copy)
 }
 
-fn lost(error: &hyper::Error) -> Failure {
-    Failure::Lost(match std::error::Error::source(error) {
+/// Whether the request may be sent once more where a pooled connection was dead.
+pub(super) fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_empty()
+}
+
+/// The `Host` that the server gets: the client's, or the base's own.
+pub(super) fn authority(
+    config: &config::Upstream,
+    server: usize,
+    client_host: Option<&HeaderValue>,
+) -> HeaderValue {
+    let own = || HeaderValue::from_str(&config.urls[server].authority).ok();
+    let host = client_host.cloned().filter(|_| config.host == HostPolicy::Preserve).or_else(own);
+    host.unwrap_or(HeaderValue::from_static("localhost"))
+}
+
+pub(super) fn describe(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    })
+    }
 }

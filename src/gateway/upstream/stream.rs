@@ -3,6 +3,7 @@
 use super::hearing::Hearing;
 use crate::gateway::intake::Intake;
 use crate::gateway::scan::{AnswerScanner, Asked, Limits, News, Problem};
+use crate::gateway::socket::Socket;
 use crate::gateway::spelling::{Spelling, Watch};
 use std::cell::{Cell, RefCell};
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -10,12 +11,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// A server's socket that notes how names are spelled in the heads that come in, and lets only answers through that have
 /// one reading.
 pub struct ServerStream {
-    socket: TcpStream,
+    socket: Socket,
     heads: Rc<Heads>,
     watch: Watch,
     intake: Intake<AnswerScanner>,
@@ -38,7 +38,7 @@ pub struct Heads {
 
 impl ServerStream {
     /// Wraps `socket`.
-    pub fn new(socket: TcpStream, heads: Rc<Heads>) -> ServerStream {
+    pub fn new(socket: Socket, heads: Rc<Heads>) -> ServerStream {
         let intake = Intake::of_answers(Limits::DEFAULT);
         ServerStream { socket, heads, watch: Watch::default(), intake }
     }
@@ -73,7 +73,7 @@ impl ServerStream {
     }
 
     /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
-    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+    pub fn into_parts(self) -> (Socket, Vec<u8>) {
         (self.socket, self.intake.into_held())
     }
 }
