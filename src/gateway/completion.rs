@@ -58,7 +58,7 @@ fn renewed_scope(exchange: &Exchange, intent: &Intent, answer: &HeaderMap) -> Op
 fn location(answer: &HeaderMap, asked: &Asked) -> Option<String> {
     let location = answer.get(header::LOCATION)?.to_str().ok()?;
     let path = match Uri::try_from(location) {
-        Ok(uri) if location.starts_with('/') || uri.authority().is_some() => uri.path().to_owned(),
+        Ok(uri) if location.starts_with('/') || uri.scheme().is_some() => uri.path().to_owned(),
         // Relative to the request's own directory (RFC 3986, 5.2).
         _ => {
             let base = asked.uri.path();
