@@ -31,6 +31,7 @@ pub use model::*;
 pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
+pub use redis_url::{RedisLayout, RedisUrl, SharedStore};
 pub use summary::summary;
 pub use values::{show_duration, show_size};
 

@@ -1,8 +1,59 @@
-//! The address of a shared store: `redis://`, `rediss://`, `redis-sentinel://`, `redis-cluster://`.
+//! A shared store: its address (`redis://`, `rediss://`, `redis-sentinel://`, `redis-cluster://`) and the keys of `[store]`
+//! that are about it alone.
 
-use crate::config::model::{RedisLayout, RedisUrl, Secret};
+use crate::config::model::Secret;
 use crate::config::values::{Read, Wrong, host_and_port};
 use percent_encoding::percent_decode_str;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The keys of `[store]` that are about a shared one alone.
+#[derive(Clone, Debug)]
+pub struct SharedStore {
+    /// `wait_replicas`: so many have a claim before it is granted. 1 for Sentinel and cluster where nothing is written.
+    pub wait_replicas: u32,
+    /// `prefix`: what the names of all keys begin with.
+    pub prefix: String,
+    /// `timeout`: for one command.
+    pub timeout: Duration,
+    /// `password`, where the address does not hold it.
+    pub password: Option<Secret>,
+    /// `tls`, or the scheme `rediss`.
+    pub tls: bool,
+    /// `ca`: the text of the certificates (PEM) that servers are verified against, instead of the system's.
+    pub ca: Option<Arc<str>>,
+    /// `state`: where this gateway keeps which lives it had.
+    pub state: PathBuf,
+}
+
+/// The address of a shared store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// How its servers stand together.
+    pub layout: RedisLayout,
+    /// Hosts, without brackets, and ports; for Sentinel, the Sentinels'.
+    pub nodes: Vec<(String, u16)>,
+    /// The ACL user.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The database.
+    pub database: i64,
+    /// Whether the scheme says that connections are encrypted.
+    pub tls: bool,
+}
+
+/// How the servers of a shared store stand together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisLayout {
+    /// `redis:` and `rediss:`
+    Single,
+    /// `redis-sentinel:`, with the master's name.
+    Sentinel(String),
+    /// `redis-cluster:`
+    Cluster,
+}
 
 /// What a server listens on where the address does not say; and a Sentinel.
 const PORT: u16 = 6379;

@@ -1,6 +1,7 @@
 //! What a configuration does, as a table for eyes: which request goes where, and what guards it.
 
-use crate::config::model::{Config, Idempotency, KeyRule, Mode, RedisLayout, RedisUrl, Route, StoreUrl};
+use crate::config::model::{Config, Idempotency, KeyRule, Mode, Route, StoreUrl};
+use crate::config::redis_url::{RedisLayout, RedisUrl};
 use crate::config::values::{quote, show_duration};
 use std::fmt::Write as _;
 

@@ -1,7 +1,8 @@
 //! What a shared store needs of the rest of the file, and what is written for one and has no effect without.
 
 use super::Check;
-use crate::config::model::{RedisLayout, StoreUrl};
+use crate::config::model::StoreUrl;
+use crate::config::redis_url::RedisLayout;
 use crate::config::values::show_duration;
 
 /// Keys of `[store]` that mean nothing without a shared one.

@@ -1,8 +1,9 @@
 //! `[store]`: where records live, and how many.
 
-use crate::config::model::{RedisLayout, RedisUrl, SharedStore, StoreConfig, StoreUrl};
+use crate::config::model::{StoreConfig, StoreUrl};
 use crate::config::problem::Severity;
 use crate::config::read::Reader;
+use crate::config::redis_url::{RedisLayout, RedisUrl, SharedStore};
 use crate::config::table::Table;
 use crate::config::values::{self, Read, Wrong};
 
