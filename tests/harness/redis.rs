@@ -67,6 +67,20 @@ impl Server {
         }
     }
 
+    /// Removes what it wrote.
+    pub fn forget(&self) {
+        for entry in std::fs::read_dir(self.directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let _ = std::fs::remove_dir_all(&path);
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+
+    /// The address for a configuration.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
     /// What a command answers, as `redis-cli` shows it.
     pub fn cli(&self, command: &[&str]) -> String {
         let port = self.address.port().to_string();

@@ -7,6 +7,8 @@ mod reads;
 mod rim;
 mod routing;
 mod shared;
+mod slots;
+mod throttle;
 
 use crate::config::model::{Config, StoreUrl};
 use crate::config::problem::Severity;
@@ -43,6 +45,8 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.stop();
     check.routing();
     check.promise();
+    check.throttle();
+    check.slots();
     check.races();
     check.reads();
     check.rim();

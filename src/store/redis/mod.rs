@@ -160,8 +160,8 @@ impl Redis {
     }
 
     /// See [`Store::placed`](super::Store::placed).
-    pub(super) fn placed(&self, id: RecordId, scope: &ScopeId) -> RecordId {
-        self.inner.wire.parts.placed(id, scope, false)
+    pub(super) fn placed(&self, id: RecordId, scope: &ScopeId, in_lane: bool) -> RecordId {
+        self.inner.wire.parts.placed(id, scope, in_lane)
     }
 
     /// See [`Store::refusing`](super::Store::refusing).
