@@ -147,7 +147,7 @@ impl Embedded {
             let room = self.shared.log.as_ref().map(|log| log.queue.room());
             let (step, after) = self.run(|state, now, after| state.claim(&mut request, now, after))?;
             match (step?, room) {
-                (ClaimStep::NoRoom, Some(room)) => self.wait_for_room(&room).await?,
+                (ClaimStep::NoRoom, Some(room)) => Box::pin(self.wait_for_room(&room)).await?,
                 (step, _) => break (step, after),
             }
         };
@@ -155,7 +155,8 @@ impl Embedded {
         Ok(match step {
             ClaimStep::Granted => Claimed::Granted,
             ClaimStep::InFlight(waiter) => Claimed::InFlight(waiter),
-            ClaimStep::Done(kept) => Claimed::Done(self.read_or_tombstone(id, kept).await),
+            ClaimStep::Done(Kept { cached: Some(answer), .. }) => Claimed::Done(answer),
+            ClaimStep::Done(kept) => Claimed::Done(Box::pin(self.read_or_tombstone(id, kept)).await),
             ClaimStep::OtherMeaning => Claimed::OtherMeaning,
             ClaimStep::InDoubt { token, since, until, why } => Claimed::InDoubt { token, since, until, why },
             ClaimStep::OverQuota => Claimed::OverQuota,
