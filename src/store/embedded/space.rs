@@ -46,10 +46,10 @@ impl Log {
         super::log::writer::run(&self.queue, &self.segments);
     }
 
-    /// Makes a segment after all others.
-    pub(super) fn make_segment(&self, number: u32) -> std::io::Result<Room> {
+    /// Makes a segment of `len` bytes after all others.
+    pub(super) fn make_segment(&self, number: u32, len: u64) -> std::io::Result<Room> {
         let salt = super::random().map_err(std::io::Error::other)?;
-        let opened = self.segments.create(number, u64::from_le_bytes(salt))?;
+        let opened = self.segments.create(number, u64::from_le_bytes(salt), len)?;
         Ok(room_of(&opened))
     }
 
@@ -98,7 +98,7 @@ impl Shared {
         };
         while log.queue.available() < wanted {
             let number = log.segments.span().map_or(1, |(_, newest, _)| newest + 1);
-            match log.make_segment(number) {
+            match log.make_segment(number, log.segments.segment_bytes) {
                 Ok(room) => {
                     if log.queue.full().is_some() {
                         tracing::info!("the store has room again; guarded writes go on");
