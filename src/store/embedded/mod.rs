@@ -128,6 +128,7 @@ impl Embedded {
         if store.shared.log.is_some() {
             store.spawn("store-writer", |shared| shared.log.iter().for_each(Log::write))?;
             store.spawn("store-space", |shared| shared.log.iter().for_each(|log| shared.make_room(log)))?;
+            store.shared.log.iter().for_each(|log| store.shared.wait_for_room(log));
         }
         Ok(store)
     }
