@@ -3,6 +3,7 @@
 use super::exchange::Exchange;
 use super::forward::{is_success, is_unsafe_change};
 use super::guard::Intent;
+use super::slots::Answered;
 use crate::config::Idempotency;
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
@@ -41,7 +42,13 @@ pub fn completion(
     let ends = (is_unsafe_change(&asked.method) && is_success(head.status))
         .then(|| exchange.ends(asked.uri.path(), intent.counted, Some(intent.fingerprint)));
     let alias = renewed_scope(exchange, intent, &head.headers);
-    let (slots, frees) = (Default::default(), Vec::new());
+    let body = answer.body();
+    let read = Answered {
+        status: head.status,
+        headers: &head.headers,
+        body: (!answer.is_tombstone()).then_some(&body[..]),
+    };
+    let (slots, frees) = (intent.slots.settlement(exchange, read), intent.slots.frees(exchange, read));
     Completion { id: intent.id, token, answer, keep, ends, names, alias, slots, frees }
 }
 
@@ -58,7 +65,7 @@ fn renewed_scope(exchange: &Exchange, intent: &Intent, answer: &HeaderMap) -> Op
 fn location(answer: &HeaderMap, asked: &Asked) -> Option<String> {
     let location = answer.get(header::LOCATION)?.to_str().ok()?;
     let path = match Uri::try_from(location) {
-        Ok(uri) if location.starts_with('/') || uri.authority().is_some() => uri.path().to_owned(),
+        Ok(uri) if location.starts_with('/') || uri.scheme().is_some() => uri.path().to_owned(),
         // Relative to the request's own directory (RFC 3986, 5.2).
         _ => {
             let base = asked.uri.path();

@@ -1,11 +1,15 @@
 //! `Cache-Control`, read the careful way (RFC 9111, 5.2): names in any case, quoted values, and where two lines contradict
-//! each other or a number is none, what keeps less.
+//! each other or a number is none, what keeps less. And `CDN-Cache-Control` (RFC 9213), by which a backend speaks to the
+//! caches that stand before it on its behalf: where that is valid, it counts instead.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
+use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 /// The directives of one message. Seconds are whole; what is larger than a number can hold is the largest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Directives {
+    /// They were addressed to this cache, so that `Expires` does not count either.
+    pub targeted: bool,
     /// `no-store`
     pub no_store: bool,
     /// `no-cache`, also where it names fields: leaving single fields out is more than is worth it.
@@ -34,10 +38,40 @@ pub struct Directives {
     pub stale_while_revalidate: Option<u64>,
 }
 
+/// `CDN-Cache-Control`
+const TARGETED: HeaderName = HeaderName::from_static("cdn-cache-control");
+
 // === impl Directives ===
 
 impl Directives {
-    /// The directives of a message's head. `Pragma: no-cache` stands in where there is no `Cache-Control` (RFC 9111, 5.4).
+    /// The directives of an answer.
+    pub fn of_answer(headers: &HeaderMap) -> Directives {
+        Directives::targeted(headers).unwrap_or_else(|| Directives::of(headers))
+    }
+
+    /// The targeted directives; `None` where there are none, or where they are no structured field.
+    fn targeted(headers: &HeaderMap) -> Option<Directives> {
+        let lines: Vec<&[u8]> = headers.get_all(TARGETED).iter().map(|line| line.as_bytes()).collect();
+        let list = Some(lines.join(&b", "[..])).filter(|list| !list.trim_ascii().is_empty())?;
+        let dictionary = Parser::new(&list[..]).parse::<Dictionary>().ok()?;
+        let mut all = Directives { targeted: true, ..Directives::default() };
+        for (name, member) in &dictionary {
+            let ListEntry::Item(item) = member else { continue };
+            let name = name.as_str().as_bytes();
+            match &item.bare_item {
+                BareItem::Boolean(false) => {}
+                BareItem::Integer(number) => {
+                    let number = i64::from(*number).max(0);
+                    all.take(&[name, b"=", number.to_string().as_bytes()].concat());
+                }
+                _ if is_lifetime(name) => return None,
+                _ => all.take(name),
+            }
+        }
+        Some(all)
+    }
+
+    /// The directives of a request, or what an answer says to every cache. `Pragma: no-cache` stands in where there is no `Cache-Control` (RFC 9111, 5.4).
     pub fn of(headers: &HeaderMap) -> Directives {
         let mut all = Directives::default();
         let mut lines = headers.get_all(header::CACHE_CONTROL).iter().peekable();
@@ -99,6 +133,10 @@ impl Directives {
     pub fn forbid_stale(&self) -> bool {
         self.no_cache || self.must_revalidate || self.proxy_revalidate || self.s_maxage.is_some()
     }
+}
+
+fn is_lifetime(name: &[u8]) -> bool {
+    matches!(name, b"max-age" | b"s-maxage" | b"stale-if-error" | b"stale-while-revalidate")
 }
 
 /// Where the first member of a list ends: at a comma that no quotes hold.
@@ -173,6 +211,21 @@ mod tests {
         assert_eq!(of(&["max-stale=7"]).max_stale, Some(7));
         assert_eq!(of(&["max-stale=x"]).max_stale, Some(0));
         assert_eq!(of(&["min-fresh=x"]).min_fresh, Some(u64::MAX));
+    }
+
+    #[test]
+    fn what_is_addressed_to_this_cache_counts_instead_where_it_is_valid() {
+        let of = |targeted: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(TARGETED, HeaderValue::from_static(targeted));
+            Directives::of_answer(&headers)
+        };
+        assert_eq!((of("max-age=60, foo").max_age, of("max-age=60").no_store), (Some(60), false));
+        assert!(of("private").private && of("no-cache, x=?0").no_cache && of("no-store").targeted);
+        for invalid in ["max-age=\"60\"", "max-age=60, &&&", "Max-Age=60", "max-age = 60", "max-age", ""] {
+            assert_eq!(of(invalid), Directives { no_store: true, ..Directives::default() }, "{invalid}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub enum Standing {
 impl Lifetime {
     /// Of an answer with these headers that arrived at `received`, `delay` after it was asked for.
     pub fn of(headers: &HeaderMap, keeping: &Keeping, received: Millis, delay: Duration) -> Lifetime {
-        let says = Directives::of(headers);
+        let says = Directives::of_answer(headers);
         let told = told_age(headers) + delay;
         let dated = received.since(date(headers, &header::DATE).unwrap_or(received));
         let age = if told_age(headers).is_zero() && dated < Duration::from_secs(1) {
@@ -58,7 +58,7 @@ impl Lifetime {
         } else {
             told.max(dated)
         };
-        let expires = headers.contains_key(header::EXPIRES);
+        let expires = !says.targeted && headers.contains_key(header::EXPIRES);
         let (fresh, strict) = if keeping.overrides {
             (keeping.ttl, false)
         } else if says.no_cache {

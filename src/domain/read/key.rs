@@ -127,10 +127,15 @@ impl FingerprintKey {
             }
             Reader::Everyone { .. } => fields.field(b"everyone"),
         }
-        fields.field(match asked.counted {
-            Counted::All => b"all",
-            Counted::Varied(_) => b"varied",
-        });
+        match asked.counted {
+            Counted::All => fields.field(b"all"),
+            Counted::Varied(names) => {
+                fields.field(b"varied");
+                // The names themselves count: a header that is not there is not one that does not matter.
+                fields.field(&(names.len() as u64).to_be_bytes());
+                names.iter().for_each(|name| fields.field(name.as_str().as_bytes()));
+            }
+        }
         fields.field(asked.route.as_bytes());
         fields.field(asked.scheme.as_bytes());
         fields.field(asked.method.as_str().as_bytes());

@@ -54,7 +54,7 @@ pub fn bar(status: StatusCode, headers: &HeaderMap, keyed: &Keyed<'_>) -> Option
     {
         return Some(Bar::Cookie);
     }
-    let says = Directives::of(headers);
+    let says = Directives::of_answer(headers);
     if says.no_store {
         return Some(Bar::NoStore);
     }
@@ -63,7 +63,7 @@ pub fn bar(status: StatusCode, headers: &HeaderMap, keyed: &Keyed<'_>) -> Option
     }
     // Where the backend speaks of caching it knows the rule for shared caches (RFC 9111, 3.5); where it is silent, the
     // operator's word that the page is for everyone counts.
-    let speaks = says.speak_of_freshness() || headers.contains_key(header::EXPIRES);
+    let speaks = says.speak_of_freshness() || (!says.targeted && headers.contains_key(header::EXPIRES));
     let for_everyone = says.public || says.must_revalidate || says.s_maxage.is_some();
     if keyed.everyone && keyed.authorization && speaks && !for_everyone {
         return Some(Bar::Authorization);

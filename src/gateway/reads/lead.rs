@@ -22,6 +22,7 @@ use crate::domain::read::{Bar, Lifetime, bar};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::gateway::body::{RequestBody, ResponseBody};
 use crate::gateway::clock;
+use crate::gateway::connection::Connection;
 use crate::gateway::exchange::{Exchange, Outcome};
 use crate::gateway::forward::{self, Answered};
 use crate::gateway::upstream::Reuse;
@@ -31,6 +32,7 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode, response};
 use http_body::Body;
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -54,7 +56,11 @@ pub struct Lead {
 }
 
 /// Who is told first; nobody where a copy is only renewed, or where the client knows already.
-struct Client(Cell<Option<oneshot::Sender<Result<Outcome, Refusal>>>>);
+struct Client {
+    tell: Cell<Option<oneshot::Sender<Result<Outcome, Refusal>>>>,
+    /// It has no answer yet, so it may hear of interim ones.
+    waits: bool,
+}
 
 /// A call under way, without what was sent.
 struct Under {
@@ -75,7 +81,7 @@ impl Lead {
     /// Runs it for a client that waits for the answer.
     pub async fn for_client(self, parts: Parts) -> Result<Outcome, Refusal> {
         let (tell, told) = oneshot::channel();
-        self.start(parts, Client(Cell::new(Some(tell))));
+        self.start(parts, Client { tell: Cell::new(Some(tell)), waits: true });
         let died =
             |_| Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request.");
         told.await.map_err(died)?
@@ -83,7 +89,7 @@ impl Lead {
 
     /// Runs it to renew a copy.
     pub fn for_nobody(self, parts: Parts) {
-        self.start(parts, Client(Cell::new(None)));
+        self.start(parts, Client { tell: Cell::new(None), waits: false });
     }
 
     fn start(self, parts: Parts, client: Client) {
@@ -97,21 +103,27 @@ impl Lead {
     }
 
     /// Asks the backend: whether the stale copy still holds, where it can be asked so. Says which copy it was asked about.
-    async fn ask(&self, parts: Parts) -> Result<(Answered, Option<Arc<Kept>>), Refusal> {
+    async fn ask(&self, parts: Parts, client: &Client) -> Result<(Answered, Option<Arc<Kept>>), Refusal> {
+        let hearing = client.waits.then(|| self.exchange.hears_interims()).flatten();
         let Some(stale) = self.stale.clone().filter(|stale| !stale.conditions().is_empty()) else {
-            return Ok((self.send(parts, None).await?, None));
+            return Ok((self.send(parts, None, hearing).await?, None));
         };
-        let answered = self.send(parts.clone(), Some(&stale)).await?;
+        let answered = self.send(parts.clone(), Some(&stale), hearing.clone()).await?;
         let is_304 = answered.head.status == StatusCode::NOT_MODIFIED;
         if is_304 && !stale.is_meant_by(&answered.head.headers) {
             // It speaks of another answer, so nothing is known of ours.
-            return Ok((self.send(parts, None).await?, None));
+            return Ok((self.send(parts, None, hearing).await?, None));
         }
         Ok((answered, Some(stale)))
     }
 
     /// Sends the request without its client's conditions: the answer has to be whole.
-    async fn send(&self, mut parts: Parts, stale: Option<&Kept>) -> Result<Answered, Refusal> {
+    async fn send(
+        &self,
+        mut parts: Parts,
+        stale: Option<&Kept>,
+        hearing: Option<Rc<Connection>>,
+    ) -> Result<Answered, Refusal> {
         parts.headers.remove(header::IF_NONE_MATCH);
         parts.headers.remove(header::IF_MODIFIED_SINCE);
         if let Some(stale) = stale {
@@ -119,8 +131,7 @@ impl Lead {
         }
         let permit = self.exchange.admit()?;
         let request = Request::from_parts(parts, RequestBody::empty());
-        // Nobody hears interim answers: the client may have left, or have its answer already.
-        forward::ask(&self.exchange, permit, request, None, Reuse::Any, None).await
+        forward::ask(&self.exchange, permit, request, None, Reuse::Any, hearing).await
     }
 
     /// The stale copy, where it stands in for a backend that fails and no write came after it.
@@ -195,7 +206,7 @@ impl Lead {
 
 impl Under {
     async fn run(self, parts: Parts) {
-        match self.lead.ask(parts).await {
+        match self.lead.ask(parts, &self.client).await {
             Err(refusal) => self.failed(refusal),
             Ok((answered, Some(stale))) if answered.head.status == StatusCode::NOT_MODIFIED => {
                 self.confirmed(&stale, &answered.head);
@@ -373,7 +384,7 @@ fn is_worth_keeping(lifetime: &Lifetime, headers: &HeaderMap) -> bool {
 impl Client {
     /// The first word counts. Where the client has left, there is nobody to tell.
     fn tell(&self, outcome: Result<Outcome, Refusal>) {
-        if let Some(tell) = self.0.take() {
+        if let Some(tell) = self.tell.take() {
             let _ = tell.send(outcome);
         }
     }

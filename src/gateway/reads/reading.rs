@@ -26,6 +26,7 @@ pub struct Reading {
     pub head_only: bool,
     /// The scope is more than an address.
     shown: bool,
+    everyone: bool,
     authorization: bool,
     token_proves_it: bool,
 }
@@ -55,6 +56,7 @@ impl Reading {
             wants: Directives::of(&parts.headers),
             conditions,
             head_only: parts.method == Method::HEAD,
+            everyone,
             shown: known.is_some_and(|shown| !shown.is_empty()),
             authorization: parts.headers.contains_key(header::AUTHORIZATION),
             token_proves_it,
@@ -124,8 +126,9 @@ impl Reading {
         }
     }
 
-    /// The marks that end a copy of `resource` for this reader.
+    /// The marks that end a copy of `resource` for this reader. Whoever has shown nothing is not told apart from others
+    /// behind its address: on a page for everyone only what was written counts for it, not who wrote.
     pub fn ended_by(&self, resource: TargetId) -> [EndingId; 2] {
-        [self.scope.0, resource.0]
+        if self.everyone && !self.shown { [resource.0, resource.0] } else { [self.scope.0, resource.0] }
     }
 }

@@ -14,7 +14,7 @@ fn second_opinion(
     authorization: bool,
     now: SystemTime,
 ) -> Option<Duration> {
-    let says = Directives::of(headers);
+    let says = Directives::of_answer(headers);
     let mut request = Request::new(());
     if everyone && authorization {
         request.headers_mut().insert(header::AUTHORIZATION, HeaderValue::from_static("x"));
@@ -47,8 +47,9 @@ pub fn agreed(
     keyed: &Keyed<'_>,
     now: SystemTime,
 ) -> Option<Lifetime> {
-    let says = Directives::of(headers);
-    if !says.speak_of_freshness() && !headers.contains_key(header::EXPIRES) {
+    let says = Directives::of_answer(headers);
+    // It does not know directives that are addressed to this cache alone.
+    if says.targeted || (!says.speak_of_freshness() && !headers.contains_key(header::EXPIRES)) {
         return Some(lifetime);
     }
     let second = second_opinion(headers, keyed.everyone, keyed.authorization, now)?;

@@ -103,14 +103,16 @@ impl Writing {
     /// The path of this gateway that a header of the answer names.
     fn named(&self, headers: &HeaderMap, name: &HeaderName) -> Option<String> {
         let text = headers.get(name)?.to_str().ok()?;
-        let uri = Uri::try_from(text).ok();
-        let path = match uri.as_ref().and_then(|uri| uri.authority().map(|authority| (uri, authority))) {
-            // Another host's resources are none of ours.
-            Some((uri, authority)) => {
+        let path = match Uri::try_from(text) {
+            // A single word would be read as a host, so only a scheme tells one.
+            Ok(uri) if uri.scheme().is_some() => {
                 let own = self.authority.as_ref()?.as_bytes();
-                authority.as_str().as_bytes().eq_ignore_ascii_case(own).then(|| uri.path().to_owned())?
+                let named = uri.authority()?.as_str().as_bytes();
+                // Another host's resources are none of ours.
+                named.eq_ignore_ascii_case(own).then(|| uri.path().to_owned())?
             }
-            None => resolved(&self.path, text),
+            _ if text.starts_with("//") => return None,
+            _ => resolved(&self.path, text),
         };
         NormalTarget::parse(&path).ok().map(|normal| normal.path().to_owned())
     }

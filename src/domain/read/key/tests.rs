@@ -171,6 +171,11 @@ fn a_backend_that_names_what_it_varies_by_is_believed_but_never_about_who_asks()
         read(std::slice::from_ref(&accept), "accept", "1"),
         read(std::slice::from_ref(&accept), "accept", "2")
     );
+    assert_ne!(
+        read(&[], "x-a", "1"),
+        read(std::slice::from_ref(&accept), "x-a", "1"),
+        "absent is a value too"
+    );
     for name in ["host", "authorization", "cookie", "x-api-key", "x-forwarded-proto", "x-forwarded-host"] {
         assert_ne!(read(&[], name, "1"), read(&[], name, "2"), "{name}");
     }
