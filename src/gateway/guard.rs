@@ -96,7 +96,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
     };
     if exchange.rules().mode == Mode::Observe {
-        return observe::write(exchange, parts, body).await;
+        return Box::pin(observe::write(exchange, parts, body)).await;
     }
     let key = named(&guard.rules, &parts)?;
     // The whole body before the claim: a client that leaves in the middle claims nothing.
@@ -107,7 +107,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     };
     let Some(mut intent) = intent(&exchange, guard, &parts, key, &body)? else {
         // A GraphQL query: it changes nothing, so there is nothing to guard.
-        return whole(&exchange, parts, body, Decision::Passed).await;
+        return Box::pin(whole(&exchange, parts, body, Decision::Passed)).await;
     };
     let scope = intent.scope;
     let lane = lane_of(&exchange, guard, &parts, &body);
@@ -115,7 +115,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         Verdict::Execute(granted) => execute(exchange, parts, body, (intent, lane), granted).await,
         Verdict::Answer(outcome) => Ok(*outcome),
         Verdict::Refuse(refusal) => Err(refusal),
-        Verdict::Forward => whole(&exchange, parts, body, Decision::Unguarded).await.map(unstored),
+        Verdict::Forward => Box::pin(whole(&exchange, parts, body, Decision::Unguarded)).await.map(unstored),
     };
     drop(room);
     outcome.map(|outcome| Outcome { scope: Some(scope), ..outcome })
@@ -283,7 +283,7 @@ async fn verdict(
                 drop(permit);
                 let doubt = InDoubt { token, since, why };
                 // Once: what the answer says next is what this copy is told.
-                if asked || !recover::ask_about(exchange, (parts, body), intent, &doubt).await {
+                if asked || !Box::pin(recover::ask_about(exchange, (parts, body), intent, &doubt)).await {
                     return in_doubt(idempotency, since, until, why);
                 }
                 asked = true;
