@@ -30,7 +30,7 @@ pub struct JoinLane {
 pub struct LaneAbout {
     /// Its name in the configuration.
     pub name: Arc<str>,
-    /// What its selectors found, in short. At most [`LANE_KEY_MAX`] bytes are kept.
+    /// What its selectors found, in short. At most `LANE_KEY_MAX` bytes are kept.
     pub key: Arc<str>,
 }
 
