@@ -1,7 +1,7 @@
 //! Several gateways, one truth: a fleet over one Redis. Whichever gateway a copy reaches, the backend executes once, and
 //! every client gets the one answer or a refusal that says why.
 
-use crate::harness::redis::Server;
+use crate::harness::redis::{Cluster, Server, Watched};
 use crate::harness::{Backend, Call, Config, Reply, at_once, eventually, program};
 use oncegate::cli::demo::gate::Gate;
 use std::time::{Duration, Instant};
@@ -10,20 +10,21 @@ use tempfile::TempDir;
 /// Durable to the last write, as docs/redis.md asks for.
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
-/// Gateways before one backend and one store.
-struct Fleet {
+/// Gateways before one backend and one store, `R`.
+struct Fleet<R> {
     gates: Vec<Gate>,
     backend: Backend,
-    redis: Server,
+    redis: R,
     _directories: Vec<TempDir>,
 }
 
 // === impl Fleet ===
 
-impl Fleet {
-    fn start(count: usize, config: Config) -> Fleet {
-        let (backend, redis) = (Backend::start(), Server::start(&DURABLE));
-        let text = config.text(backend.address).replace("{store}", &redis.url());
+impl<R> Fleet<R> {
+    fn start(count: usize, redis: R, url: &str) -> Fleet<R> {
+        let backend = Backend::start();
+        let config = Config { store: SECRET, ..Config::default() };
+        let text = config.text(backend.address).replace("{store}", url);
         let mut fleet = Fleet { gates: Vec::new(), backend, redis, _directories: Vec::new() };
         for _ in 0..count {
             let directory = tempfile::tempdir().unwrap();
@@ -35,14 +36,29 @@ impl Fleet {
         fleet
     }
 
-    fn usual(count: usize) -> Fleet {
-        Fleet::start(count, Config { store: SECRET, ..Config::default() })
-    }
-
     /// Sends through one of the gateways.
     fn send(&self, gate: usize, call: &Call) -> Reply {
         call.send(self.gates[gate].address).expect("an answer")
     }
+}
+
+/// Over one server.
+fn usual(count: usize) -> Fleet<Server> {
+    let redis = Server::start(&DURABLE);
+    let url = redis.url();
+    Fleet::start(count, redis, &url)
+}
+
+/// Sends until it is executed or replayed; meanwhile every answer is a stated refusal.
+fn until_made<R>(fleet: &Fleet<R>, gate: usize, call: &Call) -> Reply {
+    eventually("the write is made or replayed", || {
+        let reply = call.send(fleet.gates[gate].address).ok()?;
+        if reply.status == 201 {
+            return Some(reply);
+        }
+        assert!(matches!(reply.status, 409 | 503), "{} {}", reply.status, reply.text());
+        None
+    })
 }
 
 const SECRET: &str = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"";
@@ -58,7 +74,7 @@ fn booking(n: u32) -> Call {
 
 #[test]
 fn a_hundred_copies_over_three_gateways_are_one_effect_and_one_answer() {
-    let fleet = Fleet::usual(3);
+    let fleet = usual(3);
     let call = booking(1).header("X-Demo-Fault", "delay=300");
     let replies: Vec<(Reply, Instant)> = std::thread::scope(|scope| {
         let copies: Vec<_> = (0..100)
@@ -82,7 +98,7 @@ fn a_hundred_copies_over_three_gateways_are_one_effect_and_one_answer() {
 
 #[test]
 fn a_copy_that_comes_later_to_another_gateway_gets_the_recorded_answer() {
-    let fleet = Fleet::usual(2);
+    let fleet = usual(2);
     let original = fleet.send(0, &booking(1));
     let copy = fleet.send(1, &booking(1));
     assert_eq!((original.status, &original.body), (copy.status, &copy.body));
@@ -91,7 +107,7 @@ fn a_copy_that_comes_later_to_another_gateway_gets_the_recorded_answer() {
 
 #[test]
 fn a_write_whose_gateway_is_killed_is_in_doubt_for_all_as_soon_as_that_gateway_is_back() {
-    let mut fleet = Fleet::usual(2);
+    let mut fleet = usual(2);
     let address = fleet.gates[0].address;
     let call = booking(1).header("X-Demo-Fault", "delay-after=3000");
     let writer = std::thread::spawn(move || call.send(address));
@@ -110,7 +126,7 @@ fn a_write_whose_gateway_is_killed_is_in_doubt_for_all_as_soon_as_that_gateway_i
 
 #[test]
 fn a_redis_that_is_killed_and_comes_back_forgets_nothing_and_refuses_meanwhile() {
-    let mut fleet = Fleet::usual(2);
+    let mut fleet = usual(2);
     assert_eq!(fleet.send(0, &booking(1)).status, 201);
     fleet.redis.kill();
     let refused = eventually("the outage is told", || {
@@ -138,7 +154,7 @@ fn a_redis_that_is_killed_and_comes_back_forgets_nothing_and_refuses_meanwhile()
 
 #[test]
 fn a_redis_that_loses_everything_is_told_again_before_anything_is_granted() {
-    let mut fleet = Fleet::usual(2);
+    let mut fleet = usual(2);
     assert_eq!(fleet.send(0, &booking(1)).status, 201);
     assert_eq!(fleet.send(1, &booking(2)).status, 201);
     fleet.redis.kill();
@@ -165,4 +181,53 @@ fn a_redis_that_loses_everything_is_told_again_before_anything_is_granted() {
         assert!(copy.is_replay());
     }
     assert_eq!(fleet.backend.effects().len(), 2);
+}
+
+/// Writes before, during and after `fail` takes a master away, over both gateways in turn; then each once more.
+fn survives<R>(mut fleet: Fleet<R>, fail: impl FnOnce(&mut R)) {
+    for n in 0..10 {
+        assert_eq!(until_made(&fleet, n as usize % 2, &booking(n)).status, 201);
+    }
+    fail(&mut fleet.redis);
+    for n in 10..20 {
+        until_made(&fleet, n as usize % 2, &booking(n));
+    }
+    for n in 0..20 {
+        let copy = until_made(&fleet, (n as usize + 1) % 2, &booking(n));
+        assert!(copy.is_replay(), "booking {n} was executed again");
+    }
+    assert_eq!(fleet.backend.effects().len(), 20);
+}
+
+#[test]
+fn a_failover_by_sentinels_loses_no_claim_and_is_followed() {
+    let redis = Watched::start();
+    let url = redis.url();
+    survives(Fleet::start(2, redis, &url), |redis| {
+        let master = redis.servers[0].address.port().to_string();
+        redis.servers[0].kill();
+        eventually("the Sentinels name another master", || {
+            let told = redis.sentinels[0].cli(&["sentinel", "get-master-addr-by-name", "main"]);
+            (!told.contains(&master)).then_some(())
+        });
+        // One replica has every claim, by configuration: with the only other server away, nothing would be granted.
+        redis.servers[0].run();
+    });
+}
+
+#[test]
+fn a_failover_in_a_cluster_loses_no_claim_and_is_followed() {
+    let redis = Cluster::start();
+    let url = redis.url();
+    survives(Fleet::start(2, redis, &url), |redis| {
+        let master = redis.nodes[0].address.port().to_string();
+        redis.nodes[0].kill();
+        eventually("its replica is a master now", || {
+            let told = redis.nodes[1].cli(&["cluster", "nodes"]);
+            let masters = told.lines().filter(|line| line.contains("master") && !line.contains("fail"));
+            (masters.count() == 3 && told.lines().any(|line| line.contains("fail") && line.contains(&master)))
+                .then_some(())
+        });
+        redis.nodes[0].run();
+    });
 }

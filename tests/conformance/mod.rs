@@ -2,6 +2,7 @@
 //! and stamped over all backends.
 
 mod behaviours;
+mod differential;
 mod killed;
 mod lanes;
 mod slots;

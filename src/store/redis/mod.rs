@@ -33,9 +33,6 @@ mod stored;
 mod views;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 use super::{OpenError, Options};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Owner, RecordId};
