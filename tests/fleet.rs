@@ -4,6 +4,7 @@
 use crate::harness::redis::{Cluster, Server, Watched};
 use crate::harness::{Backend, Call, Config, Reply, at_once, eventually, program};
 use oncegate::cli::demo::gate::Gate;
+use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -22,8 +23,12 @@ struct Fleet<R> {
 
 impl<R> Fleet<R> {
     fn start(count: usize, redis: R, url: &str) -> Fleet<R> {
+        Fleet::with(count, redis, url, SECRET)
+    }
+
+    fn with(count: usize, redis: R, url: &str, store: &'static str) -> Fleet<R> {
         let backend = Backend::start();
-        let config = Config { store: SECRET, ..Config::default() };
+        let config = Config { store, ..Config::default() };
         let text = config.text(backend.address).replace("{store}", url);
         let mut fleet = Fleet { gates: Vec::new(), backend, redis, _directories: Vec::new() };
         for _ in 0..count {
@@ -230,4 +235,78 @@ fn a_failover_in_a_cluster_loses_no_claim_and_is_followed() {
         });
         redis.nodes[0].run();
     });
+}
+
+#[test]
+fn a_gateway_that_stands_still_beyond_its_lease_leaves_a_doubt_and_no_second_execution() {
+    let redis = Server::start(&DURABLE);
+    let url = redis.url();
+    let store = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"2s\"\ntimeout = \"500ms\"";
+    let fleet = Fleet::with(2, redis, &url, store);
+    let pid = fleet.gates[0].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
+    let address = fleet.gates[0].address;
+    let call = booking(1).header("X-Demo-Fault", "delay-after=300");
+    let writer = std::thread::spawn(move || call.send(address));
+    eventually("the backend has executed it", || (fleet.backend.effects().len() == 1).then_some(()));
+    kill_process(pid, Signal::STOP).expect("a process of ours");
+    // The copy waits for the attempt until the lease is over, and learns then that nobody knows.
+    let copy = eventually("the copy is told", || {
+        let copy = booking(1).send(fleet.gates[1].address).ok()?;
+        (copy.status == 409 && copy.text().contains("outcome-unknown")).then_some(copy)
+    });
+    assert!(copy.text().contains("stopped watching"), "{}", copy.text());
+    kill_process(pid, Signal::CONT).expect("a process of ours");
+    let original = writer.join().unwrap().expect("its client gets an answer all the same");
+    let settled = until_made(&fleet, 1, &booking(1));
+    assert!(settled.is_replay());
+    assert_eq!((original.status, original.body), (settled.status, settled.body));
+    assert_eq!(fleet.backend.effects().len(), 1);
+}
+
+/// What `oncegate check` says of a configuration over this server.
+fn checked(redis: &Server) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let text = Config { store: SECRET, ..Config::default() }
+        .text("127.0.0.1:9".parse().unwrap())
+        .replace("{store}", &redis.url())
+        .replace("{listen}", "127.0.0.1:0")
+        .replace("{admin}", "127.0.0.1:0");
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, text).unwrap();
+    let output =
+        std::process::Command::new(program()).args(["check", "--config"]).arg(&file).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_server_that_would_forget_is_refused_or_warned_about_by_name() {
+    let (code, said) = checked(&Server::start(&DURABLE));
+    assert_eq!((code, said.contains("the store")), (Some(0), false), "{said}");
+    let (code, said) = checked(&Server::start(&[]));
+    assert!(code == Some(0) && said.contains("nothing is written to disk"), "{said}");
+    let (code, said) = checked(&Server::start(&["--appendonly", "yes", "--appendfsync", "everysec"]));
+    assert!(code == Some(0) && said.contains("appendfsync is not always"), "{said}");
+    let evicting = Server::start(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]);
+    let (code, said) = checked(&evicting);
+    assert!(code == Some(2) && said.contains("maxmemory-policy is allkeys-lru"), "{said}");
+    // `run` refuses it too, and says the same.
+    let (backend, directory) = (Backend::start(), tempfile::tempdir().unwrap());
+    let text = Config { store: SECRET, ..Config::default() }.text(backend.address);
+    let mut gate = Gate::new(program(), directory.path(), &text.replace("{store}", &evicting.url())).unwrap();
+    let refused = gate.start().expect_err("it must not start").to_string();
+    assert!(refused.contains("allkeys-lru"), "{refused}");
+}
+
+#[test]
+fn a_gateway_with_another_secret_does_not_start() {
+    let fleet = usual(1);
+    let directory = tempfile::tempdir().unwrap();
+    let text = Config {
+        store: "secret = \"another secret, which is just as long as the first\"",
+        ..Config::default()
+    };
+    let text = text.text(fleet.backend.address).replace("{store}", &fleet.redis.url());
+    let mut gate = Gate::new(program(), directory.path(), &text).unwrap();
+    let refused = gate.start().expect_err("it must not start").to_string();
+    assert!(refused.contains("store.secret"), "{refused}");
 }

@@ -20,7 +20,7 @@ const FAR: u64 = 4_102_444_800_000;
 enum Do {
     Claim { n: u8, meaning: u8, sent: bool, again: bool },
     MarkSent { n: u8, right: bool },
-    Renew { n: u8, right: bool },
+    Renew { n: u8, right: bool, lease: u16 },
     Complete { n: u8, right: bool, body: u16, keep: u16, ends: Option<u8>, names: Option<u8> },
     Abandon { n: u8, right: bool },
     Doubt { n: u8, right: bool },
@@ -38,11 +38,11 @@ fn step() -> impl Strategy<Value = Do> {
     prop_oneof![
         8 => (n.clone(), 1..3_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.2))
             .prop_map(|(n, meaning, sent, again)| Do::Claim { n, meaning, sent, again }),
-        3 => (n.clone(), right.clone()).prop_map(|(n, right)| Do::MarkSent { n, right }),
-        2 => (n.clone(), right.clone()).prop_map(|(n, right)| Do::Renew { n, right }),
-        6 => (n.clone(), right.clone(), 0..12_000_u16, 1..9_000_u16, targets.clone(), targets)
+        3 => (n.clone(), right).prop_map(|(n, right)| Do::MarkSent { n, right }),
+        3 => (n.clone(), right, 1..6_000_u16).prop_map(|(n, right, lease)| Do::Renew { n, right, lease }),
+        6 => (n.clone(), right, 0..12_000_u16, 1..9_000_u16, targets.clone(), targets)
             .prop_map(|(n, right, body, keep, ends, names)| Do::Complete { n, right, body, keep, ends, names }),
-        2 => (n.clone(), right.clone()).prop_map(|(n, right)| Do::Abandon { n, right }),
+        2 => (n.clone(), right).prop_map(|(n, right)| Do::Abandon { n, right }),
         2 => (n.clone(), right).prop_map(|(n, right)| Do::Doubt { n, right }),
         2 => (1..4_u8, prop::option::of(n.clone())).prop_map(|(target, by)| Do::End { target, by }),
         1 => n.clone().prop_map(|n| Do::Executed { n }),
@@ -168,8 +168,8 @@ impl Bench {
                 let expected = held(&model.run(id(n), Command::MarkSent { token }, now));
                 assert_eq!(store.mark_sent(id(n), token).await, Ok(expected));
             }
-            Do::Renew { n, right } => {
-                let (token, lease) = (model.token(n, right), Duration::from_millis(3_000));
+            Do::Renew { n, right, lease } => {
+                let (token, lease) = (model.token(n, right), Duration::from_millis(lease.into()));
                 let expected = held(&model.run(id(n), Command::Renew { token, lease }, now));
                 assert_eq!(store.renew(id(n), token, lease).await, Ok(expected));
             }

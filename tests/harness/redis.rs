@@ -74,6 +74,11 @@ impl Server {
         }
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Removes what it wrote.
     pub fn forget(&self) {
         for entry in std::fs::read_dir(self.directory.path()).unwrap() {

@@ -56,7 +56,7 @@ use tokio::sync::Notify;
 use wire::Wire;
 
 pub use place::{Address, Layout, Shared, Tls};
-pub use settings::Finding;
+pub use settings::{Finding, examine};
 
 /// The part of what belongs to no record: aliases and the list of gateways that others wait for.
 const HOME: Part = Part(0);
