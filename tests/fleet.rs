@@ -310,3 +310,23 @@ fn a_gateway_with_another_secret_does_not_start() {
     let refused = gate.start().expect_err("it must not start").to_string();
     assert!(refused.contains("store.secret"), "{refused}");
 }
+
+#[test]
+fn a_user_who_may_do_no_more_than_the_documentation_says_is_enough() {
+    let redis = Server::start(&DURABLE);
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
+    let rights =
+        page.split_once("`prefix:ends`, and `").and_then(|(_, rest)| rest.split_once('`')).unwrap().0;
+    let mut rule = vec!["acl", "setuser", "gate", "on", ">only-a-password", "~{oncegate}*", "&oncegate:ends"];
+    rule.extend(rights.split_whitespace());
+    assert_eq!(redis.cli(&rule).trim(), "OK");
+    let url = format!("redis://gate:only-a-password@{}", redis.address);
+    let fleet = Fleet::start(2, redis, &url);
+    let original = fleet.send(0, &booking(1));
+    let copy = fleet.send(1, &booking(1));
+    assert!(original.status == 201 && copy.is_replay(), "{} {}", original.text(), copy.text());
+    assert_eq!(
+        fleet.redis.cli(&["--user", "gate", "--pass", "wrong", "ping"]).matches("WRONGPASS").count(),
+        1
+    );
+}
