@@ -56,7 +56,7 @@ fn operation(n: u32) -> Call {
         .header("Idempotency-Key", &format!("operation-{n:08}-0123456789"))
         .header("Content-Type", "application/json")
         .header("X-Demo-Operation", &format!("operation-{n}"))
-        .header("X-Demo-Fault", if n % 3 == 0 { "delay-after=400" } else { "delay=5" })
+        .header("X-Demo-Fault", if n.is_multiple_of(3) { "delay-after=400" } else { "delay=5" })
         .body(format!("{{\"slot\":{n}}}"))
 }
 
