@@ -2,7 +2,7 @@
 //! every client gets the one answer or a refusal that says why.
 
 use crate::harness::redis::{Cluster, Server, Watched};
-use crate::harness::{Backend, Call, Config, Reply, at_once, eventually, program};
+use crate::harness::{Authority, Backend, Call, Config, Reply, at_once, eventually, free_address, program};
 use oncegate::cli::demo::gate::Gate;
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
@@ -329,4 +329,60 @@ fn a_user_who_may_do_no_more_than_the_documentation_says_is_enough() {
         fleet.redis.cli(&["--user", "gate", "--pass", "wrong", "ping"]).matches("WRONGPASS").count(),
         1
     );
+}
+
+#[test]
+fn an_encrypted_store_is_used_where_its_certificate_is_the_authoritys_and_only_there() {
+    let (directory, authority) = (tempfile::tempdir().unwrap(), Authority::new("the fleet's authority"));
+    let path = |name: &str| directory.path().join(name);
+    let text = |name: &str| path(name).to_str().unwrap().to_owned();
+    authority.write(&path("ca.pem"));
+    Authority::new("somebody else's").write(&path("other.pem"));
+    authority.issue(&["127.0.0.1"], "redis", &path("cert.pem"), &path("key.pem"));
+    let secure = free_address().unwrap().port();
+    let (port, ca, cert, key) = (secure.to_string(), text("ca.pem"), text("cert.pem"), text("key.pem"));
+    let settings =
+        ["--tls-port", &port, "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &key];
+    let redis = Server::start(&[&settings[..], &["--tls-auth-clients", "no"]].concat());
+    let backend = Backend::start();
+    let start = |authority: &str| {
+        let config = Config { store: SECRET, ..Config::default() }.text(backend.address);
+        let config = config.replace("{store}", &format!("rediss://127.0.0.1:{secure}"));
+        let config =
+            config.replace("state = \"lives\"", &format!("state = \"lives\"\nca = \"{}\"", text(authority)));
+        let directory = tempfile::tempdir().unwrap();
+        let mut gate = Gate::new(program(), directory.path(), &config).unwrap();
+        gate.start().expect("it starts, with or without its store");
+        (gate, directory)
+    };
+    let (gate, _kept) = start("ca.pem");
+    assert_eq!(booking(1).send(gate.address).unwrap().status, 201);
+    assert!(booking(1).send(gate.address).unwrap().is_replay());
+    let (stranger, _kept) = start("other.pem");
+    let refused = booking(1).send(stranger.address).unwrap();
+    assert!(refused.status == 503 && refused.text().contains("certificate"), "{}", refused.text());
+    drop(redis);
+}
+
+#[test]
+fn a_claim_that_no_replica_confirms_is_not_forwarded_and_leaves_nothing_behind() {
+    let redis = Server::start(&DURABLE);
+    let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {}", redis.address.port())]);
+    eventually("the replica is in step", || {
+        redis.cli(&["info", "replication"]).contains("state=online").then_some(())
+    });
+    let store = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nwait_replicas = 1";
+    let url = redis.url();
+    let fleet = Fleet::with(1, redis, &url, store);
+    assert_eq!(fleet.send(0, &booking(1)).status, 201);
+    let pid = Pid::from_raw(replica.pid().cast_signed()).expect("it runs");
+    kill_process(pid, Signal::STOP).expect("a process of ours");
+    let refused = fleet.send(0, &booking(2));
+    assert!(refused.status == 503 && refused.text().contains("replicas"), "{}", refused.text());
+    assert_eq!(fleet.backend.effects().len(), 1, "short of its replicas nothing was forwarded");
+    assert!(fleet.send(0, &booking(1)).is_replay(), "what is known is told without replicas");
+    kill_process(pid, Signal::CONT).expect("a process of ours");
+    let made = until_made(&fleet, 0, &booking(2));
+    assert!(!made.is_replay(), "the claim that was given up is gone");
+    assert_eq!(fleet.backend.effects().len(), 2);
 }
