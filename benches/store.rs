@@ -13,6 +13,7 @@ use oncegate::domain::client::ScopeId;
 use oncegate::domain::fingerprint::Fingerprint;
 use oncegate::domain::ledger::{Claim, PolicyVersion, RecordId, TargetId, Token};
 use oncegate::store::{About, ClaimRequest, Claimed, Completion, Held, Options, Place, Store};
+use oncegate::store::{Address, Layout, Shared};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -40,9 +41,16 @@ struct Backend {
     name: &'static str,
     store: Store,
     _dir: Option<tempfile::TempDir>,
+    _server: Option<Server>,
     next: AtomicU64,
     answer: Answer,
     keep: Duration,
+}
+
+/// A `redis-server` process; dropping it ends it.
+struct Server {
+    port: u16,
+    child: std::process::Child,
 }
 
 /// What was measured of one line of the table.
@@ -69,6 +77,58 @@ impl Work {
     }
 }
 
+// === impl Server ===
+
+impl Server {
+    /// `durable`: every write is on the disk before it is answered.
+    fn start(dir: &std::path::Path, durable: bool) -> Server {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let append = if durable { "yes" } else { "no" };
+        let mut command = std::process::Command::new("redis-server");
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            append,
+        ]);
+        command.args(["--appendfsync", "always", "--dir"]).arg(dir).stdout(std::process::Stdio::null());
+        let child = command.spawn().expect("apt-get install redis-server");
+        let until = Instant::now() + Duration::from_secs(10);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Server { port, child }
+    }
+
+    fn place(&self, dir: &std::path::Path) -> Shared {
+        Shared {
+            layout: Layout::Single,
+            nodes: vec![Address::new("127.0.0.1", self.port)],
+            user: None,
+            password: None,
+            database: 0,
+            tls: None,
+            prefix: "bench".into(),
+            wait_replicas: 0,
+            timeout: Duration::from_secs(5),
+            state: dir.join("state"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 // === impl Backend ===
 
 impl Backend {
@@ -78,18 +138,23 @@ impl Backend {
         headers.insert("location", HeaderValue::from_static("/api/bookings/823"));
         let answer = Answer::new(StatusCode::CREATED, &headers, Some(&[b'x'; BODY]));
         let keep = Duration::from_secs(2);
-        Backend { name: "", store, _dir: None, next: AtomicU64::new(0), answer, keep }
+        Backend { name: "", store, _dir: None, _server: None, next: AtomicU64::new(0), answer, keep }
     }
 
     fn open(name: &'static str) -> Backend {
         // On the disk that the working directory is on: a temporary directory may be in memory.
-        let dir = (name == "file").then(|| tempfile::tempdir_in(".").expect("a directory"));
-        let place = match &dir {
-            Some(dir) => Place::Directory(dir.path().to_owned()),
-            None => Place::Memory,
+        let dir = (name != "memory").then(|| tempfile::tempdir_in(".").expect("a directory"));
+        let server = name.starts_with("redis").then_some(dir.as_ref()).flatten();
+        let server = server.map(|dir| Server::start(dir.path(), name == "redis-aof"));
+        let place = match (&dir, &server) {
+            (Some(dir), Some(server)) => Place::Shared(server.place(dir.path())),
+            (Some(dir), None) => Place::Directory(dir.path().to_owned()),
+            (None, _) => Place::Memory,
         };
-        let options = Options { place, secret: None, memory_max: 64 << 20, records_max: 100_000_000 };
-        Backend { name, _dir: dir, ..Backend::with(Store::open(options).expect("the store opens")) }
+        let secret = server.is_some().then(|| vec![7; 32]);
+        let options = Options { place, secret, memory_max: 64 << 20, records_max: 100_000_000 };
+        let store = Store::open(options).expect("the store opens");
+        Backend { name, _dir: dir, _server: server, ..Backend::with(store) }
     }
 
     fn request(&self, n: u64) -> ClaimRequest {
@@ -317,7 +382,7 @@ fn main() {
     }
     let mut criterion = Criterion::default().configure_from_args();
     let mut table = Table::new();
-    for name in ["memory", "file"] {
+    for name in ["memory", "file", "redis", "redis-aof"] {
         measure(&mut criterion, name, &mut table);
     }
     print(&mut table);

@@ -1,29 +1,35 @@
 //! Several gateways, one truth: a fleet over one Redis. Whichever gateway a copy reaches, the backend executes once, and
 //! every client gets the one answer or a refusal that says why.
 
-use crate::harness::redis::Server;
-use crate::harness::{Backend, Call, Config, Reply, at_once, eventually, program};
+use crate::harness::redis::{Cluster, Server, Watched};
+use crate::harness::{Authority, Backend, Call, Config, Reply, at_once, eventually, free_address, program};
 use oncegate::cli::demo::gate::Gate;
+use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Durable to the last write, as docs/redis.md asks for.
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
-/// Gateways before one backend and one store.
-struct Fleet {
+/// Gateways before one backend and one store, `R`.
+struct Fleet<R> {
     gates: Vec<Gate>,
     backend: Backend,
-    redis: Server,
+    redis: R,
     _directories: Vec<TempDir>,
 }
 
 // === impl Fleet ===
 
-impl Fleet {
-    fn start(count: usize, config: Config) -> Fleet {
-        let (backend, redis) = (Backend::start(), Server::start(&DURABLE));
-        let text = config.text(backend.address).replace("{store}", &redis.url());
+impl<R> Fleet<R> {
+    fn start(count: usize, redis: R, url: &str) -> Fleet<R> {
+        Fleet::with(count, redis, url, SECRET)
+    }
+
+    fn with(count: usize, redis: R, url: &str, store: &'static str) -> Fleet<R> {
+        let backend = Backend::start();
+        let config = Config { store, ..Config::default() };
+        let text = config.text(backend.address).replace("{store}", url);
         let mut fleet = Fleet { gates: Vec::new(), backend, redis, _directories: Vec::new() };
         for _ in 0..count {
             let directory = tempfile::tempdir().unwrap();
@@ -35,14 +41,29 @@ impl Fleet {
         fleet
     }
 
-    fn usual(count: usize) -> Fleet {
-        Fleet::start(count, Config { store: SECRET, ..Config::default() })
-    }
-
     /// Sends through one of the gateways.
     fn send(&self, gate: usize, call: &Call) -> Reply {
         call.send(self.gates[gate].address).expect("an answer")
     }
+}
+
+/// Over one server.
+fn usual(count: usize) -> Fleet<Server> {
+    let redis = Server::start(&DURABLE);
+    let url = redis.url();
+    Fleet::start(count, redis, &url)
+}
+
+/// Sends until it is executed or replayed; meanwhile every answer is a stated refusal.
+fn until_made<R>(fleet: &Fleet<R>, gate: usize, call: &Call) -> Reply {
+    eventually("the write is made or replayed", || {
+        let reply = call.send(fleet.gates[gate].address).ok()?;
+        if reply.status == 201 {
+            return Some(reply);
+        }
+        assert!(matches!(reply.status, 409 | 503), "{} {}", reply.status, reply.text());
+        None
+    })
 }
 
 const SECRET: &str = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"";
@@ -58,7 +79,7 @@ fn booking(n: u32) -> Call {
 
 #[test]
 fn a_hundred_copies_over_three_gateways_are_one_effect_and_one_answer() {
-    let fleet = Fleet::usual(3);
+    let fleet = usual(3);
     let call = booking(1).header("X-Demo-Fault", "delay=300");
     let replies: Vec<(Reply, Instant)> = std::thread::scope(|scope| {
         let copies: Vec<_> = (0..100)
@@ -82,7 +103,7 @@ fn a_hundred_copies_over_three_gateways_are_one_effect_and_one_answer() {
 
 #[test]
 fn a_copy_that_comes_later_to_another_gateway_gets_the_recorded_answer() {
-    let fleet = Fleet::usual(2);
+    let fleet = usual(2);
     let original = fleet.send(0, &booking(1));
     let copy = fleet.send(1, &booking(1));
     assert_eq!((original.status, &original.body), (copy.status, &copy.body));
@@ -91,7 +112,7 @@ fn a_copy_that_comes_later_to_another_gateway_gets_the_recorded_answer() {
 
 #[test]
 fn a_write_whose_gateway_is_killed_is_in_doubt_for_all_as_soon_as_that_gateway_is_back() {
-    let mut fleet = Fleet::usual(2);
+    let mut fleet = usual(2);
     let address = fleet.gates[0].address;
     let call = booking(1).header("X-Demo-Fault", "delay-after=3000");
     let writer = std::thread::spawn(move || call.send(address));
@@ -110,7 +131,7 @@ fn a_write_whose_gateway_is_killed_is_in_doubt_for_all_as_soon_as_that_gateway_i
 
 #[test]
 fn a_redis_that_is_killed_and_comes_back_forgets_nothing_and_refuses_meanwhile() {
-    let mut fleet = Fleet::usual(2);
+    let mut fleet = usual(2);
     assert_eq!(fleet.send(0, &booking(1)).status, 201);
     fleet.redis.kill();
     let refused = eventually("the outage is told", || {
@@ -138,7 +159,7 @@ fn a_redis_that_is_killed_and_comes_back_forgets_nothing_and_refuses_meanwhile()
 
 #[test]
 fn a_redis_that_loses_everything_is_told_again_before_anything_is_granted() {
-    let mut fleet = Fleet::usual(2);
+    let mut fleet = usual(2);
     assert_eq!(fleet.send(0, &booking(1)).status, 201);
     assert_eq!(fleet.send(1, &booking(2)).status, 201);
     fleet.redis.kill();
@@ -164,5 +185,204 @@ fn a_redis_that_loses_everything_is_told_again_before_anything_is_granted() {
         });
         assert!(copy.is_replay());
     }
+    assert_eq!(fleet.backend.effects().len(), 2);
+}
+
+/// Writes before, during and after `fail` takes a master away, over both gateways in turn; then each once more.
+fn survives<R>(mut fleet: Fleet<R>, fail: impl FnOnce(&mut R)) {
+    for n in 0..10 {
+        assert_eq!(until_made(&fleet, n as usize % 2, &booking(n)).status, 201);
+    }
+    fail(&mut fleet.redis);
+    for n in 10..20 {
+        until_made(&fleet, n as usize % 2, &booking(n));
+    }
+    for n in 0..20 {
+        let copy = until_made(&fleet, (n as usize + 1) % 2, &booking(n));
+        assert!(copy.is_replay(), "booking {n} was executed again");
+    }
+    assert_eq!(fleet.backend.effects().len(), 20);
+}
+
+#[test]
+fn a_failover_by_sentinels_loses_no_claim_and_is_followed() {
+    let redis = Watched::start();
+    let url = redis.url();
+    survives(Fleet::start(2, redis, &url), |redis| {
+        let master = redis.servers[0].address.port().to_string();
+        redis.servers[0].kill();
+        eventually("the Sentinels name another master", || {
+            let told = redis.sentinels[0].cli(&["sentinel", "get-master-addr-by-name", "main"]);
+            (!told.contains(&master)).then_some(())
+        });
+        // One replica has every claim, by configuration: with the only other server away, nothing would be granted.
+        redis.servers[0].run();
+    });
+}
+
+#[test]
+fn a_failover_in_a_cluster_loses_no_claim_and_is_followed() {
+    let redis = Cluster::start();
+    let url = redis.url();
+    survives(Fleet::start(2, redis, &url), |redis| {
+        let master = redis.nodes[0].address.port().to_string();
+        redis.nodes[0].kill();
+        eventually("its replica is a master now", || {
+            let told = redis.nodes[1].cli(&["cluster", "nodes"]);
+            let masters = told.lines().filter(|line| line.contains("master") && !line.contains("fail"));
+            (masters.count() == 3 && told.lines().any(|line| line.contains("fail") && line.contains(&master)))
+                .then_some(())
+        });
+        redis.nodes[0].run();
+    });
+}
+
+#[test]
+fn a_gateway_that_stands_still_beyond_its_lease_leaves_a_doubt_and_no_second_execution() {
+    let redis = Server::start(&DURABLE);
+    let url = redis.url();
+    let store = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"2s\"\ntimeout = \"500ms\"";
+    let fleet = Fleet::with(2, redis, &url, store);
+    let pid = fleet.gates[0].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
+    let address = fleet.gates[0].address;
+    let call = booking(1).header("X-Demo-Fault", "delay-after=300");
+    let writer = std::thread::spawn(move || call.send(address));
+    eventually("the backend has executed it", || (fleet.backend.effects().len() == 1).then_some(()));
+    kill_process(pid, Signal::STOP).expect("a process of ours");
+    // The copy waits for the attempt until the lease is over, and learns then that nobody knows.
+    let copy = eventually("the copy is told", || {
+        let copy = booking(1).send(fleet.gates[1].address).ok()?;
+        (copy.status == 409 && copy.text().contains("outcome-unknown")).then_some(copy)
+    });
+    assert!(copy.text().contains("stopped watching"), "{}", copy.text());
+    kill_process(pid, Signal::CONT).expect("a process of ours");
+    let original = writer.join().unwrap().expect("its client gets an answer all the same");
+    let settled = until_made(&fleet, 1, &booking(1));
+    assert!(settled.is_replay());
+    assert_eq!((original.status, original.body), (settled.status, settled.body));
+    assert_eq!(fleet.backend.effects().len(), 1);
+}
+
+/// What `oncegate check` says of a configuration over this server.
+fn checked(redis: &Server) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let text = Config { store: SECRET, ..Config::default() }
+        .text("127.0.0.1:9".parse().unwrap())
+        .replace("{store}", &redis.url())
+        .replace("{listen}", "127.0.0.1:0")
+        .replace("{admin}", "127.0.0.1:0");
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, text).unwrap();
+    let output =
+        std::process::Command::new(program()).args(["check", "--config"]).arg(&file).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_server_that_would_forget_is_refused_or_warned_about_by_name() {
+    let (code, said) = checked(&Server::start(&DURABLE));
+    assert_eq!((code, said.contains("the store")), (Some(0), false), "{said}");
+    let (code, said) = checked(&Server::start(&[]));
+    assert!(code == Some(0) && said.contains("nothing is written to disk"), "{said}");
+    let (code, said) = checked(&Server::start(&["--appendonly", "yes", "--appendfsync", "everysec"]));
+    assert!(code == Some(0) && said.contains("appendfsync is not always"), "{said}");
+    let evicting = Server::start(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]);
+    let (code, said) = checked(&evicting);
+    assert!(code == Some(2) && said.contains("maxmemory-policy is allkeys-lru"), "{said}");
+    // `run` refuses it too, and says the same.
+    let (backend, directory) = (Backend::start(), tempfile::tempdir().unwrap());
+    let text = Config { store: SECRET, ..Config::default() }.text(backend.address);
+    let mut gate = Gate::new(program(), directory.path(), &text.replace("{store}", &evicting.url())).unwrap();
+    let refused = gate.start().expect_err("it must not start").to_string();
+    assert!(refused.contains("allkeys-lru"), "{refused}");
+}
+
+#[test]
+fn a_gateway_with_another_secret_does_not_start() {
+    let fleet = usual(1);
+    let directory = tempfile::tempdir().unwrap();
+    let text = Config {
+        store: "secret = \"another secret, which is just as long as the first\"",
+        ..Config::default()
+    };
+    let text = text.text(fleet.backend.address).replace("{store}", &fleet.redis.url());
+    let mut gate = Gate::new(program(), directory.path(), &text).unwrap();
+    let refused = gate.start().expect_err("it must not start").to_string();
+    assert!(refused.contains("store.secret"), "{refused}");
+}
+
+#[test]
+fn a_user_who_may_do_no_more_than_the_documentation_says_is_enough() {
+    let redis = Server::start(&DURABLE);
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
+    let rights =
+        page.split_once("`prefix:ends`, and `").and_then(|(_, rest)| rest.split_once('`')).unwrap().0;
+    let mut rule = vec!["acl", "setuser", "gate", "on", ">only-a-password", "~{oncegate}*", "&oncegate:ends"];
+    rule.extend(rights.split_whitespace());
+    assert_eq!(redis.cli(&rule).trim(), "OK");
+    let url = format!("redis://gate:only-a-password@{}", redis.address);
+    let fleet = Fleet::start(2, redis, &url);
+    let original = fleet.send(0, &booking(1));
+    let copy = fleet.send(1, &booking(1));
+    assert!(original.status == 201 && copy.is_replay(), "{} {}", original.text(), copy.text());
+    assert_eq!(
+        fleet.redis.cli(&["--user", "gate", "--pass", "wrong", "ping"]).matches("WRONGPASS").count(),
+        1
+    );
+}
+
+#[test]
+fn an_encrypted_store_is_used_where_its_certificate_is_the_authoritys_and_only_there() {
+    let (directory, authority) = (tempfile::tempdir().unwrap(), Authority::new("the fleet's authority"));
+    let path = |name: &str| directory.path().join(name);
+    let text = |name: &str| path(name).to_str().unwrap().to_owned();
+    authority.write(&path("ca.pem"));
+    Authority::new("somebody else's").write(&path("other.pem"));
+    authority.issue(&["127.0.0.1"], "redis", &path("cert.pem"), &path("key.pem"));
+    let secure = free_address().unwrap().port();
+    let (port, ca, cert, key) = (secure.to_string(), text("ca.pem"), text("cert.pem"), text("key.pem"));
+    let settings =
+        ["--tls-port", &port, "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &key];
+    let redis = Server::start(&[&settings[..], &["--tls-auth-clients", "no"]].concat());
+    let backend = Backend::start();
+    let start = |authority: &str| {
+        let config = Config { store: SECRET, ..Config::default() }.text(backend.address);
+        let config = config.replace("{store}", &format!("rediss://127.0.0.1:{secure}"));
+        let config =
+            config.replace("state = \"lives\"", &format!("state = \"lives\"\nca = \"{}\"", text(authority)));
+        let directory = tempfile::tempdir().unwrap();
+        let mut gate = Gate::new(program(), directory.path(), &config).unwrap();
+        gate.start().expect("it starts, with or without its store");
+        (gate, directory)
+    };
+    let (gate, _kept) = start("ca.pem");
+    assert_eq!(booking(1).send(gate.address).unwrap().status, 201);
+    assert!(booking(1).send(gate.address).unwrap().is_replay());
+    let (stranger, _kept) = start("other.pem");
+    let refused = booking(1).send(stranger.address).unwrap();
+    assert!(refused.status == 503 && refused.text().contains("certificate"), "{}", refused.text());
+    drop(redis);
+}
+
+#[test]
+fn a_claim_that_no_replica_confirms_is_not_forwarded_and_leaves_nothing_behind() {
+    let redis = Server::start(&DURABLE);
+    let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {}", redis.address.port())]);
+    eventually("the replica is in step", || {
+        redis.cli(&["info", "replication"]).contains("state=online").then_some(())
+    });
+    let store = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nwait_replicas = 1";
+    let url = redis.url();
+    let fleet = Fleet::with(1, redis, &url, store);
+    assert_eq!(fleet.send(0, &booking(1)).status, 201);
+    let pid = Pid::from_raw(replica.pid().cast_signed()).expect("it runs");
+    kill_process(pid, Signal::STOP).expect("a process of ours");
+    let refused = fleet.send(0, &booking(2));
+    assert!(refused.status == 503 && refused.text().contains("replicas"), "{}", refused.text());
+    assert_eq!(fleet.backend.effects().len(), 1, "short of its replicas nothing was forwarded");
+    assert!(fleet.send(0, &booking(1)).is_replay(), "what is known is told without replicas");
+    kill_process(pid, Signal::CONT).expect("a process of ours");
+    let made = until_made(&fleet, 0, &booking(2));
+    assert!(!made.is_replay(), "the claim that was given up is gone");
     assert_eq!(fleet.backend.effects().len(), 2);
 }

@@ -1,6 +1,7 @@
 //! `oncegate check`: every problem of a configuration at once, and what it guards.
 
-use crate::config::{self, Paint, Problems};
+use crate::config::{self, Config, Paint, Problems, StoreUrl};
+use crate::store::{self, Finding};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,10 +26,21 @@ pub fn run(args: CheckArgs) -> ExitCode {
             let (summary, notices) = (config::summary(&loaded.config), &loaded.notices);
             // A reader that has seen enough (`| head`) is no failure.
             let _ = writeln!(std::io::stdout(), "{summary}{}: {}", notices.file(), notices.tally());
-            ExitCode::SUCCESS
+            examine_store(&loaded.config)
         }
         Err(problems) => refuse(&problems),
     }
+}
+
+/// Looks at the servers of a shared store. One that cannot be reached from here is no fault of the configuration; one whose
+/// settings would forget claims is.
+fn examine_store(config: &Config) -> ExitCode {
+    let StoreUrl::Redis(url) = &config.store.url else { return ExitCode::SUCCESS };
+    let findings = store::examine(&super::run::shared_store(config, url));
+    for Finding { fatal, text } in &findings {
+        eprintln!("{}: the store: {text}", if *fatal { "error" } else { "warning" });
+    }
+    if findings.iter().any(|finding| finding.fatal) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS }
 }
 
 /// Prints the problems of a configuration that cannot be used.

@@ -26,7 +26,7 @@ pub use embedded::Embedded;
 pub use error::{OpenError, StoreError};
 pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
 pub use recovery::{AnswerKey, Sighting};
-pub use redis::{Address, Finding, Layout, Redis, Shared, Tls};
+pub use redis::{Address, Finding, Layout, Redis, Shared, Tls, examine};
 pub use slots::{Free, Settlement, SlotFigures};
 pub use waiters::Waiter;
 

@@ -2,6 +2,7 @@
 //! and stamped over all backends.
 
 mod behaviours;
+mod differential;
 mod killed;
 mod lanes;
 mod slots;
@@ -13,6 +14,19 @@ macro_rules! stamp {
         stamp! { @ memory, Memory, $($behaviour,)* $($slots,)* }
         stamp! { @ file, File, $($behaviour,)* $($slots,)* }
         stamp! { @ single, Single, $($behaviour,)* }
+        stamp! { @@ sentinel, Sentinel, $($behaviour,)* }
+        stamp! { @@ cluster, Spread, $($behaviour,)* }
+    };
+    // Many processes: started once, and all behaviours one after the other. The name of the last one is that which failed.
+    (@@ $backend:ident, $starts:ident, $($behaviour:ident,)*) => {
+        #[tokio::test]
+        async fn $backend() {
+            let backend = support::$starts::start();
+            $(
+                println!("{}", stringify!($behaviour));
+                behaviours::$behaviour(&backend).await;
+            )*
+        }
     };
     (@ $backend:ident, $opens:ident, $($behaviour:ident,)*) => {
         mod $backend {

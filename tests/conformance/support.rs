@@ -1,6 +1,6 @@
 //! How backends are opened, and short ways to say what tests say often.
 
-use crate::harness::redis::Server;
+use crate::harness::redis::{Cluster, Server, Watched};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use oncegate::domain::answer::Answer;
@@ -10,6 +10,7 @@ use oncegate::domain::ledger::{Claim, PolicyVersion, RecordId, TargetId, Token};
 use oncegate::store::{About, ClaimRequest, Claimed, Completion, EndIntents, Options, Place, Store};
 use oncegate::store::{Address, Layout, Shared};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -90,6 +91,56 @@ impl Backend for Single {
         let store = Store::open(options).expect("an empty server opens");
         Opened { store, _dir: Some(dir), _server: Some(server) }
     }
+}
+
+/// A master that Sentinels watch; each behaviour under a prefix of its own.
+pub struct Sentinel {
+    pub watched: Watched,
+    opened: AtomicU32,
+}
+
+/// A cluster; each behaviour under a prefix of its own.
+pub struct Spread {
+    pub cluster: Cluster,
+    opened: AtomicU32,
+}
+
+impl Sentinel {
+    pub fn start() -> Sentinel {
+        Sentinel { watched: Watched::start(), opened: AtomicU32::new(0) }
+    }
+}
+
+impl Spread {
+    pub fn start() -> Spread {
+        Spread { cluster: Cluster::start(), opened: AtomicU32::new(0) }
+    }
+}
+
+impl Backend for Sentinel {
+    fn open(&self, limits: Limits) -> Opened {
+        let nodes = addresses(&self.watched.sentinels);
+        one_of_several(Layout::Sentinel("main".into()), nodes, limits, &self.opened)
+    }
+}
+
+impl Backend for Spread {
+    fn open(&self, limits: Limits) -> Opened {
+        one_of_several(Layout::Cluster, addresses(&self.cluster.nodes[..2]), limits, &self.opened)
+    }
+}
+
+fn addresses(servers: &[Server]) -> Vec<Address> {
+    servers.iter().map(|server| Address::new("127.0.0.1", server.address.port())).collect()
+}
+
+fn one_of_several(layout: Layout, nodes: Vec<Address>, limits: Limits, opened: &AtomicU32) -> Opened {
+    let dir = tempfile::tempdir().expect("a directory");
+    let prefix = format!("behaviour-{}", opened.fetch_add(1, Ordering::Relaxed));
+    let place = Shared { prefix, wait_replicas: 1, ..shared(layout, nodes, dir.path()) };
+    let options = Options { secret: Some(vec![7; 32]), ..limits.options(Place::Shared(place)) };
+    let store = Store::open(options).expect("a whole fleet of servers opens");
+    Opened { store, _dir: Some(dir), _server: None }
 }
 
 /// A shared store as tests reach it.

@@ -41,6 +41,13 @@ impl Server {
         Server { address, arguments, program, child: None, directory }
     }
 
+    /// Puts `text` into a file that is the program's first argument.
+    fn configure(&mut self, text: &str) {
+        let file = self.directory.path().join("server.conf");
+        std::fs::write(&file, text).unwrap();
+        self.arguments.insert(0, file.to_str().unwrap().to_owned());
+    }
+
     /// Starts it, on the files that it left, and waits until it answers.
     pub fn run(&mut self) {
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
@@ -65,6 +72,11 @@ impl Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
     }
 
     /// Removes what it wrote.
@@ -94,5 +106,101 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A master with one replica, and three Sentinels that watch it under the name `main`.
+pub struct Watched {
+    /// The master that the test started with, then its replica.
+    pub servers: Vec<Server>,
+    /// The Sentinels.
+    pub sentinels: Vec<Server>,
+}
+
+// === impl Watched ===
+
+impl Watched {
+    /// Starts them, and waits until the Sentinels know each other and the replica is in step.
+    pub fn start() -> Watched {
+        let master = Server::start(&[]);
+        let port = master.address.port().to_string();
+        let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {port}")]);
+        let text = format!(
+            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 800\n\
+             sentinel failover-timeout main 4000\n"
+        );
+        let sentinels: Vec<Server> = (0..3)
+            .map(|_| {
+                let mut sentinel = Server::prepare("redis-sentinel", &[]);
+                sentinel.configure(&text);
+                sentinel.run();
+                sentinel
+            })
+            .collect();
+        let watched = Watched { servers: vec![master, replica], sentinels };
+        eventually("the replica is in step", || {
+            watched.servers[0].cli(&["info", "replication"]).contains("state=online").then_some(())
+        });
+        eventually("the Sentinels know each other and the replica", || {
+            let knows = |sentinel: &Server| {
+                let told = sentinel.cli(&["sentinel", "master", "main"]).replace('\n', " ");
+                told.contains("num-other-sentinels 2 ") && told.contains("num-slaves 1 ")
+            };
+            watched.sentinels.iter().all(knows).then_some(())
+        });
+        watched
+    }
+
+    /// The address for a configuration.
+    pub fn url(&self) -> String {
+        let nodes: Vec<String> = self.sentinels.iter().map(|node| node.address.to_string()).collect();
+        format!("redis-sentinel://{}/0#main", nodes.join(","))
+    }
+}
+
+/// Three masters with a replica each.
+pub struct Cluster {
+    /// All of them.
+    pub nodes: Vec<Server>,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Starts them, and waits until the cluster is whole.
+    pub fn start() -> Cluster {
+        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500"];
+        // The bus listens 10,000 above: a port for which there is none is passed over.
+        let node = || {
+            let mut node = Server::prepare("redis-server", &settings);
+            while node.address.port() > 55_000 {
+                node = Server::prepare("redis-server", &settings);
+            }
+            node.run();
+            node
+        };
+        let nodes: Vec<Server> = (0..6).map(|_| node()).collect();
+        let mut create = vec!["--cluster".to_owned(), "create".to_owned()];
+        create.extend(nodes.iter().map(|node| node.address.to_string()));
+        create.extend(["--cluster-replicas", "1", "--cluster-yes"].map(str::to_owned));
+        let create: Vec<&str> = create.iter().map(String::as_str).collect();
+        let told = nodes[0].cli(&create);
+        assert!(told.contains("[OK] All 16384 slots covered"), "{told}");
+        let cluster = Cluster { nodes };
+        eventually("the cluster is whole", || {
+            let whole = |node: &Server| {
+                let replication = node.cli(&["info", "replication"]);
+                node.cli(&["cluster", "info"]).contains("cluster_state:ok")
+                    && (replication.contains("state=online") || replication.contains("master_link_status:up"))
+            };
+            cluster.nodes.iter().all(whole).then_some(())
+        });
+        cluster
+    }
+
+    /// The address for a configuration.
+    pub fn url(&self) -> String {
+        let nodes: Vec<String> = self.nodes.iter().take(3).map(|node| node.address.to_string()).collect();
+        format!("redis-cluster://{}", nodes.join(","))
     }
 }

@@ -13,6 +13,7 @@ use crate::store::{
     AttemptEnd, ClaimRequest, Claimed, Completion, EndIntents, Held, Settle, Settled, Sighting, StoreError,
 };
 use redis::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -248,10 +249,12 @@ impl Inner {
         keep: Duration,
     ) -> Result<(), StoreError> {
         let to = self.aliases.resolve(to, || self.clock.now());
+        // Where the records of a scope are: those of routes with a lane are beside the lanes.
         let parts = &self.wire.parts;
-        let live = Call::of(parts, Script::Live, parts.of_scope(&to), self.wire.place.timeout).arg(&to.0);
-        if reply::number(&self.run(live).await?)? == 1 {
-            self.alias_to(from, to, keep).await?;
+        for part in BTreeSet::from([parts.of_scope(&to), parts.of_lanes()]) {
+            if reply::number(&self.run(self.about(Script::Live, part).arg(&to.0)).await?)? == 1 {
+                return self.alias_to(from, to, keep).await;
+            }
         }
         Ok(())
     }

@@ -33,9 +33,6 @@ mod stored;
 mod views;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 use super::{OpenError, Options};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Owner, RecordId};
@@ -59,7 +56,7 @@ use tokio::sync::Notify;
 use wire::Wire;
 
 pub use place::{Address, Layout, Shared, Tls};
-pub use settings::Finding;
+pub use settings::{Finding, examine};
 
 /// The part of what belongs to no record: aliases and the list of gateways that others wait for.
 const HOME: Part = Part(0);

@@ -12,7 +12,7 @@ pub(super) const SPREAD: u8 = 16;
 pub(super) const BEARING: u8 = SPREAD;
 
 /// One part of the store: an index into [`Parts`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Part(pub(super) u8);
 
 /// All parts, with the beginning of the names of their keys.

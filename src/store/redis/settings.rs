@@ -2,7 +2,9 @@
 
 use super::node::Node;
 use super::place::{Address, Layout, Shared};
+use super::wire::Wire;
 use redis::{RedisResult, Value};
+use std::collections::BTreeSet;
 
 /// One setting that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +13,35 @@ pub struct Finding {
     pub fatal: bool,
     /// What it is, what it means, what to do.
     pub text: String,
+}
+
+/// Looks at a shared store's servers without using it: what does not fit, and what cannot be reached.
+pub fn examine(place: &Shared) -> Vec<Finding> {
+    let unreached = |text: String| vec![Finding { fatal: false, text: format!("not looked at: {text}") }];
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return unreached(error.to_string()),
+    };
+    let wire = Wire::new(place.clone());
+    runtime.block_on(async {
+        if let Err(why) = wire.map.ask(&wire.place, &wire.parts).await {
+            return unreached(why);
+        }
+        let masters: BTreeSet<Address> = wire.map.all().iter().flatten().cloned().collect();
+        let mut found = Vec::new();
+        for address in masters {
+            let asked = async {
+                let node = wire.link(&address).node(&wire.place).await.map_err(|why| why.to_string())?;
+                Settings::read(&node).await.map_err(|error| super::link::reason(&error))
+            };
+            match tokio::time::timeout(place.timeout * 3, asked).await {
+                Ok(Ok(settings)) => found.extend(settings.findings(place, &address)),
+                Ok(Err(why)) => found.extend(unreached(format!("{address}: {why}"))),
+                Err(_) => found.extend(unreached(format!("{address}: it does not answer"))),
+            }
+        }
+        found
+    })
 }
 
 /// What was read of a server.

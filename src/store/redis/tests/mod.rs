@@ -1,1 +1,0 @@
-//! The scripts against the ledger, on a real server.

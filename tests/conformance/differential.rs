@@ -1,0 +1,283 @@
+//! Random commands on a store with real Redis behind it, and on the pure ledger: the same outcomes. Time is the store's
+//! own clock, which never goes back: setting it to a far day makes it stand still, and later moves it on by hand.
+
+use super::support::*;
+use crate::harness::redis::Server;
+use oncegate::domain::answer::Answer;
+use oncegate::domain::fingerprint::Fingerprint;
+use oncegate::domain::ledger::{Change, Command, Doubt, Outcome, Phase, Record, RecordId};
+use oncegate::domain::ledger::{TargetId, Token, Verdict, apply};
+use oncegate::domain::time::Millis;
+use oncegate::store::{Claimed, Completion, EndIntents, Held, Options, Place, Settle, Settled, Store};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A day in the next century, in milliseconds.
+const FAR: u64 = 4_102_444_800_000;
+
+#[derive(Clone, Debug)]
+enum Do {
+    Claim { n: u8, meaning: u8, sent: bool, again: bool },
+    MarkSent { n: u8, right: bool },
+    Renew { n: u8, right: bool, lease: u16 },
+    Complete { n: u8, right: bool, body: u16, keep: u16, ends: Option<u8>, names: Option<u8> },
+    Abandon { n: u8, right: bool },
+    Doubt { n: u8, right: bool },
+    End { target: u8, by: Option<u8> },
+    Executed { n: u8 },
+    NotExecuted { n: u8 },
+    Delete { n: u8 },
+    Pass { millis: u16 },
+}
+
+fn step() -> impl Strategy<Value = Do> {
+    let n = 1..6_u8;
+    let right = prop::bool::weighted(0.85);
+    let targets = prop::option::weighted(0.3, 1..4_u8);
+    prop_oneof![
+        8 => (n.clone(), 1..3_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.2))
+            .prop_map(|(n, meaning, sent, again)| Do::Claim { n, meaning, sent, again }),
+        3 => (n.clone(), right).prop_map(|(n, right)| Do::MarkSent { n, right }),
+        3 => (n.clone(), right, 1..6_000_u16).prop_map(|(n, right, lease)| Do::Renew { n, right, lease }),
+        6 => (n.clone(), right, 0..12_000_u16, 1..9_000_u16, targets.clone(), targets)
+            .prop_map(|(n, right, body, keep, ends, names)| Do::Complete { n, right, body, keep, ends, names }),
+        2 => (n.clone(), right).prop_map(|(n, right)| Do::Abandon { n, right }),
+        2 => (n.clone(), right).prop_map(|(n, right)| Do::Doubt { n, right }),
+        2 => (1..4_u8, prop::option::of(n.clone())).prop_map(|(target, by)| Do::End { target, by }),
+        1 => n.clone().prop_map(|n| Do::Executed { n }),
+        1 => n.clone().prop_map(|n| Do::NotExecuted { n }),
+        1 => n.prop_map(|n| Do::Delete { n }),
+        4 => (1..4_000_u16).prop_map(|millis| Do::Pass { millis }),
+    ]
+}
+
+/// What the ledger alone says.
+#[derive(Default)]
+struct Model {
+    records: BTreeMap<RecordId, Record<Answer>>,
+    names: BTreeMap<RecordId, TargetId>,
+    tokens: BTreeMap<u8, Token>,
+    last: u128,
+}
+
+// === impl Model ===
+
+impl Model {
+    fn run(&mut self, id: RecordId, command: Command<Answer>, now: Millis) -> Outcome<Answer> {
+        let step = apply(self.records.get(&id), command, now);
+        match step.change {
+            Change::Keep => {}
+            Change::Put(record) => drop(self.records.insert(id, record)),
+            Change::Remove => {
+                self.records.remove(&id);
+                self.names.remove(&id);
+            }
+        }
+        step.outcome
+    }
+
+    fn token(&self, n: u8, right: bool) -> Token {
+        if right { self.tokens.get(&n).copied().unwrap_or(Token(u128::MAX)) } else { Token(u128::MAX - 1) }
+    }
+
+    fn end(&mut self, ends: &EndIntents, now: Millis) {
+        let concerned = |model: &Model, id: &RecordId| {
+            let record = model.records.get(id);
+            record.is_some_and(|record| ends.concerns(record, model.names.get(id).copied()))
+        };
+        let ids: Vec<RecordId> = self.records.keys().filter(|id| concerned(self, id)).copied().collect();
+        for id in ids {
+            self.run(id, Command::End { by: ends.by }, now);
+        }
+    }
+}
+
+/// A real server, whose clock a test moves.
+struct Bench {
+    server: Server,
+    store: Store,
+    _state: tempfile::TempDir,
+    now: u64,
+}
+
+// === impl Bench ===
+
+impl Bench {
+    fn start() -> Bench {
+        let (server, state) = (Server::start(&[]), tempfile::tempdir().unwrap());
+        let node = oncegate::store::Address::new("127.0.0.1", server.address.port());
+        let place = Place::Shared(shared(oncegate::store::Layout::Single, vec![node], state.path()));
+        let options = Options { secret: Some(vec![7; 32]), ..Limits::default().options(place) };
+        let store = Store::open(options).expect("an empty server opens");
+        let mut bench = Bench { server, store, _state: state, now: FAR };
+        bench.pass(0);
+        bench
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.now += millis;
+        let clock = self.server.cli(&["get", "{oncegate}clock"]);
+        let life = clock.trim().split(' ').nth(1).expect("the gateways have agreed on this life").to_owned();
+        self.server.cli(&["set", "{oncegate}clock", &format!("{} {life}", self.now)]);
+    }
+
+    /// Forgets all records, for the next case.
+    fn clear(&self) {
+        let script = "for _, key in ipairs(redis.call('keys', '{oncegate}[raetsqx]*')) do \
+                      if key ~= '{oncegate}secret' then redis.call('del', key) end end \
+                      redis.call('del', '{oncegate}fq', '{oncegate}fs', '{oncegate}d')";
+        self.server.cli(&["eval", script, "0"]);
+    }
+
+    /// The same step on the store and on the ledger.
+    async fn both(&mut self, model: &mut Model, step: &Do) {
+        let now = Millis(self.now);
+        let store = &self.store;
+        match *step {
+            Do::Claim { n, meaning, sent, again } => {
+                model.last += 1;
+                let token = if again { model.token(n, true) } else { Token(model.last) };
+                let mut request = claim(store, n, token.0);
+                request.claim.keyed = n % 2 == 1;
+                request.claim.fingerprint = Fingerprint([if n % 2 == 1 { meaning } else { n }; 32]);
+                request.claim.target = TargetId([n % 3 + 1; 16]);
+                (request.claim.sent, request.claim.lease) = (sent, Duration::from_millis(3_000));
+                request.claim.in_doubt_for = Duration::from_millis(20_000);
+                let expected = model.run(id(n), Command::Claim(request.claim.clone()), now);
+                if expected == Outcome::Granted && model.tokens.insert(n, token) != Some(token) {
+                    model.names.remove(&id(n));
+                }
+                let got = store.claim(request).await.expect("the store works");
+                let same = match (&got, &expected) {
+                    (Claimed::Granted, Outcome::Granted) | (Claimed::OtherMeaning, Outcome::OtherMeaning) => {
+                        true
+                    }
+                    (Claimed::InFlight(_), Outcome::InFlight { .. }) => true,
+                    (Claimed::Done(got), Outcome::Done { answer, .. }) => got.as_bytes() == answer.as_bytes(),
+                    (
+                        Claimed::InDoubt { token, since, until, why },
+                        Outcome::InDoubt { token: a, since: b, until: c, why: d },
+                    ) => (token, since, until, why) == (a, b, c, d),
+                    _ => false,
+                };
+                assert!(same, "{got:?} is not {expected:?}");
+            }
+            Do::MarkSent { n, right } => {
+                let token = model.token(n, right);
+                let expected = held(&model.run(id(n), Command::MarkSent { token }, now));
+                assert_eq!(store.mark_sent(id(n), token).await, Ok(expected));
+            }
+            Do::Renew { n, right, lease } => {
+                let (token, lease) = (model.token(n, right), Duration::from_millis(lease.into()));
+                let expected = held(&model.run(id(n), Command::Renew { token, lease }, now));
+                assert_eq!(store.renew(id(n), token, lease).await, Ok(expected));
+            }
+            Do::Complete { n, right, body, keep, ends, names } => {
+                let (token, keep) = (model.token(n, right), Duration::from_millis(keep.into()));
+                let answer = answer(201, &"y".repeat(body.into()));
+                let was_done = model
+                    .records
+                    .get(&id(n))
+                    .is_some_and(|record| matches!(record.phase, Phase::Done { .. }));
+                let command = Command::Complete { token, answer: answer.clone(), keep };
+                let expected = held(&model.run(id(n), command, now));
+                let names = names.map(|names| TargetId([names; 16]));
+                let ends = ends.map(|target| EndIntents {
+                    by: Some(Fingerprint([n; 32])),
+                    ..change_of(TargetId([target; 16]))
+                });
+                if expected == Held::Yes && !was_done {
+                    if let (Some(names), true) = (names, model.records.contains_key(&id(n))) {
+                        model.names.entry(id(n)).or_insert(names);
+                    }
+                    ends.iter().for_each(|ends| model.end(ends, now));
+                }
+                let completion = Completion { keep, ends, names, ..completion(n, token.0, answer) };
+                assert_eq!(store.complete(completion).await, Ok(expected));
+            }
+            Do::Abandon { n, right } => {
+                let token = model.token(n, right);
+                let expected = held(&model.run(id(n), Command::Abandon { token }, now));
+                assert_eq!(store.abandon(id(n), token, None).await, Ok(expected));
+            }
+            Do::Doubt { n, right } => {
+                let (token, why) = (model.token(n, right), Doubt::TimedOut);
+                let expected = held(&model.run(id(n), Command::Doubt { token, why }, now));
+                assert_eq!(store.doubt(id(n), token, why).await, Ok(expected));
+            }
+            Do::End { target, by } => {
+                let by = by.map(|by| Fingerprint([by; 32]));
+                let ends =
+                    EndIntents { by, parents: vec![TargetId([3; 16])], ..change_of(TargetId([target; 16])) };
+                model.end(&ends, now);
+                store.end_intents(ends).await.expect("the store works");
+            }
+            Do::Executed { n } => {
+                let (answer, keep) = (answer(200, "settled"), Duration::from_millis(5_000));
+                let verdict = Verdict::Executed { answer: answer.clone(), keep };
+                self.settled(
+                    model,
+                    n,
+                    Command::Resolve { token: None, verdict },
+                    Settle::Executed { answer, keep },
+                )
+                .await;
+            }
+            Do::NotExecuted { n } => {
+                let command = Command::Resolve { token: None, verdict: Verdict::NotExecuted };
+                self.settled(model, n, command, Settle::NotExecuted).await;
+            }
+            Do::Delete { n } => self.settled(model, n, Command::Delete, Settle::Delete).await,
+            Do::Pass { millis } => self.pass(millis.into()),
+        }
+    }
+
+    async fn settled(&self, model: &mut Model, n: u8, command: Command<Answer>, how: Settle) {
+        let expected = held(&model.run(id(n), command, Millis(self.now))) == Held::Yes;
+        let got = self.store.settle(id(n), how).await.expect("the store works");
+        assert_eq!(got == Settled::Yes, expected, "{got:?}");
+    }
+}
+
+fn held(outcome: &Outcome<Answer>) -> Held {
+    if *outcome == Outcome::Applied { Held::Yes } else { Held::No }
+}
+
+/// What a step leaves, as an operator sees it.
+async fn same_records(bench: &Bench, model: &Model) {
+    for n in 1..6 {
+        let shown = bench.store.show(id(n)).await.expect("the store works");
+        let mut aged = Model { records: model.records.clone(), ..Model::default() };
+        // A refused command only lets time pass.
+        aged.run(id(n), Command::MarkSent { token: Token(u128::MAX - 1) }, Millis(bench.now));
+        let expected = aged.records.get(&id(n)).map(|record| match &record.phase {
+            Phase::Queued { lease_until, .. } => ("queued", *lease_until),
+            Phase::Sent { lease_until, .. } => ("sent", *lease_until),
+            Phase::Done { until, .. } => ("done", *until),
+            Phase::InDoubt { until, .. } => ("in-doubt", *until),
+        });
+        assert_eq!(shown.as_ref().map(|view| (view.phase.as_str(), view.until)), expected, "record {n}");
+    }
+}
+
+#[test]
+fn redis_says_what_the_ledger_says() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bench = std::cell::RefCell::new(Bench::start());
+    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(steps in prop::collection::vec(step(), 1..60))| {
+        let mut bench = bench.borrow_mut();
+        bench.clear();
+        let mut model = Model::default();
+        runtime.block_on(async {
+            for (at, step) in steps.iter().enumerate() {
+                bench.both(&mut model, step).await;
+                if at % 8 == 7 {
+                    same_records(&bench, &model).await;
+                }
+            }
+            same_records(&bench, &model).await;
+        });
+    });
+}
