@@ -2,7 +2,7 @@
 //! that is the same for every request.
 
 use crate::config::model::{Config, Mode};
-use crate::domain::throttle::{Limit, Throttle};
+use crate::domain::throttle::{Limit, Per, Throttle};
 use http::HeaderValue;
 use sfv::{BareItem, Item, ItemSerializer, Key, List, ListEntry, Parameters};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub struct ThrottlePolicy {
     pub observed: bool,
     /// `RateLimit-Policy`: all limits.
     pub header: HeaderValue,
+    /// What a refusal says of each limit of `stack`, and last of `hard`, up to the number of seconds.
+    pub texts: Vec<String>,
     /// Each limit's name as a structured field's string, with which its `RateLimit` begins.
     pub names: Vec<String>,
 }
@@ -85,9 +87,24 @@ impl ThrottlePolicy {
             // A structured field has only bytes that a header's value may have.
             header: HeaderValue::try_from(header).unwrap_or(HeaderValue::from_static("")),
             names: items.map(bare).collect(),
+            texts: texts(&throttle.rules, config.clients.umbrella),
             rules: throttle.rules.clone(),
         })
     }
+}
+
+fn texts(rules: &Throttle, umbrella: u64) -> Vec<String> {
+    let whose = match rules.per {
+        Per::Client => "each client",
+        Per::ClientResource => "each client and path",
+        Per::Route => "everybody together",
+    };
+    let text =
+        |limit: Limit, whose: &str| format!("The limit of {limit} for {whose} is used up; ask again in ");
+    let own = rules.limits.iter().map(|limit| text(*limit, whose));
+    let address = "all unproven clients of this address together";
+    let wide = rules.limits.iter().map(|limit| text(limit.times(umbrella), address));
+    own.chain(wide).chain(rules.hard.map(|hard| text(hard, whose))).collect()
 }
 
 /// One limit of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): `q` requests, which take `w` seconds to come

@@ -109,7 +109,7 @@ impl Line {
         let mut response = response;
         response.body_mut().hold(busy, self.limits.flight.take());
         let headers = response.headers_mut();
-        headers.reserve(3);
+        headers.reserve(if self.limits.notice.is_some() { 5 } else { 3 });
         if server.via {
             add_via(headers, Version::HTTP_11);
         }

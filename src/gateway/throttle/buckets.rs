@@ -96,11 +96,15 @@ impl Buckets {
         let mut locked = self.lock(keys);
         locked.read(keys, rules.limits.len(), &mut tats, now);
         let stand = Stand::of(&rules.limits, &tats, now);
-        let Some(hard) = &rules.hard else { return Verdict::Early(Denied::default(), stand) };
-        match locked.arrive(keys, hard, rules.cost, now) {
-            Ok(()) => Verdict::Early(Denied::default(), stand),
-            Err(denied) => Verdict::Hard(denied, stand),
+        if let Some(hard) = &rules.hard
+            && let Err(denied) = locked.arrive(keys, hard, rules.cost, now)
+        {
+            return Verdict::Hard(denied, stand);
         }
+        let stack = if keys.umbrella.is_some() { &throttle.stack[..] } else { &rules.limits[..] };
+        // What it finds goes nowhere: it only says how long the first in line waits.
+        let wait = decide(stack, &mut tats[..stack.len()], now, rules.cost).err().unwrap_or_default();
+        Verdict::Early(wait, stand)
     }
 
     /// Sums over the shards.

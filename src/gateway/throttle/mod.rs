@@ -9,7 +9,7 @@ mod flights;
 mod hold;
 mod watch;
 
-pub use answer::Notice;
+pub use answer::{Notice, push_number};
 pub use flights::Flight;
 
 use super::caller::Caller;
@@ -31,7 +31,7 @@ use hold::{End, Held, Holds};
 use http::Method;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 use tokio::time::Instant;
 use watch::Watches;
@@ -56,6 +56,8 @@ struct Who<'a> {
     caller: Caller<'a>,
     /// A digest of the client.
     client: u64,
+    /// One of the path.
+    path: u64,
 }
 
 /// A request before its route's limits.
@@ -123,7 +125,8 @@ async fn throttle(
         return Ok(None);
     }
     let caller = exchange.caller(&parts.headers);
-    let who = Who { exchange, parts, client: caller.digest(&throttles.keyed), caller };
+    let (client, path) = (caller.digest(&throttles.keyed), throttles.path(parts.uri.path()));
+    let who = Who { exchange, parts, client, path, caller };
     let Some(throttle) = throttle.filter(|throttle| !is_within(&throttle.allow, exchange.address)) else {
         if watched {
             who.polls(port, false, line);
@@ -131,7 +134,7 @@ async fn throttle(
         return Ok(None);
     };
     let umbrella = who.caller.umbrella(&throttles.keyed);
-    let keys = throttles.keys(throttle, who.client, umbrella, parts.uri.path());
+    let keys = Throttles::keys(throttle, who.client, umbrella, who.path);
     let verdict = match throttles.holds.is_waiting(keys.own) {
         // Whoever waits already comes first; the hard limit still counts.
         true => throttles.buckets.arrive(throttle, keys, throttles.now()),
@@ -224,24 +227,20 @@ impl Throttles {
         Nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1))
     }
 
-    fn keys(&self, throttle: &ThrottlePolicy, client: u64, umbrella: Option<u64>, path: &str) -> Keys {
-        let key = |who: u64, kind: u8| {
-            let mut hasher = self.keyed.build_hasher();
-            hasher.write_u64(throttle.space);
-            hasher.write_u8(kind);
-            match throttle.rules.per {
-                Per::Route => {}
-                Per::Client => hasher.write_u64(who),
-                Per::ClientResource => {
-                    hasher.write_u64(who);
-                    // A closing slash means nothing, in counting as in matching.
-                    hasher.write(path.strip_suffix('/').unwrap_or(path).as_bytes());
-                }
-            }
-            Key(hasher.finish())
+    /// The buckets that a client, and its address where it proves nothing, have on a route. `path` is a digest, too.
+    fn keys(throttle: &ThrottlePolicy, client: u64, umbrella: Option<u64>, path: u64) -> Keys {
+        let key = |who: u64, kind: u64| match throttle.rules.per {
+            Per::Route => Key::of(&[throttle.space, kind]),
+            Per::Client => Key::of(&[throttle.space, kind, who]),
+            Per::ClientResource => Key::of(&[throttle.space, kind, who, path]),
         };
         let umbrella = umbrella.filter(|_| throttle.rules.per != Per::Route);
         Keys { own: key(client, 0), umbrella: umbrella.map(|address| key(address, 1)) }
+    }
+
+    /// A digest of a path. A closing slash means nothing, in counting as in matching.
+    fn path(&self, path: &str) -> u64 {
+        self.keyed.hash_one(path.strip_suffix('/').unwrap_or(path).as_bytes())
     }
 }
 
@@ -255,7 +254,7 @@ impl Who<'_> {
         let path = self.parts.uri.path();
         let early_most = rules.throttle.as_ref().map_or(u32::MAX, |throttle| throttle.storm);
         let (reads, within) = throttles.storm.unwrap_or((u32::MAX, STORM_WINDOW));
-        let key = throttles.keyed.hash_one((self.client, self.exchange.route, path)).max(1);
+        let key = Key::of(&[self.exchange.route as u64, self.client, self.path]).0.max(1);
         line.limits.polled = Some(key);
         let alarm = Alarm { reads, early: early_most, within };
         let told = throttles.watches.note(&Read { key, early, port }, &alarm, throttles.now());
@@ -329,10 +328,9 @@ impl Asked<'_> {
 
     /// 429, with the limit and how long it takes.
     fn refused(&self, denied: Denied, hard: bool) -> Refusal {
-        let (exchange, rules) = (self.who.exchange, &self.throttle.rules);
+        let exchange = self.who.exchange;
         let shared = exchange.shared();
-        let of_address = denied.by >= rules.limits.len();
-        let limit = match (&rules.hard, hard) {
+        let limit = || match (&self.throttle.rules.hard, hard) {
             (Some(hard), true) => *hard,
             _ => self.throttle.stack[denied.by.min(self.throttle.stack.len() - 1)],
         };
@@ -343,20 +341,17 @@ impl Asked<'_> {
             route: exchange.rules().name.clone(),
             path: self.who.parts.uri.path().to_owned(),
             client: self.who.caller.name(&shared.digest),
-            limit: limit.to_string(),
+            limit: limit().to_string(),
             wait: denied.wait,
             request_id: exchange.request_id.to_str().unwrap_or_default().into(),
         });
-        let whose = match rules.per {
-            _ if of_address => "all unproven clients of this address together",
-            Per::Client => "each client",
-            Per::ClientResource => "each client and path",
-            Per::Route => "everybody together",
-        };
         let seconds = retry::seconds(denied.wait, exchange.worker.chance());
-        let detail = format!(
-            "The limit of {limit} for {whose} is used up; ask again in {seconds} s. Asking before does not make it longer, and nothing was sent."
-        );
+        let text = if hard { self.throttle.texts.last() } else { self.throttle.texts.get(denied.by) };
+        let text = text.map_or("", String::as_str);
+        let mut detail = String::with_capacity(text.len() + 80);
+        detail.push_str(text);
+        push_number(&mut detail, seconds);
+        detail.push_str(" s. Asking before does not make it longer, and nothing was sent.");
         Refusal::new(Reason::Throttled, detail).retry_after(Duration::from_secs(seconds))
     }
 }
