@@ -22,6 +22,7 @@ mod lanes;
 mod life;
 mod numbering;
 mod proxy;
+mod races;
 mod same_meaning;
 mod simulation;
 mod sync;
