@@ -122,15 +122,15 @@ fn dead_get_turns(lane: &mut Lane, command: Command, now: Millis) -> Step {
 fn not_given_on(lane: &mut Lane, command: Command, now: Millis) -> Step {
     let holder = lane.turn.map(|turn| turn.token);
     let step = lane.apply(command, now);
-    if matches!(command, Command::Leave { token } if Some(token) == holder) {
-        if let Some(turn) = lane.turn.take() {
-            lane.waiting.push_front(oncegate::domain::lane::Place {
-                token: turn.token,
-                owner: turn.owner,
-                joined_at: now,
-                lease_until: turn.deadline(),
-            });
-        }
+    if matches!(command, Command::Leave { token } if Some(token) == holder)
+        && let Some(turn) = lane.turn.take()
+    {
+        lane.waiting.push_front(oncegate::domain::lane::Place {
+            token: turn.token,
+            owner: turn.owner,
+            joined_at: now,
+            lease_until: turn.deadline(),
+        });
     }
     step
 }
