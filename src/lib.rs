@@ -42,6 +42,8 @@
 //! | **attempt** | one execution under a claim |
 //! | **replay** | answering a copy with the recorded answer |
 //! | **in doubt** | sent, and no answer known |
+//! | **lane** | a queue in which writes that share a key run one at a time ([`domain::lane`]); whose **turn** it is may send |
+//! | **retry** | another attempt under one claim, after an answer that proves that nothing was executed ([`domain::conflict`]) |
 //! | **refusal** | an answer that the gateway makes itself ([`domain::refusal`]) |
 //! | **selector** | how the configuration points at a value of a request or an answer ([`domain::selector`]) |
 //! | **limit** | so many requests per window, and how many of them at once ([`domain::throttle`]) |

@@ -1,7 +1,7 @@
 //! Lanes through a real gateway: writes that share a key run one at a time and in order, whoever sends them; what happens
 //! to those who wait when clients leave, backends hang and gateways die.
 
-use crate::harness::{Call, Config, Stand, assert_problem, at_once, eventually};
+use crate::harness::{Call, Config, RawBackend, Stand, assert_problem, at_once, eventually};
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::thread;
@@ -271,6 +271,60 @@ fn a_gate_that_is_killed_in_mid_write_keeps_the_lane_closed_behind_it() {
     let rows = patients(&stand);
     let at = |patient: &str| rows.iter().position(|row| row == patient).expect("a row");
     assert!(at("0") < at("2"), "{rows:?}");
+}
+
+/// The thousand's backend holds the first write until the test says so, and answers the others at once.
+static HELD: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
+
+fn held(connection: &mut TcpStream) {
+    while HELD.load(std::sync::atomic::Ordering::SeqCst) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    crate::harness::ok(connection);
+}
+
+#[test]
+fn a_thousand_waiters_are_served_in_their_order_in_little_memory_and_one_more_is_refused() {
+    const WAITERS: usize = 1_000;
+    let backend = RawBackend::start(held);
+    let stand = Stand::with(Config {
+        idempotency: "[route.lane]\nby = [\"$.clinic\"]\nqueue = 1000\nwait = \"2m\"",
+        upstream: "timeout = \"60s\"\nmax_in_flight = 2",
+        backend: Some(backend.address),
+        ..Config::default()
+    });
+    let call = |n: usize| {
+        let body = format!(r#"{{"patient":"p{n:04}","clinic":"north"}}"#);
+        Call::post("/api/bookings", body).header("Authorization", &user(n)).within(Duration::from_secs(120))
+    };
+    let first = send_only(&stand, &call(0));
+    assert!(backend.next().contains("p0000"));
+    let before = figure(&stand, "process_resident_memory_bytes");
+    let mut waiters = Vec::new();
+    for n in 1..=WAITERS {
+        waiters.push(send_only(&stand, &call(n)));
+        // One after the other, so that their order is known.
+        eventually("it waits", || {
+            let lanes = Call::new("GET", "/api/lanes?limit=1").send(stand.gate.admin).unwrap().json();
+            (lanes["waiting"] == n).then_some(())
+        });
+    }
+    let full = stand.send(&call(WAITERS + 1));
+    assert_problem(&full, 503, "lane-full");
+    assert!(full.header("retry-after").is_some_and(|wait| wait.parse::<u64>().is_ok_and(|wait| wait >= 1)));
+    let grown = figure(&stand, "process_resident_memory_bytes") - before;
+    println!("{WAITERS} waiters take {:.1} KiB each", grown / 1024.0 / WAITERS as f64);
+    // Mostly the connection and the attempt's own task, which an unoptimised build makes large. It must not grow with the queue.
+    assert!(grown < 96.0 * 1024.0 * WAITERS as f64, "{grown} bytes for {WAITERS} waiters");
+    HELD.store(false, std::sync::atomic::Ordering::SeqCst);
+    let started = Instant::now();
+    for n in 1..=WAITERS {
+        let request = backend.next();
+        assert!(request.contains(&format!("p{n:04}")), "overtaken at {n}: {request}");
+    }
+    println!("served in {:.1?}", started.elapsed());
+    drop((first, waiters));
+    eventually("the lane is gone", || (figure(&stand, "oncegate_lanes") == 0.0).then_some(()));
 }
 
 #[test]

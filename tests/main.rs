@@ -31,6 +31,7 @@ mod limits;
 mod numbering;
 mod proxy;
 mod proxy_protocol;
+mod races;
 mod same_meaning;
 mod simulation;
 mod slots;

@@ -6,6 +6,7 @@
 //! history step by step; docs/simulation.md has the figures. The planted bugs in [`mutants`] show that the oracle sees.
 
 mod backend;
+mod lanes;
 mod mutants;
 mod oracle;
 mod rng;

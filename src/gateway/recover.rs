@@ -273,7 +273,8 @@ impl Asking {
     /// Begins to ask about `id`; `None` where somebody does already, or too much is asked.
     pub fn begin(&self, id: RecordId) -> Option<Asked<'_>> {
         let mut asking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (asking.len() < ASKING_MOST && asking.insert(id)).then_some(Asked { asking: self, id })
+        // Made only where it is due: a guard that is dropped at once would give back what another one holds.
+        (asking.len() < ASKING_MOST && asking.insert(id)).then(|| Asked { asking: self, id })
     }
 }
 

@@ -17,6 +17,10 @@ pub struct Machine {
     pub frees_on_5xx: bool,
     /// Takes a lost connection for "not executed".
     pub frees_on_reset: bool,
+    /// Sends once more after a 5xx that proves nothing.
+    pub retries_on_5xx: bool,
+    /// Sends once more although the claim has ended.
+    pub retries_when_refused: bool,
     /// Sends although the store refused to mark it sent.
     pub sends_when_refused: bool,
     /// Sends without marking it sent.
@@ -35,6 +39,8 @@ impl Machine {
         apply: ledger::apply,
         frees_on_5xx: false,
         frees_on_reset: false,
+        retries_on_5xx: false,
+        retries_when_refused: false,
         sends_when_refused: false,
         sends_unmarked: false,
         answers_when_refused: false,
@@ -94,6 +100,12 @@ pub const ALL: &[(&str, Machine, Violation)] = &[
     ("delete frees an attempt at work", Machine::with(delete_in_flight), LiveAttemptTouched),
     ("gateway: a 5xx counts as not executed", Machine { frees_on_5xx: true, ..Machine::REAL }, DoubtLost),
     ("gateway: a reset counts as not executed", Machine { frees_on_reset: true, ..Machine::REAL }, DoubtLost),
+    ("gateway: retries a 5xx", Machine { retries_on_5xx: true, ..Machine::REAL }, TwoEffects),
+    (
+        "gateway: retries although refused",
+        Machine { retries_when_refused: true, ..Machine::REAL },
+        ByteWithoutRight,
+    ),
     (
         "gateway: sends although refused",
         Machine { sends_when_refused: true, ..Machine::REAL },

@@ -123,6 +123,8 @@ impl Oracle {
                 if *holder == token =>
             {
                 let facts = self.facts.entry(token).or_default();
+                // What was known of an earlier try says nothing about this one.
+                facts.known_not_executed = false;
                 (facts.byte_left, facts.epoch) = (true, self.books[id].epoch);
                 Ok(())
             }

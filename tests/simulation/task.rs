@@ -26,6 +26,8 @@ pub(super) enum Stage {
     Ready,
     /// The backend has it.
     Exchanging,
+    /// The backend said that it did nothing: it is to be sent once more.
+    Again,
     Completing(Body),
     Abandoning,
     /// Says that the outcome is unknown; `listens` for a late answer all the same.
@@ -51,6 +53,7 @@ impl World<'_> {
             Stage::Queued => self.leave_the_queue(task)?,
             Stage::Ready => self.send(task)?,
             Stage::Exchanging => self.listen(task)?,
+            Stage::Again => self.once_more(task)?,
             Stage::Completing(body) => self.complete(task, body)?,
             Stage::Abandoning => self.abandon(task)?,
             Stage::Doubting { listens } => self.doubt(task, listens)?,
@@ -152,7 +155,10 @@ impl World<'_> {
         match job.state {
             JobState::Answered(Reply::Rejected) if job.connected => {
                 self.oracle.learn_not_executed(token);
-                return Ok(Some(Stage::Abandoning));
+                return Ok(Some(if self.rng.one_in(2) { Stage::Again } else { Stage::Abandoning }));
+            }
+            JobState::Answered(Reply::Failed) if job.connected && self.machine.retries_on_5xx => {
+                return Ok(Some(Stage::Again));
             }
             JobState::Answered(Reply::Failed) if job.connected && self.machine.frees_on_5xx => {
                 return Ok(Some(Stage::Abandoning));
@@ -174,6 +180,25 @@ impl World<'_> {
             2..5 => self.renew(task, Stage::Exchanging),
             _ => Ok(Some(Stage::Exchanging)),
         }
+    }
+
+    /// The record stays claimed while the gateway waits. The claim is looked at once more before anything is sent again;
+    /// where it ended meanwhile, the answer stands that said that nothing was done.
+    fn once_more(&mut self, task: usize) -> Result<Option<Stage>, Violation> {
+        let token = self.tasks[task].claim.token;
+        match self.rng.below(8) {
+            0 => return Ok(Some(Stage::Abandoning)),
+            1..3 => return self.renew(task, Stage::Again),
+            _ => {}
+        }
+        Ok(match self.ask(task, Command::MarkSent { token })? {
+            None => Some(Stage::Again),
+            Some(Outcome::Refused) if !self.machine.retries_when_refused => Some(Stage::Abandoning),
+            Some(_) => {
+                self.tally.retries += 1;
+                Some(Stage::Ready)
+            }
+        })
     }
 
     fn complete(&mut self, task: usize, body: Body) -> Result<Option<Stage>, Violation> {

@@ -57,7 +57,8 @@ tally!(
     resolved,
     ended,
     deleted,
-    owners_died
+    owners_died,
+    retries
 );
 
 /// One gateway process. `owner` changes when it restarts.
