@@ -17,7 +17,7 @@
 //!        |                  +---------------------------------------------+
 //!   +----+-----+
 //!   | config/  |  config.toml -> Config (validated, all problems at once) -> Policy (compiled, immutable snapshot)
-//!   +----------+                                                    cli/: run check demo claims
+//!   +----------+                                                    cli/: run check demo claims slots
 //! ```
 //!
 //! Imports run one way: `domain` <- `config` <- `store`, `journal` <- `gateway` <- `admin` <- `cli`. A test holds that
@@ -44,6 +44,7 @@
 //! | **in doubt** | sent, and no answer known |
 //! | **lane** | a queue in which writes that share a key run one at a time ([`domain::lane`]); whose **turn** it is may send |
 //! | **retry** | another attempt under one claim, after an answer that proves that nothing was executed ([`domain::conflict`]) |
+//! | **slot** | a thing that only so many may hold ([`domain::slot`]); a **hold** is one place of it |
 //! | **refusal** | an answer that the gateway makes itself ([`domain::refusal`]) |
 //! | **selector** | how the configuration points at a value of a request or an answer ([`domain::selector`]) |
 //! | **limit** | so many requests per window, and how many of them at once ([`domain::throttle`]) |

@@ -10,6 +10,7 @@ mod lanes;
 mod mutants;
 mod oracle;
 mod rng;
+mod slots;
 mod task;
 mod world;
 

@@ -1,1 +1,238 @@
-//! Slots beyond the incidents: adopting, the operator, and what a file may say.
+//! Slots beyond the incidents: what was there before the gate came, and an operator's word.
+
+use crate::harness::{Call, Config, Reply, Stand, assert_problem, program};
+use std::process::{Command, Output};
+
+const ROUTES: &str = r#"
+[[route]]
+name = "book"
+match = "POST /api/bookings"
+upstream = "scheduler"
+[[route.slot]]
+name = "doctor-slot"
+by = ["$.clinicId | header:X-Clinic", "$.doctor", "$.date", "$.slotIndex"]
+hold = "90d"
+id = "$.id"
+
+[[route]]
+name = "cancel"
+match = "DELETE /api/bookings/{id}"
+upstream = "scheduler"
+release = { slot = "doctor-slot", id = "path:id" }
+
+[[route]]
+name = "explicit-change"
+match = "PUT /api/bookings/{id}"
+upstream = "scheduler"
+[[route.slot]]
+name = "doctor-slot"
+by = ["$.clinicId", "$.doctor", "$.date", "$.slotIndex"]
+hold = "90d"
+id = "path:id"
+
+[[route]]
+name = "room"
+match = "POST /api/notes"
+upstream = "scheduler"
+[[route.slot]]
+name = "room"
+by = ["$.room", "datetime(Asia/Kolkata):$.start"]
+hold = "until $.end"
+missing = "skip"
+"#;
+
+fn stand() -> Stand {
+    Stand::with(Config { routes: ROUTES, ..Config::default() })
+}
+
+fn book(patient: &str, slot: usize) -> Call {
+    let body = format!(r#"{{"clinicId":"c1","doctor":"Rao","date":"2026-11-25","slotIndex":{slot}}}"#);
+    Call::post("/api/bookings", body).header("Authorization", &format!("Bearer {patient}"))
+}
+
+/// Runs `oncegate slots …` against the stand's gate.
+fn slots(stand: &Stand, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command.arg("slots").args(arguments).arg("--config").arg(&stand.gate.config).output().unwrap()
+}
+
+#[track_caller]
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn write(stand: &Stand, name: &str, text: &str) -> String {
+    let file = stand.gate.config.with_file_name(name);
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+fn state(reply: &Reply) -> String {
+    assert_problem(reply, 409, "slot-taken");
+    reply.json()["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_the_backend_gave_away_before_is_known_after_an_import() {
+    let mut stand = stand();
+    // The backend has bookings that no gate has seen.
+    let before: Vec<Reply> =
+        (1..=3).map(|slot| book("early", slot).send(stand.backend.address).unwrap()).collect();
+    let id = |at: usize| before[at].json()["id"].clone();
+    let row = |id: &serde_json::Value, slot: usize| {
+        format!(r#"{{"id":{id},"clinicId":"c1","doctor":"Rao ","date":"2026-11-25","slotIndex":"{slot}"}}"#)
+    };
+    let text =
+        [row(&id(0), 1), String::new(), row(&id(1), 2), row(&id(2), 2), "{\"id\":9}".to_owned()].join("\n");
+    let file = write(&stand, "bookings.ndjson", &text);
+    let output = slots(&stand, &["import", "--slot", "doctor-slot", &file]);
+    assert_eq!(output.status.code(), Some(1), "one line cannot be read");
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.starts_with("3 adopted, 0 known already, 0 over, 1 not read\n"), "{told}");
+    assert!(
+        told.contains("line 4: the slot has no place left") && told.contains("line 5: $.clinicId"),
+        "{told}"
+    );
+    // The same as a table, with a clinic that comes from elsewhere, changes nothing.
+    let csv = format!("id,header:X-Clinic,doctor,date,slotIndex\n{},c1,Rao,2026-11-25,1\n", id(0));
+    let file = write(&stand, "bookings.csv", &csv);
+    assert_eq!(
+        said(&slots(&stand, &["import", "--slot", "doctor-slot", &file])),
+        "0 adopted, 1 known already, 0 over, 0 not read\n"
+    );
+
+    assert_eq!(state(&stand.send(&book("late", 1))), "held");
+    stand.gate.kill();
+    stand.start();
+    assert_eq!(state(&stand.send(&book("late", 1))), "held", "it survives a kill");
+    let cancel = Call::new("DELETE", &format!("/api/bookings/{}", id(0)));
+    assert_eq!(stand.send(&cancel).status, 200);
+    assert_eq!(stand.send(&book("late", 1)).status, 201);
+}
+
+#[test]
+fn an_operator_sees_who_holds_what_and_gives_back_what_the_gate_cannot_see() {
+    let stand = stand();
+    let id = stand.send(&book("ann", 7)).json()["id"].to_string();
+    stand.send(&book("bob", 8).header("X-Demo-Fault", "status=500"));
+    let table = said(&slots(&stand, &["list", "--slot", "doctor-slot"]));
+    let line = |words: &[&str]| table.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(line(&["c1 | Rao | 2026-11-25 | 7", "held", &id]), "{table}");
+    assert!(line(&["c1 | Rao | 2026-11-25 | 8", "unsettled"]), "{table}");
+    assert!(!table.contains("ann"), "{table}");
+    let fields = ["clinicId=c1", "doctor=Rao", "date=2026-11-25"];
+    let ask = |slot: &str| {
+        let mut arguments = vec!["ask", "--slot", "doctor-slot"];
+        arguments.extend(fields);
+        arguments.push(slot);
+        said(&slots(&stand, &arguments))
+    };
+    assert!(ask("slotIndex=7").contains(": held for "), "{}", ask("slotIndex=7"));
+    assert!(ask("slotIndex=9").ends_with(": free\n"));
+
+    // Cancelled past the gate.
+    assert_eq!(
+        Call::new("DELETE", &format!("/api/bookings/{id}")).send(stand.backend.address).unwrap().status,
+        200
+    );
+    assert_eq!(state(&stand.send(&book("eve", 7))), "held");
+    let wrong = slots(&stand, &["release", "--slot", "doctor-slot", "--booking", "999"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert_eq!(
+        said(&slots(&stand, &["release", "--slot", "doctor-slot", "--booking", &id])),
+        "1 given back\n"
+    );
+    assert_eq!(stand.send(&book("eve", 7)).status, 201);
+    let unsettled = said(&slots(&stand, &["list", "--state", "unsettled"]));
+    let hold = unsettled.lines().nth(1).and_then(|line| line.split_whitespace().last()).unwrap();
+    assert_eq!(said(&slots(&stand, &["release", "--hold", hold])), "1 given back\n");
+    assert_eq!(stand.send(&book("eve", 8)).status, 201);
+    assert_eq!(slots(&stand, &["list", "--slot", "nothing", "--json"]).status.code(), Some(0));
+    assert_eq!(slots(&stand, &["ask", "--slot", "nothing", "a=1"]).status.code(), Some(1));
+}
+
+#[test]
+fn an_outcome_that_an_operator_settles_settles_its_slot() {
+    let stand = stand();
+    for (slot, how) in [(1, &["--executed", "--status", "201"][..]), (2, &["--not-executed"])] {
+        stand.send(&book("ann", slot).header("X-Demo-Fault", "reset-before"));
+        assert_eq!(state(&stand.send(&book("eve", slot))), "unsettled");
+        let [id] = stand.in_doubt().try_into().unwrap();
+        let mut arguments = vec!["resolve", &id];
+        arguments.extend(how);
+        assert!(stand.claims(&arguments).status.success());
+    }
+    assert_eq!(state(&stand.send(&book("eve", 1))), "held");
+    assert_eq!(stand.send(&book("eve", 2)).status, 201);
+}
+
+#[test]
+fn a_put_moves_a_booking_that_nobody_has_told_the_gate_of_where_it_says_everything() {
+    let stand = stand();
+    let id = book("early", 1).send(stand.backend.address).unwrap().json()["id"].clone();
+    let put = |body: &str| {
+        Call::new("PUT", &format!("/api/bookings/{id}")).header("Content-Type", "application/json").body(body)
+    };
+    assert_problem(&stand.send(&put(r#"{"slotIndex":5}"#)), 422, "slot-unnamed");
+    let whole = r#"{"clinicId":"c1","doctor":"Rao","date":"2026-11-25","slotIndex":5}"#;
+    assert_eq!(stand.send(&put(whole)).status, 200);
+    assert_eq!(state(&stand.send(&book("eve", 5))), "held");
+    // From here on it is known, and a part is enough.
+    assert_eq!(stand.send(&put(r#"{"slotIndex":6}"#)).status, 200);
+    assert_eq!(stand.send(&book("eve", 5)).status, 201);
+    let mut patch = put("[]");
+    patch.headers = vec![("Content-Type".to_owned(), "application/json-patch+json".to_owned())];
+    assert_problem(&stand.send(&patch), 422, "slot-unnamed");
+}
+
+#[test]
+fn of_two_changes_of_one_booking_at_once_one_goes_first_and_no_slot_is_lost() {
+    let stand = stand();
+    let id = stand.send(&book("ann", 1)).json()["id"].clone();
+    let put = |slot: usize| {
+        let call =
+            Call::new("PUT", &format!("/api/bookings/{id}")).header("Content-Type", "application/json");
+        call.header("X-Demo-Fault", "delay=200").body(format!(r#"{{"slotIndex":{slot}}}"#))
+    };
+    let replies = crate::harness::at_once(stand.gate.address, &[put(2), put(3)]);
+    let mut statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409]);
+    let moved = if replies[0].status == 200 { 2 } else { 3 };
+    assert_eq!(state(&stand.send(&book("eve", moved))), "held");
+    assert_eq!(stand.send(&book("eve", 5 - moved)).status, 201, "what the other one asked for is free");
+    assert_eq!(stand.send(&book("eve", 1)).status, 201);
+}
+
+#[test]
+fn an_end_that_the_request_names_counts_and_what_is_missing_may_take_no_slot() {
+    let stand = stand();
+    let note =
+        |n: usize, body: &str| Call::post("/api/notes", body).header("Authorization", &format!("Bearer {n}"));
+    let room = r#"{"room":1,"start":"2099-01-01T10:00","end":"2099-01-01T11:00"}"#;
+    assert_eq!(stand.send(&note(1, room)).status, 201);
+    let elsewhere = r#"{"room":"1","start":"2099-01-01T04:30:00Z","end":"2099-01-01T11:00"}"#;
+    assert_eq!(state(&stand.send(&note(2, elsewhere))), "held");
+    let over = r#"{"room":2,"start":"2020-01-01T10:00","end":"2020-01-01T11:00"}"#;
+    assert_eq!(stand.send(&note(3, over)).status, 201);
+    assert_eq!(stand.send(&note(4, over)).status, 201, "its time is over");
+    assert_eq!(stand.send(&note(5, r#"{"room":1}"#)).status, 201, "`missing = \"skip\"`");
+    assert_eq!(stand.send(&note(6, r#"{"room":1}"#)).status, 201);
+    assert_problem(
+        &stand.send(&note(7, r#"{"room":1,"start":"soon","end":"2099-01-01"}"#)),
+        422,
+        "slot-unnamed",
+    );
+}
+
+#[test]
+fn observing_tells_of_taken_slots_and_gives_them_away() {
+    let stand = Stand::with(Config { routes: ROUTES, top: "mode = \"observe\"", ..Config::default() });
+    assert_eq!(stand.send(&book("ann", 1)).status, 201);
+    let second = stand.send(&book("bob", 1));
+    assert_eq!(second.status, 409, "the backend's own check");
+    let metrics = Call::new("GET", "/metrics").send(stand.gate.admin).unwrap().text();
+    assert!(metrics.contains(r#"oncegate_slots_refused_total{slot="doctor-slot"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"decision="would-refuse"} 1"#));
+}

@@ -8,12 +8,14 @@ mod health;
 mod lanes;
 mod problem;
 mod server;
+mod slots;
 
 pub use claims::{ClaimsPage, Resolution, Values};
 pub use lanes::LanesPage;
 pub use server::{Admin, serve};
+pub use slots::{HoldsPage, Imported, Release, SlotView};
 
-use crate::config::Secret;
+use crate::config::{Secret, SlotCatalogue};
 use crate::journal::{Journal, Readiness};
 use crate::store::Store;
 use axum::Router;
@@ -37,6 +39,8 @@ pub struct AdminState {
     pub store: Arc<Store>,
     /// Whose figures are shown, and who is told what an operator did.
     pub journal: Arc<Journal>,
+    /// The slots that can be asked about and adopted.
+    pub slots: Arc<SlotCatalogue>,
     /// Set by whoever runs the process.
     pub readiness: watch::Receiver<Readiness>,
     /// What an operator has to show. Without one only a loopback address is served.
@@ -51,6 +55,10 @@ fn router(state: AdminState) -> Router {
         .route("/api/lanes", get(lanes::list))
         .route("/api/claims/{id}", get(claims::show).delete(claims::delete))
         .route("/api/claims/{id}/resolve", post(claims::resolve))
+        .route("/api/slots", get(slots::list))
+        .route("/api/slots/ask", get(slots::ask))
+        .route("/api/slots/import", post(slots::import))
+        .route("/api/slots/release", post(slots::release))
         .route_layer(axum::middleware::from_fn_with_state(state.clone(), guard::admit));
     Router::new()
         .route("/healthz", get(health::healthz))

@@ -56,6 +56,11 @@ impl Problem {
         }
     }
 
+    pub(super) fn at_work(detail: impl Into<String>) -> Problem {
+        let (status, slug) = (StatusCode::CONFLICT, "at-work");
+        Problem { status, slug, title: "A write is at work", detail: detail.into() }
+    }
+
     pub(super) fn too_large() -> Problem {
         Problem {
             status: StatusCode::PAYLOAD_TOO_LARGE,

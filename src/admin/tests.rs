@@ -27,6 +27,26 @@ struct Reply {
     body: String,
 }
 
+/// Two slots of one route.
+fn catalogue() -> Arc<SlotCatalogue> {
+    let text = r#"
+[[upstream]]
+name = "a"
+url = "http://127.0.0.1:1"
+[[route]]
+name = "book"
+match = "POST /{clinic}/a"
+upstream = "a"
+[[route.slot]]
+name = "doctor-slot"
+by = ["path:clinic", "$.doctor.name", "datetime:$.start"]
+hold = "90d"
+id = "$.id"
+"#;
+    let loaded = crate::config::parse(text, std::path::Path::new(""), &|_| None).expect("a configuration");
+    Arc::new(SlotCatalogue::new(&loaded.config))
+}
+
 impl Door {
     pub(crate) fn open(token: Option<&str>) -> Door {
         let (place, secret) = (Place::Memory, Some(b"a test".to_vec()));
@@ -38,6 +58,7 @@ impl Door {
         let state = AdminState {
             store: store.clone(),
             journal: journal.clone(),
+            slots: catalogue(),
             readiness: watched,
             token: token.map(Secret::new),
         };
@@ -242,6 +263,7 @@ fn a_body_that_does_not_say_its_length_is_cut_off_at_the_limit() {
     let service = hyper_util::service::TowerToHyperService::new(router(AdminState {
         store,
         journal,
+        slots: catalogue(),
         readiness,
         token: None,
     }));
@@ -355,7 +377,8 @@ fn an_address_that_others_reach_is_not_served_without_a_token() {
         let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
         let (_, readiness) = watch::channel(Readiness::Ready);
         let (store, journal, token) = (door.store.clone(), door.journal.clone(), token.map(Secret::new));
-        serve(listener, AdminState { store, journal, readiness, token })
+        let slots = catalogue();
+        serve(listener, AdminState { store, journal, slots, readiness, token })
     };
     let refused = open(None).expect_err("anybody could settle records");
     assert!(refused.to_string().contains("requires a token"), "{refused}");

@@ -1,14 +1,13 @@
 //! `oncegate claims`: what the gateway remembers, and an operator's word on outcomes in doubt, through the admin API.
 
-mod client;
-mod table;
+pub(super) mod table;
 
+use super::client::{self, Client, Failure};
 use crate::admin::{ClaimsPage, Resolution, Values};
 use crate::config;
 use crate::store::RecordView;
 use base64::Engine;
 use clap::{ArgGroup, Subcommand};
-use client::{Client, Failure};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -18,7 +17,7 @@ use std::process::ExitCode;
 /// Bytes of a body that is given to `resolve`: what the admin API takes, before base64.
 const BODY_MAX: u64 = 2 << 20;
 /// Where the token may be, so that it is in no process list.
-const TOKEN_VARIABLE: &str = "ONCEGATE_ADMIN_TOKEN";
+pub(super) const TOKEN_VARIABLE: &str = "ONCEGATE_ADMIN_TOKEN";
 /// Hex digits of a whole id.
 const ID_DIGITS: usize = 64;
 /// Hex digits that name a record at least; `list` shows 12.
@@ -114,7 +113,7 @@ pub fn run(args: ClaimsArgs) -> ExitCode {
 /// `variable`: the token in the environment.
 fn carry_out(args: ClaimsArgs, variable: Option<String>) -> Result<String, Failure> {
     let ClaimsArgs { action, config, admin, token, json } = args;
-    let client = client(&config, admin, token.or(variable.filter(|token| !token.is_empty())))?;
+    let client = connect(&config, admin, token.or(variable.filter(|token| !token.is_empty())))?;
     let answer = match action {
         Action::List { phase, after, limit } => {
             let phase = phase.map(|phase| format!("&phase={phase}")).unwrap_or_default();
@@ -160,7 +159,11 @@ fn carry_out(args: ClaimsArgs, variable: Option<String>) -> Result<String, Failu
 
 /// The admin address and token: from the arguments, else from the configuration. The configuration's token goes only to
 /// the configuration's address.
-fn client(config: &Path, admin: Option<String>, token: Option<String>) -> Result<Client, Failure> {
+pub(super) fn connect(
+    config: &Path,
+    admin: Option<String>,
+    token: Option<String>,
+) -> Result<Client, Failure> {
     if let Some(url) = admin {
         return Client::new(&url, token);
     }

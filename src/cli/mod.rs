@@ -2,8 +2,10 @@
 
 pub mod check;
 pub mod claims;
+mod client;
 pub mod demo;
 pub mod run;
+pub mod slots;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// List, show and settle records, those in doubt above all
     Claims(claims::ClaimsArgs),
+    /// List, ask about, adopt and give back what only so many may hold
+    Slots(slots::SlotsArgs),
     /// The demo's scheduling backend, alone
     #[command(hide = true)]
     DemoBackend(demo::backend::BackendArgs),
@@ -38,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Claims(args) => claims::run(args),
+        Command::Slots(args) => slots::run(args),
         Command::DemoBackend(args) => demo::backend::run(args),
     }
 }

@@ -1,7 +1,7 @@
 //! `oncegate run`: the gateway, from its start to its drain.
 
 use crate::admin::{self, Admin, AdminState};
-use crate::config::{self, Config, Policy, RedisLayout, RedisUrl, Severity, StoreUrl};
+use crate::config::{self, Config, Policy, RedisLayout, RedisUrl, Severity, SlotCatalogue, StoreUrl};
 use crate::gateway::Gateway;
 use crate::journal::{self, Journal, Readiness};
 use crate::store::{Address, Layout, Options, Place, Shared, Store, Tls};
@@ -147,6 +147,7 @@ fn start_admin(
     let state = AdminState {
         store: store.clone(),
         journal: journal.clone(),
+        slots: Arc::new(SlotCatalogue::new(config)),
         readiness,
         token: config.admin.token.clone(),
     };

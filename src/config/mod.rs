@@ -35,7 +35,7 @@ pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
 pub use redis_url::{RedisLayout, RedisUrl, SharedStore};
-pub use slots::{AskRule, ChangeRule, RouteSlots, SlotRules};
+pub use slots::{AskRule, ChangeRule, RouteSlots, SlotCatalogue, SlotRules};
 pub use summary::summary;
 pub use throttle::{Concurrency, RouteThrottle, ThrottlePolicy};
 pub use values::{show_duration, show_size};

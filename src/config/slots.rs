@@ -2,7 +2,7 @@
 //! gives back, and which it answers questions about.
 
 use crate::config::model::{Config, Route};
-use crate::domain::selector::Selector;
+use crate::domain::selector::{Selector, Zone};
 use crate::domain::slot::{ReleasePolicy, SlotPolicy};
 use http::Method;
 use std::sync::Arc;
@@ -129,4 +129,42 @@ pub(super) fn path_names<'s>(selectors: impl IntoIterator<Item = &'s Selector>) 
     origins
         .filter_map(|origin| if let Origin::Path(name) = origin { Some(name.as_str()) } else { None })
         .collect()
+}
+
+/// Every slot of the file by its name, for an operator's questions. Not the compiled policy: the admin address is there
+/// before traffic is.
+#[derive(Clone, Debug)]
+pub struct SlotCatalogue {
+    slots: Vec<SlotPolicy>,
+    zone: Zone,
+}
+
+// === impl SlotCatalogue ===
+
+impl SlotCatalogue {
+    /// The slots of `config`.
+    pub fn new(config: &Config) -> SlotCatalogue {
+        let mut slots: Vec<SlotPolicy> = Vec::new();
+        for slot in config.routes.iter().flat_map(|route| &route.slots.slots) {
+            if !slot.changes_a_booking() && slots.iter().all(|known| known.name != slot.name) {
+                slots.push(slot.clone());
+            }
+        }
+        SlotCatalogue { slots, zone: config.time_zone.clone() }
+    }
+
+    /// The slot of that name, as the first route takes it.
+    pub fn find(&self, name: &str) -> Option<&SlotPolicy> {
+        self.slots.iter().find(|slot| *slot.name == *name)
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.slots.iter().map(|slot| &*slot.name)
+    }
+
+    /// Of dates and times that bring no offset.
+    pub fn zone(&self) -> &Zone {
+        &self.zone
+    }
 }

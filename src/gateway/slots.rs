@@ -17,7 +17,8 @@ use crate::domain::ledger::Token;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::selector::Source;
 use crate::domain::slot::{
-    Asks, Booking, Change, End, HoldKey, HoldState, Keep, Problem, SlotId, Taken, Wanted,
+    Asks, Booking, Change, End, HoldKey, HoldState, Keep, Known, Problem, ReleasePolicy, SlotId, Taken,
+    Wanted,
 };
 use crate::store::{EndIntents, Free, Settlement, StoreError};
 use http::header::HeaderMap;
@@ -114,7 +115,8 @@ impl Slotted {
             let Some(booking) = change.slot.booking(&shared.digest, &source) else { continue };
             let known = shared.store.holds_of(booking.key).await.map_err(Obstacle::Store)?;
             let asks = change.release.and_then(|rule| self.said.iter().find(|(said, ..)| *said == rule));
-            let asks = asks.map_or(Asks::Nothing, |(_, _, asks)| *asks);
+            let asks =
+                asks.map_or(Asks::Nothing, |(rule, _, asks)| self.planned(rules, *rule, *asks, &known));
             let now = shared.store.now();
             match Change::plan(&change.slot, &shared.digest, &source, &known, (asks, witness, now)) {
                 Ok(Change::Nothing) => {}
@@ -125,6 +127,18 @@ impl Slotted {
         }
         self.wanted = wanted;
         Ok(())
+    }
+
+    /// What a request asks as far as its claim goes. What is cancelled for good is no change that others could wait for; and
+    /// where only the answer says whether the booking is released, it has to be taken for one that keeps what it has.
+    fn planned(&self, rules: &SlotRules, rule: usize, asks: Asks, known: &[Known]) -> Asks {
+        let is_open = rules.releases.get(rule).is_some_and(ReleasePolicy::is_open);
+        match asks {
+            _ if self.deletes => Asks::Nothing,
+            _ if is_open && known.iter().any(|known| known.hold.state == HoldState::Held) => Asks::Resume,
+            _ if is_open => Asks::Nothing,
+            asks => asks,
+        }
     }
 
     /// How the places that were reserved go on after an answer.
@@ -144,7 +158,8 @@ impl Slotted {
             self.wanted.iter().filter(|wanted| wanted.booking.is_none()).filter_map(booking).collect();
         if end == End::Held {
             let journal = &exchange.shared().journal;
-            self.wanted.iter().for_each(|wanted| journal.slot_held(&wanted.name));
+            let taken = self.wanted.iter().filter(|wanted| !wanted.looks);
+            taken.for_each(|wanted| journal.slot_held(&wanted.name));
         }
         Settlement { end, bookings }
     }
@@ -243,6 +258,8 @@ fn busy(name: Arc<str>, booking: Booking, witness: ScopeId) -> Wanted {
         asleep: false,
         booking: Some(booking),
         instead_of: Some(HoldKey { slot, token: Token(0) }),
+        was_released: false,
+        looks: false,
         name,
         label: "".into(),
         parts: [].into(),

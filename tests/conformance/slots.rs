@@ -34,6 +34,8 @@ fn place(n: u8) -> Wanted {
         asleep: false,
         booking: None,
         instead_of: None,
+        was_released: false,
+        looks: false,
         name: "doctor-slot".into(),
         label: format!("clinic | {n}").into(),
         parts: [Part([n; 16])].as_slice().into(),
@@ -258,7 +260,13 @@ pub async fn a_paused_booking_takes_no_place_and_may_come_back(backend: &impl Ba
     let known = store.holds_of(BookingId([1; 16])).await.expect("the store works");
     let [Known { hold, .. }] = known.as_slice() else { panic!("remembered: {known:?}") };
     assert_eq!((hold.state, &*hold.parts), (HoldState::Released, &[Part([1; 16])][..]));
-    let back = Wanted { booking: Some(booking(1)), instead_of: Some(key(1, 1)), ..place(1) };
+    let back =
+        Wanted { booking: Some(booking(1)), instead_of: Some(key(1, 1)), was_released: true, ..place(1) };
+    let unseen = Wanted { was_released: false, ..back.clone() };
+    assert!(
+        matches!(ask(&store, wanting(&store, 9, 9, &[unseen])).await, Claimed::SlotChanged),
+        "it was paused meanwhile"
+    );
     // Somebody else has it meanwhile.
     granted(&store, wanting(&store, 2, 2, &[place(1)])).await;
     taken(&store, wanting(&store, 3, 3, std::slice::from_ref(&back))).await;
@@ -267,6 +275,22 @@ pub async fn a_paused_booking_takes_no_place_and_may_come_back(backend: &impl Ba
     let slots = Settlement { end: End::Held, bookings: Vec::new() };
     complete(&store, Completion { slots, ..completion(3, 4, answer(200, "resumed")) }).await;
     assert_eq!(holds(&store).await, [("01".to_owned(), HoldState::Held)]);
+    // Whoever relies on what a booking has is told where it has it no more.
+    let looks = Wanted { looks: true, booking: Some(booking(1)), instead_of: Some(key(1, 4)), ..place(1) };
+    granted(&store, wanting(&store, 10, 10, std::slice::from_ref(&looks))).await;
+    let late = Wanted { instead_of: Some(key(1, 1)), ..looks.clone() };
+    assert!(matches!(ask(&store, wanting(&store, 11, 11, &[late])).await, Claimed::SlotChanged));
+    assert!(
+        matches!(ask(&store, wanting(&store, 11, 12, &[looks])).await, Claimed::SlotChanged),
+        "one at a time"
+    );
+    taken(&store, wanting(&store, 12, 13, &[place(1)])).await;
+    granted(&store, wanting(&store, 12, 14, &[Wanted { capacity: 2, ..place(1) }])).await;
+    assert_eq!(store.abandon(id(12), Token(14), None).await, Ok(Held::Yes));
+    let pause = vec![Free { booking: BookingId([1; 16]), remember: true }];
+    assert_eq!(store.release(pause, None).await, Ok(0), "which of two changes came last nobody knows");
+    complete(&store, completion(10, 10, answer(500, "no"))).await;
+    assert_eq!(holds(&store).await, [("01".to_owned(), HoldState::Held)], "and it leaves nothing behind");
     let gone = vec![Free { booking: BookingId([1; 16]), remember: false }];
     assert_eq!(store.release(gone, None).await, Ok(1), "it is still that booking");
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const ID_SHOWN: usize = 12;
 
 /// This machine's time, to say how long ago something was. The store's clock may differ a little.
-pub(super) fn now() -> Millis {
+pub(in crate::cli) fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
@@ -99,7 +99,7 @@ fn outcome(claim: &RecordView) -> String {
 }
 
 /// A length of time in its largest two units.
-fn length(time: Duration) -> String {
+pub(in crate::cli) fn length(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -111,7 +111,7 @@ fn length(time: Duration) -> String {
 }
 
 /// What a client chose must not move the terminal's cursor.
-fn plain(text: &str) -> String {
+pub(in crate::cli) fn plain(text: &str) -> String {
     if text.contains(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
 }
 

@@ -54,6 +54,16 @@ pub const ACTS: &[Act] = &[
         expected: Expected { effects: 1, statuses: &[409, 201, 201], replays: 1 },
     },
     Act {
+        name: "2 a class series again, its generator again",
+        play: series,
+        expected: Expected { effects: 5, statuses: &[201, 409, 200, 409], replays: 0 },
+    },
+    Act {
+        name: "4 two patients, one slot, two routes",
+        play: patients,
+        expected: Expected { effects: 1, statuses: &[201, 409], replays: 0 },
+    },
+    Act {
         name: "5 assessment number, double click",
         play: assessment,
         expected: Expected { effects: 1, statuses: &[201, 201], replays: 1 },
@@ -161,6 +171,45 @@ fn at_once(address: SocketAddr, call: &Call) -> Vec<Result<Reply>> {
         let clicks = [scope.spawn(|| call.send(address)), scope.spawn(|| call.send(address))];
         clicks.map(|click| click.join().unwrap_or_else(|_| Err(Error::other("the client failed")))).into()
     })
+}
+
+/// The blueprint comes twice, with its days in another order and without the branch; then the generator runs twice.
+fn series(address: SocketAddr) -> Vec<Result<Reply>> {
+    let blueprint = |branch: &str, days: &str| {
+        // Each address has a student of its own, so that one performance leaves nothing to the next.
+        let body = format!(
+            r#"{{{branch}"teacher":"Chen","student":"S{}","start_time":"09:00","end_time":"09:50","days_of_week":{days}}}"#,
+            address.port()
+        );
+        Call::post("/api/class-series", body).header("Cookie", SESSION).send(address)
+    };
+    let first = blueprint(r#""branch":"main","#, r#"["Mon","Wed","Fri"]"#);
+    let again = blueprint("", r#"["Fri","Mon","Wed"]"#);
+    let id = first.as_ref().map(|reply| reply.json()["id"].clone()).unwrap_or_default();
+    let extend = || {
+        Call::post(&format!("/api/class-series/{id}/extend"), "{}").header("Cookie", SESSION).send(address)
+    };
+    vec![first, again, extend(), extend()]
+}
+
+/// Two patients book one slot in the same moment, one of them at the counter. Whoever gets it comes first.
+fn patients(address: SocketAddr) -> Vec<Result<Reply>> {
+    let slot = address.port();
+    let book = |path: &str, patient: &str| {
+        let body = format!(
+            r#"{{"clinicId":"c1","doctor":"Rao","date":"2026-11-25","slotIndex":{slot},"patient":"{patient}"}}"#
+        );
+        Call::post(path, body).header("Authorization", &format!("Bearer {patient}"))
+    };
+    let calls = [book("/api/appointments", "ann"), book("/api/walk-ins", "bob")];
+    let mut answers: Vec<Result<Reply>> = thread::scope(|scope| {
+        let patients = calls.each_ref().map(|call| scope.spawn(|| call.send(address)));
+        patients
+            .map(|patient| patient.join().unwrap_or_else(|_| Err(Error::other("the client failed"))))
+            .into()
+    });
+    answers.sort_by_key(|answer| answer.as_ref().map_or(0, |reply| reply.status));
+    answers
 }
 
 fn assessment(address: SocketAddr) -> Vec<Result<Reply>> {

@@ -27,7 +27,7 @@ pub struct Known {
 pub enum Change {
     /// Nothing that concerns it.
     Nothing,
-    /// It has this one afterwards.
+    /// It has this one afterwards, or has it already ([`Wanted::looks`]).
     Takes(Box<Wanted>),
     /// Another change of the booking is under way or unsettled, so nobody knows what it has.
     Busy,
@@ -39,12 +39,6 @@ impl Known {
     /// The hold's name.
     pub fn key(&self) -> HoldKey {
         HoldKey { slot: self.slot, token: self.hold.token }
-    }
-
-    /// Whether it is on its way to take another's place.
-    fn is_moving(&self) -> bool {
-        self.hold.state == HoldState::Reserved
-            || (self.hold.state == HoldState::Unsettled && self.hold.instead_of.is_some())
     }
 }
 
@@ -61,7 +55,7 @@ impl Change {
         let live: Vec<&Known> = known.iter().filter(|known| !known.hold.is_over(now)).collect();
         let base = match live.as_slice() {
             [] => None,
-            [one] if !one.is_moving() => Some(*one),
+            [one] if !one.hold.is_moving() => Some(*one),
             _ => return Ok(Change::Busy),
         };
         let released = base.is_some_and(|base| base.hold.state == HoldState::Released);
@@ -70,7 +64,7 @@ impl Change {
         let changed = Change::changed(policy, digest, source, base)?;
         let (parts, label) = match (changed, base) {
             (Some(changed), _) => changed,
-            (None, Some(base)) if released && asks == Asks::Resume => {
+            (None, Some(base)) if asks == Asks::Resume || (asks == Asks::Release && !released) => {
                 (base.hold.parts.to_vec(), base.hold.label.to_string())
             }
             (None, _) => return Ok(Change::Nothing),
@@ -84,13 +78,18 @@ impl Change {
         if let Some(base) = base {
             let wakes = released && asks == Asks::Resume;
             if base.slot == wanted.slot && !wakes {
-                return Ok(Change::Nothing);
+                // Right as long as the booking has this slot, so nobody may move or pause it meanwhile.
+                if released {
+                    return Ok(Change::Nothing);
+                }
+                wanted.looks = true;
             }
             // It stays the booking of who made it, whoever moves it.
             wanted.witness = base.hold.witness;
             wanted.instead_of = Some(base.key());
+            wanted.was_released = released;
         }
-        wanted.asleep = asleep;
+        wanted.asleep = asleep && !wanted.looks;
         wanted.booking = policy.booking(digest, source);
         Ok(Change::Takes(Box::new(wanted)))
     }

@@ -35,7 +35,7 @@ pub fn refusal<'h>(
     by: Token,
     now: Millis,
 ) -> Option<Taken> {
-    if wanted.asleep {
+    if wanted.asleep || wanted.looks {
         return None;
     }
     let replaced = wanted.instead_of.filter(|old| old.slot == wanted.slot).map(|old| old.token);

@@ -26,6 +26,9 @@ pub struct Hold {
     pub witness: ScopeId,
     /// It takes no place: the booking is paused, and only what it would hold is remembered.
     pub asleep: bool,
+    /// A change of a booking is under way that leaves its slot as it is. It takes no place and leaves nothing behind; it
+    /// only says to others that the booking is being changed.
+    pub looks: bool,
     /// The booking that holds it, once the backend has named it.
     pub booking: Option<Booking>,
     /// The hold that ends when this one is settled: a booking moves, or comes back.
@@ -98,6 +101,10 @@ pub struct Wanted {
     pub booking: Option<Booking>,
     /// What it takes the place of. The claim is granted only while that hold is as the caller saw it.
     pub instead_of: Option<HoldKey>,
+    /// That hold had been given back when the caller saw it.
+    pub was_released: bool,
+    /// See [`Hold::looks`]: it relies on the hold `instead_of`, and does not take its place.
+    pub looks: bool,
     /// See [`Hold::name`].
     pub name: Arc<str>,
     /// See [`Hold::label`].
@@ -198,6 +205,7 @@ impl Hold {
             keep: wanted.keep,
             witness: wanted.witness,
             asleep: wanted.asleep,
+            looks: wanted.looks,
             booking: wanted.booking.clone(),
             instead_of: wanted.instead_of,
             name: wanted.name.clone(),
@@ -207,14 +215,29 @@ impl Hold {
         }
     }
 
+    /// Whether it is at `now` what the caller of a claim saw, who wants to take its place or relies on it.
+    pub fn is_as_seen(&self, wanted: &Wanted, now: Millis) -> bool {
+        let as_seen = match self.state {
+            HoldState::Reserved => false,
+            HoldState::Released => wanted.was_released,
+            HoldState::Held | HoldState::Unsettled => !wanted.was_released,
+        };
+        as_seen && !self.is_over(now)
+    }
+
     /// Whether it takes a place at `now`.
     pub fn occupies(&self, now: Millis) -> bool {
-        !self.asleep && self.state != HoldState::Released && !self.is_over(now)
+        !self.asleep && !self.looks && self.state != HoldState::Released && !self.is_over(now)
     }
 
     /// Whether time has ended it: an instant belongs to what comes after it.
     pub fn is_over(&self, now: Millis) -> bool {
         now >= self.until
+    }
+
+    /// Whether it is a change of its booking that is under way, or that nobody knows the end of.
+    pub fn is_moving(&self) -> bool {
+        self.state == HoldState::Reserved || (self.state == HoldState::Unsettled && self.instead_of.is_some())
     }
 
     /// Whether its attempt has not been settled.

@@ -1,6 +1,7 @@
 //! What slots and bookings are called in a store: keyed digests, like everything else there.
 
 use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::ledger::Token;
 use crate::domain::selector::Value;
 use std::fmt;
 
@@ -20,6 +21,7 @@ pub struct BookingId(pub [u8; 16]);
 const SLOT: &[u8] = b"oncegate slot 1";
 const PART: &[u8] = b"oncegate slot part 1";
 const BOOKING: &[u8] = b"oncegate booking 1";
+const ADOPTED: &[u8] = b"oncegate adopted 1";
 const WITNESS: &[u8] = b"oncegate slot witness 1";
 
 impl FingerprintKey {
@@ -40,6 +42,12 @@ impl FingerprintKey {
     /// The booking `id` among those that hold slots of that name.
     pub fn booking_id(&self, name: &str, id: &str) -> BookingId {
         BookingId(self.short(BOOKING, &[name.as_bytes(), id.as_bytes()]))
+    }
+
+    /// The token of an adopted hold: the same for the same booking, so that adopting it twice is adopting it once.
+    pub fn adopted_token(&self, slot: SlotId, booking: Option<BookingId>) -> Token {
+        let booking = booking.map_or([0; 16], |booking| booking.0);
+        Token(u128::from_be_bytes(self.short(ADOPTED, &[&slot.0, &booking])))
     }
 
     /// Who may be told which booking holds a slot, where the caller has shown nothing but an address: whoever sends the

@@ -15,6 +15,10 @@ mod hold;
 mod key;
 mod policy;
 mod release;
+mod row;
+
+#[cfg(test)]
+mod tests;
 
 pub use change::{Change, Known};
 pub use decide::{Fate, Saw, fate, refusal};
@@ -22,3 +26,4 @@ pub use hold::{Booking, End, Hold, HoldKey, HoldState, Keep, Taken, Wanted};
 pub use key::{BookingId, Part, SlotId};
 pub use policy::{HoldFor, MissingRule, Problem, SlotPolicy};
 pub use release::{Asks, ReleasePolicy, When};
+pub use row::Row;

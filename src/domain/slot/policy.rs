@@ -150,6 +150,8 @@ impl SlotPolicy {
             asleep: false,
             booking: None,
             instead_of: None,
+            was_released: false,
+            looks: false,
             name: self.name.clone(),
             label: label.into(),
             parts: parts.into(),

@@ -45,7 +45,7 @@ impl ReleasePolicy {
     /// answer that the booking comes back.
     pub fn in_request(&self, request: &Source<'_>) -> Asks {
         match self.asked(request, false) {
-            Asks::Resume if self.when.iter().any(|when| when.in_answer) => Asks::Nothing,
+            Asks::Resume if self.is_open() => Asks::Nothing,
             asks => asks,
         }
     }
@@ -65,6 +65,11 @@ impl ReleasePolicy {
             }
         }
         asks
+    }
+
+    /// Whether only the answer says whether it holds: until then the booking has to be taken for one that keeps its slots.
+    pub fn is_open(&self) -> bool {
+        self.when.iter().any(|when| when.in_answer)
     }
 
     /// Whether the booking may come back, so that its slots are remembered.

@@ -89,7 +89,7 @@ impl State {
     fn is_changed(&self, wanted: &Wanted, by: Token, now: Millis) -> bool {
         if let Some(old) = wanted.instead_of {
             match self.index.holds.get(old).map(|placed| &placed.hold) {
-                Some(hold) if hold.state != HoldState::Reserved && !hold.is_over(now) => {}
+                Some(hold) if hold.is_as_seen(wanted, now) => {}
                 _ => return true,
             }
         }
@@ -128,6 +128,11 @@ impl State {
     pub(super) fn settle_slots(&mut self, token: Token, settlement: &Settlement, now: Millis) {
         for key in self.index.holds.open_of(token) {
             let Some(placed) = self.index.holds.get(key) else { continue };
+            if placed.hold.looks {
+                // Whatever the answer says: the booking has at most what it had.
+                self.remove_hold(key, true);
+                continue;
+            }
             let named = settlement.bookings.iter().find(|(slot, _)| *slot == key.slot);
             let replaces = placed.hold.instead_of;
             let hold = placed.hold.settled(settlement.end, named.map(|(_, booking)| booking.clone()), now);
@@ -148,7 +153,12 @@ impl State {
     pub(super) fn free_slots(&mut self, frees: &[Free], now: Millis, after: &mut After) -> usize {
         let mut freed = 0;
         for free in frees {
-            for key in self.index.holds.of_booking(&free.booking) {
+            let keys = self.index.holds.of_booking(&free.booking);
+            if free.remember && keys.iter().any(|key| self.is_moving(*key)) {
+                // Which of two changes came last nobody knows, so what may be taken stays taken.
+                continue;
+            }
+            for key in keys {
                 let Some(hold) = self.index.holds.get(key).map(|placed| &placed.hold) else { continue };
                 let record = hold.record;
                 match (hold.state, free.remember) {
@@ -170,6 +180,11 @@ impl State {
             }
         }
         freed
+    }
+
+    /// Whether a change of the booking is under way or unsettled.
+    fn is_moving(&self, key: HoldKey) -> bool {
+        self.index.holds.get(key).is_some_and(|placed| placed.hold.is_moving())
     }
 
     /// A release ends the keyless record of the attempt that took the place.

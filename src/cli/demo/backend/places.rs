@@ -33,7 +33,7 @@ impl Pages {
     ) -> rusqlite::Result<Option<Page>> {
         let rows = &self.rows;
         Ok(Some(match (request.method.as_str(), segments) {
-            ("POST", ["api", "walk-ins"]) => self.take_place(request).await?,
+            ("POST", ["api", "walk-ins" | "appointments"]) => self.take_place(request).await?,
             ("POST", ["api", "bookings"]) if names_a_place(request).await => self.take_place(request).await?,
             ("PATCH" | "PUT", ["api", "bookings", id]) => {
                 let fields = fields(request).await;

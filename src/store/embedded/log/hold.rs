@@ -22,6 +22,7 @@ const ASLEEP: u8 = 2;
 const BOOKED: u8 = 4;
 const INSTEAD: u8 = 8;
 const KEEP_UNTIL: u8 = 16;
+const LOOKS: u8 = 32;
 
 /// Writes a hold, whole.
 pub(super) fn put_hold(out: &mut Vec<u8>, slot: SlotId, hold: &Hold) {
@@ -34,6 +35,7 @@ pub(super) fn put_hold(out: &mut Vec<u8>, slot: SlotId, hold: &Hold) {
     out.push(
         flag(hold.record.is_some(), RECORD)
             | flag(hold.asleep, ASLEEP)
+            | flag(hold.looks, LOOKS)
             | flag(hold.booking.is_some(), BOOKED)
             | flag(hold.instead_of.is_some(), INSTEAD)
             | flag(until, KEEP_UNTIL),
@@ -106,7 +108,7 @@ impl Reader<'_> {
         let parts = (0..self.u8()?).map(|_| self.take().map(Part)).collect::<Result<Arc<[Part]>, _>>()?;
         let keep =
             if has(KEEP_UNTIL) { Keep::Until(Millis(keep)) } else { Keep::For(Duration::from_millis(keep)) };
-        let asleep = has(ASLEEP);
+        let (asleep, looks) = (has(ASLEEP), has(LOOKS));
         Ok((
             slot,
             Hold {
@@ -118,6 +120,7 @@ impl Reader<'_> {
                 keep,
                 witness,
                 asleep,
+                looks,
                 booking,
                 instead_of,
                 name,

@@ -14,7 +14,7 @@ const ANSWER_MAX: usize = 16 << 20;
 
 /// Where the admin API is.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(in crate::cli) struct Client {
     host: String,
     port: u16,
     authority: String,
@@ -23,7 +23,7 @@ pub(super) struct Client {
 
 /// Why a command was not carried out.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(in crate::cli) enum Failure {
     /// The arguments or the configuration are wrong.
     Usage(String),
     /// Nobody answers there.
@@ -36,7 +36,7 @@ pub(super) enum Failure {
 
 impl Client {
     /// `url`: `http://HOST:PORT`, nothing behind it.
-    pub(super) fn new(url: &str, token: Option<String>) -> Result<Client, Failure> {
+    pub(in crate::cli) fn new(url: &str, token: Option<String>) -> Result<Client, Failure> {
         let wrong = |why: &str| Failure::usage(format!("--admin {url:?}: {why}; write http://HOST:PORT"));
         let uri: Uri = url.parse().map_err(|_| wrong("this is no URL"))?;
         match uri.scheme_str() {
@@ -59,7 +59,12 @@ impl Client {
     }
 
     /// Sends one request; gives the body of a 2xx answer.
-    pub(super) fn call(&self, method: Method, path: &str, json: Option<Vec<u8>>) -> Result<Bytes, Failure> {
+    pub(in crate::cli) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<Vec<u8>>,
+    ) -> Result<Bytes, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -116,7 +121,7 @@ impl Client {
 }
 
 /// Reads an answer of the admin API.
-pub(super) fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Failure> {
+pub(in crate::cli) fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(answer).map_err(|error| {
         Failure::Refused(format!("what answered is not this version of oncegate's admin address ({error})"))
     })
@@ -144,11 +149,11 @@ fn refused(status: StatusCode, body: &[u8]) -> Failure {
 // === impl Failure ===
 
 impl Failure {
-    pub(super) fn usage(why: impl std::fmt::Display) -> Failure {
+    pub(in crate::cli) fn usage(why: impl std::fmt::Display) -> Failure {
         Failure::Usage(why.to_string())
     }
 
-    pub(super) fn exit_code(&self) -> u8 {
+    pub(in crate::cli) fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
             Failure::Unreachable(_) | Failure::Refused(_) => 1,

@@ -1,0 +1,82 @@
+//! The bookings of a file as JSON objects, each with its line.
+
+use serde_json::{Map, Value};
+use std::io::Read;
+use std::path::Path;
+
+/// A larger file is better divided: it is read whole.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Reads JSON lines, or CSV where the name says so.
+pub(super) fn read(file: &Path) -> Result<Vec<(usize, String)>, String> {
+    let mut text = Vec::new();
+    let shown = file.display();
+    let read = match file.as_os_str() == "-" {
+        true => std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_end(&mut text),
+        false => std::fs::File::open(file)
+            .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)),
+    };
+    read.map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("{shown} is larger than {} MiB: divide it", FILE_BYTES_MAX >> 20));
+    }
+    let text = String::from_utf8(text).map_err(|_| format!("{shown} is not UTF-8"))?;
+    if file.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv")) {
+        return table(&text).map_err(|why| format!("{shown}: {why}"));
+    }
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    Ok(lines.map(|(at, line)| (at + 1, line.trim().to_owned())).collect())
+}
+
+/// A table: the first row has the fields' names, as in `by` without `$.` (`clinic.id` is `$.clinic.id`), or a selector
+/// (`path:clinic`). A cell that is a JSON list is one.
+fn table(text: &str) -> Result<Vec<(usize, String)>, String> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(text.as_bytes());
+    let names = reader.headers().map_err(|error| error.to_string())?.clone();
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| error.to_string())?;
+        let mut row = Map::new();
+        for (name, cell) in names.iter().zip(record.iter()) {
+            let name = name.strip_prefix("$.").unwrap_or(name);
+            let list = cell.trim_start().starts_with('[').then(|| serde_json::from_str(cell).ok()).flatten();
+            put(&mut row, name, list.unwrap_or_else(|| cell.into()))?;
+        }
+        let line = record.position().map_or(0, |position| position.line());
+        rows.push((usize::try_from(line).unwrap_or(0), Value::Object(row).to_string()));
+    }
+    Ok(rows)
+}
+
+fn put(row: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), String> {
+    let twice = || format!("the column {name:?} is there twice, or as a field and as a table");
+    let (mut place, mut rest) = (row, name);
+    while let Some((word, more)) = rest.split_once('.').filter(|_| !rest.contains(':')) {
+        let inner = place.entry(word).or_insert_with(|| Value::Object(Map::new()));
+        place = inner.as_object_mut().ok_or_else(twice)?;
+        rest = more;
+    }
+    match place.insert(rest.to_owned(), value) {
+        None => Ok(()),
+        Some(_) => Err(twice()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_becomes_objects_with_their_lines() {
+        let text = "id,clinic.id, days ,header:X-Branch\n7,c1,\"[\"\"Mon\"\",\"\"Wed\"\"]\",west\n\"8\",\"c, 2\",,\n";
+        let rows = table(text).expect("a table");
+        let values: Vec<Value> =
+            rows.iter().map(|(_, row)| serde_json::from_str(row).expect("JSON")).collect();
+        assert_eq!(rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(values[0]["clinic"]["id"], "c1");
+        assert_eq!(values[0]["days"][1], "Wed");
+        assert_eq!(values[0]["header:X-Branch"], "west");
+        assert_eq!(values[1]["clinic"]["id"], "c, 2");
+        assert!(table("a,a\n1,2\n").is_err() && table("a,a.b\n1,2\n").is_err() && table("a\n1,2\n").is_err());
+    }
+}

@@ -1,0 +1,251 @@
+use super::*;
+use crate::domain::canon::Fields;
+use crate::domain::client::ScopeId;
+use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::ledger::{RecordId, Token};
+use crate::domain::selector::{Selector, Source, Zone};
+use crate::domain::time::Millis;
+use http::HeaderMap;
+use std::time::Duration;
+
+const NOW: Millis = Millis(1_000);
+const ANN: ScopeId = ScopeId([1; 16]);
+const BOB: ScopeId = ScopeId([2; 16]);
+
+fn selector(text: &str) -> Selector {
+    Selector::parse(text, &Zone::utc()).expect(text)
+}
+
+fn policy(by: &[&str]) -> SlotPolicy {
+    SlotPolicy {
+        name: "slot".into(),
+        by: by.iter().map(|text| selector(text)).collect(),
+        capacity: 1,
+        hold: HoldFor::Duration(Duration::from_secs(60)),
+        missing: MissingRule::Refuse,
+        id: Some(selector("path:id")),
+        readable: true,
+    }
+}
+
+fn digest() -> FingerprintKey {
+    FingerprintKey::new(b"secret")
+}
+
+fn json(body: &str) -> Fields {
+    Fields::Json(crate::domain::canon::Document::parse(body.as_bytes()).expect(body))
+}
+
+fn looking<T>(body: &str, look: impl FnOnce(&Source<'_>) -> T) -> T {
+    let (headers, fields) = (HeaderMap::new(), json(body));
+    look(&Source { path: &[("id", "7")], query: None, headers: &headers, body: &fields })
+}
+
+fn wanted(policy: &SlotPolicy, body: &str) -> Wanted {
+    looking(body, |source| policy.wanted(&digest(), source, ANN)).expect("a slot").expect("a slot")
+}
+
+/// A hold of what `body` asks for, settled as held.
+fn held(policy: &SlotPolicy, body: &str, token: u128) -> Known {
+    let wanted = wanted(policy, body);
+    let hold = Hold::reserved(&wanted, Token(token), RecordId([1; 32]), "r".into(), NOW);
+    Known { slot: wanted.slot, hold: hold.settled(End::Held, None, NOW) }
+}
+
+fn plan(policy: &SlotPolicy, body: &str, known: &[Known], asks: Asks) -> Change {
+    looking(body, |source| Change::plan(policy, &digest(), source, known, (asks, BOB, NOW))).expect("a plan")
+}
+
+#[test]
+fn values_in_other_places_are_other_slots() {
+    let digest = digest();
+    let slot = |name: &str, body: &str| {
+        let policy = SlotPolicy { name: name.into(), ..policy(&["$.a", "$.b"]) };
+        (wanted(&policy, body).slot, digest.booking_id(name, "7"))
+    };
+    let all = [
+        slot("slot", r#"{"a":1,"b":2}"#),
+        slot("slot", r#"{"a":2,"b":1}"#),
+        slot("slot", r#"{"a":12,"b":""}"#.replace("\"\"", "\"-\"").as_str()),
+        slot("room", r#"{"a":1,"b":2}"#),
+    ];
+    for (at, one) in all.iter().enumerate() {
+        assert!(all[..at].iter().all(|other| other.0 != one.0), "{at}");
+    }
+    assert_ne!(all[0].1, all[3].1, "a booking's id counts within its slot's name");
+    assert_eq!(slot("slot", r#"{"a":"1 ","b":2.0}"#).0, all[0].0);
+    assert_ne!(FingerprintKey::new(b"another").booking_id("slot", "7"), all[0].1);
+}
+
+#[test]
+fn what_is_missing_is_refused_or_takes_no_slot_and_what_is_unreadable_is_refused() {
+    let strict = policy(&["$.a"]);
+    let skips = SlotPolicy { missing: MissingRule::Skip, ..policy(&["$.a"]) };
+    let ask = |policy: &SlotPolicy, body| looking(body, |source| policy.wanted(&digest(), source, ANN));
+    assert_eq!(ask(&strict, "{}").expect_err("missing").unreadable, None);
+    assert_eq!(ask(&skips, "{}"), Ok(None));
+    let (headers, fields) = (HeaderMap::new(), Fields::Unreadable("odd"));
+    let odd = Source { path: &[], query: None, headers: &headers, body: &fields };
+    assert!(skips.wanted(&digest(), &odd, ANN).expect_err("unreadable").unreadable.is_some());
+    assert!(looking("{}", |source| skips.question(&digest(), source)).is_err(), "a question without a value");
+}
+
+#[test]
+fn a_hold_ends_when_its_duration_or_the_instant_of_the_request_says() {
+    let until =
+        SlotPolicy { hold: HoldFor::Until(Box::new(selector("$.end")), Zone::utc()), ..policy(&["$.a"]) };
+    assert_eq!(wanted(&until, r#"{"a":1,"end":"1970-01-01T00:01"}"#).keep, Keep::Until(Millis(60_000)));
+    assert_eq!(wanted(&policy(&["$.a"]), r#"{"a":1}"#).keep.end(NOW), Millis(61_000));
+    let soon = looking(r#"{"a":1,"end":"soon"}"#, |source| until.wanted(&digest(), source, ANN));
+    assert!(soon.expect_err("no date").unreadable.is_some());
+    assert_eq!(
+        looking(r#"{"a":1}"#, |source| until.wanted(&digest(), source, ANN)).expect_err("none").unreadable,
+        None
+    );
+}
+
+#[test]
+fn a_partial_change_is_completed_by_what_is_known() {
+    let policy = policy(&["$.clinic | header:X-Clinic", "$.doctor", "$.slot"]);
+    let known = [held(&policy, r#"{"clinic":1,"doctor":"Rao","slot":5}"#, 9)];
+    let Change::Takes(moved) = plan(&policy, r#"{"slot":6}"#, &known, Asks::Nothing) else {
+        panic!("it moves")
+    };
+    assert_eq!(moved.slot, wanted(&policy, r#"{"clinic":1,"doctor":"Rao","slot":6}"#).slot);
+    assert_eq!(moved.instead_of, Some(HoldKey { slot: known[0].slot, token: Token(9) }));
+    assert_eq!((moved.witness, moved.asleep), (ANN, false), "it stays the booking of who made it");
+    assert_eq!(&*moved.label, "1 | Rao | 6");
+    for nothing in [r#"{"note":"x"}"#, r#"{"slot":null}"#] {
+        assert_eq!(plan(&policy, nothing, &known, Asks::Nothing), Change::Nothing, "{nothing}");
+    }
+    for same in [r#"{"slot":"5"}"#, r#"{"clinic":1,"doctor":"Rao","slot":5}"#] {
+        let Change::Takes(looks) = plan(&policy, same, &known, Asks::Nothing) else { panic!("{same}") };
+        assert!(looks.looks && looks.instead_of == Some(known[0].key()), "it relies on what it has: {same}");
+    }
+}
+
+#[test]
+fn of_an_unknown_booking_a_part_is_not_enough() {
+    let policy = policy(&["$.clinic", "$.slot"]);
+    let part = |policy: &SlotPolicy| {
+        looking(r#"{"slot":6}"#, |source| {
+            Change::plan(policy, &digest(), source, &[], (Asks::Nothing, BOB, NOW))
+        })
+    };
+    assert_eq!(part(&policy).expect_err("the clinic is missing").selector, "$.clinic");
+    assert_eq!(part(&SlotPolicy { missing: MissingRule::Skip, ..policy.clone() }), Ok(Change::Nothing));
+    let Change::Takes(whole) = plan(&policy, r#"{"clinic":1,"slot":6}"#, &[], Asks::Nothing) else {
+        panic!("all is said")
+    };
+    assert_eq!((whole.instead_of, whole.witness), (None, BOB));
+    assert_eq!(plan(&policy, r#"{"status":"ACTIVE"}"#, &[], Asks::Resume), Change::Nothing);
+}
+
+#[test]
+fn a_booking_that_is_being_changed_is_busy() {
+    let policy = policy(&["$.slot"]);
+    let old = held(&policy, r#"{"slot":5}"#, 9);
+    let to = wanted(&policy, r#"{"slot":6}"#);
+    let to = Wanted { instead_of: Some(old.key()), ..to };
+    let moving = Hold::reserved(&to, Token(10), RecordId([2; 32]), "r".into(), NOW);
+    for hold in [moving.clone(), moving.unsettled(NOW)] {
+        let known = [old.clone(), Known { slot: to.slot, hold }];
+        assert_eq!(plan(&policy, r#"{"slot":7}"#, &known, Asks::Nothing), Change::Busy);
+    }
+    let over = Known { hold: Hold { until: NOW, ..old.hold.clone() }, ..old };
+    assert!(
+        matches!(plan(&policy, r#"{"slot":7}"#, &[over], Asks::Nothing), Change::Takes(w) if w.instead_of.is_none())
+    );
+}
+
+#[test]
+fn a_paused_booking_moves_without_a_place_and_comes_back_with_one() {
+    let policy = policy(&["$.slot"]);
+    let held = held(&policy, r#"{"slot":5}"#, 9);
+    let paused = [Known { hold: held.hold.released(NOW), ..held.clone() }];
+    assert_eq!(plan(&policy, "{}", &paused, Asks::Nothing), Change::Nothing);
+    let Change::Takes(asleep) = plan(&policy, r#"{"slot":6}"#, &paused, Asks::Nothing) else {
+        panic!("it moves")
+    };
+    assert!(asleep.asleep && asleep.instead_of.is_some());
+    let Change::Takes(back) = plan(&policy, "{}", &paused, Asks::Resume) else { panic!("it comes back") };
+    assert_eq!((back.slot, back.asleep, back.instead_of), (held.slot, false, Some(held.key())));
+    for asks in [Asks::Resume, Asks::Release] {
+        let awake = plan(&policy, "{}", std::slice::from_ref(&held), asks);
+        assert!(
+            matches!(awake, Change::Takes(looks) if looks.looks && !looks.asleep),
+            "one change at a time"
+        );
+    }
+    let Change::Takes(gone) = plan(&policy, r#"{"slot":6}"#, &[held], Asks::Release) else {
+        panic!("it moves")
+    };
+    assert!(gone.asleep, "moved and paused at once");
+    let hold = Hold::reserved(&gone, Token(11), RecordId([3; 32]), "r".into(), NOW);
+    assert!(!hold.occupies(NOW));
+    assert_eq!(hold.settled(End::Held, None, NOW).state, HoldState::Released);
+}
+
+#[test]
+fn conditions_say_what_a_change_asks() {
+    let when = |text: &str, in_answer, values: &[&str]| When {
+        selector: selector(text),
+        in_answer,
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
+    };
+    let release = |when: Vec<When>| ReleasePolicy { slot: "slot".into(), id: selector("path:id"), when };
+    let asks = |release: &ReleasePolicy, body: &str| looking(body, |source| release.in_request(source));
+    let by_status = release(vec![when("$.status", false, &["CANCELLED", "3"])]);
+    assert_eq!(asks(&by_status, r#"{"status":"CANCELLED "}"#), Asks::Release);
+    assert_eq!(asks(&by_status, r#"{"status":3}"#), Asks::Release);
+    assert_eq!(asks(&by_status, r#"{"status":"BOOKED"}"#), Asks::Resume);
+    assert_eq!(asks(&by_status, r#"{"note":1}"#), Asks::Nothing);
+    assert_eq!(asks(&release(Vec::new()), "{}"), Asks::Release);
+    let by_answer = release(vec![when("$.status", true, &["CANCELLED"])]);
+    assert_eq!(asks(&by_answer, r#"{"status":"BOOKED"}"#), Asks::Release, "open until the answer");
+    assert_eq!(looking(r#"{"status":"BOOKED"}"#, |source| by_answer.in_answer(source)), Asks::Resume);
+    let both = release(vec![when("$.a", false, &["1"]), when("$.b", false, &["1"])]);
+    assert_eq!(asks(&both, r#"{"a":1,"b":2}"#), Asks::Resume);
+    assert_eq!(asks(&both, r#"{"a":1}"#), Asks::Nothing);
+}
+
+#[test]
+fn a_refusal_says_since_when_and_until_when_and_names_only_ones_own() {
+    let policy = SlotPolicy { capacity: 2, ..policy(&["$.slot"]) };
+    let ask = wanted(&policy, r#"{"slot":5}"#);
+    let hold = |token: u128, since: u64, witness, id: &str| {
+        let wanted = Wanted {
+            witness,
+            booking: Some(Booking::new(digest().booking_id("slot", id), id)),
+            ..ask.clone()
+        };
+        let hold = Hold::reserved(&wanted, Token(token), RecordId([1; 32]), "r".into(), Millis(since));
+        hold.settled(End::Held, None, Millis(since))
+    };
+    let (first, second) = (hold(1, 100, BOB, "1"), hold(2, 200, ANN, "2"));
+    assert_eq!(refusal([&first], &ask, Token(3), NOW), None, "one place is left");
+    let taken = refusal([&first, &second], &ask, Token(3), NOW).expect("no place is left");
+    assert_eq!((taken.since, taken.until, taken.state), (Millis(200), Some(Millis(60_100)), HoldState::Held));
+    assert_eq!(taken.id.as_deref(), Some("2"));
+    let stranger = Wanted { witness: ScopeId([3; 16]), ..ask.clone() };
+    assert_eq!(refusal([&first, &second], &stranger, Token(3), NOW).and_then(|taken| taken.id), None);
+    assert_eq!(
+        refusal([&first, &second], &ask, Token(3), Millis(60_100)),
+        None,
+        "an instant belongs to what comes after"
+    );
+    assert_eq!(refusal([&first, &second], &ask, Token(2), NOW), None, "its own place is no obstacle");
+    let asleep = Wanted { asleep: true, ..ask };
+    assert_eq!(refusal([&first, &second], &asleep, Token(3), NOW), None);
+}
+
+#[test]
+fn names_that_are_long_are_cut_and_never_in_the_middle_of_a_letter() {
+    let id = "é".repeat(100);
+    let booking = Booking::new(digest().booking_id("slot", &id), &id);
+    assert_eq!(booking.id.len(), Booking::ID_BYTES_MAX);
+    assert_eq!("00".repeat(16).parse::<SlotId>(), Ok(SlotId([0; 16])));
+    for wrong in ["", "0", "zz", &"é".repeat(16), &"0".repeat(33)] {
+        assert!(wrong.parse::<SlotId>().is_err(), "{wrong}");
+    }
+}
