@@ -9,6 +9,7 @@ mod error;
 mod lanes;
 mod recovery;
 pub mod slots;
+mod writes;
 
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
@@ -25,6 +26,7 @@ pub use error::{OpenError, StoreError};
 pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
 pub use recovery::{AnswerKey, Sighting};
 pub use slots::{Free, Settlement, SlotFigures};
+pub use writes::{HearsWrites, WriteHeard, WriteTold};
 
 /// What a store needs to open.
 #[derive(Clone, Debug)]
