@@ -44,6 +44,9 @@
 //! | **in doubt** | sent, and no answer known |
 //! | **refusal** | an answer that the gateway makes itself ([`domain::refusal`]) |
 //! | **selector** | how the configuration points at a value of a request or an answer ([`domain::selector`]) |
+//! | **limit** | so many requests per window, and how many of them at once ([`domain::throttle`]) |
+//! | **turn** | when a client's next request is within its limits; until then it is **held** |
+//! | **storm** | one client reading one path far too often ([`domain::poll`]) |
 //! | **event** | a fact for the journal |
 //! | **policy** | the compiled configuration that a request keeps from start to end |
 //!
@@ -58,7 +61,8 @@
 //! **Its copy.** The same way up to the claim. If the attempt is in flight the copy waits for it and gets its answer; if
 //! it is done, the recorded one; if nobody knows, a refusal that says so. Nothing is sent.
 //!
-//! **A read.** `gateway::exchange` finds a route that does not guard it, and `gateway::forward` streams it both ways. A
+//! **A read.** `gateway::exchange` finds a route that does not guard it. Where the route limits how often a client may ask,
+//! `gateway::throttle` lets it pass, holds it until its turn, or refuses it; then `gateway::forward` streams it both ways. A
 //! PUT, PATCH or DELETE that succeeds this way ends what was remembered of its target, so that booking again after a
 //! cancellation is a new intent.
 #![forbid(unsafe_code)]

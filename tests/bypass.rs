@@ -101,3 +101,15 @@ fn the_backend_gets_the_normal_form_or_the_original_spelling() {
     original.send(&Call::new("GET", &format!("http://{authority}/a//b")));
     assert_eq!(first_line(&raw), "GET /a//b HTTP/1.1");
 }
+
+#[test]
+fn behind_a_change_by_webdav_the_same_put_is_another_intent() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let put = Call::new("PUT", "/api/calendar").body("same");
+    for method in ["MOVE", "LOCK", "UNLOCK", "PROPPATCH"] {
+        assert_eq!(executions(&stand, &raw, &put), 1, "before {method}");
+        stand.send(&Call::new(method, "/api/calendar"));
+        assert_eq!(raw.waiting(), 1);
+    }
+}

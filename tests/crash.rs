@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// The route's `timeout`; the slow backend stays below it.
 const CONFIG: Config = Config {
+    routes: "",
     top: "",
     server: "",
     store: "",
@@ -31,6 +32,7 @@ const CONFIG: Config = Config {
     rest: "",
     idempotency: "remember_fingerprint = \"1h\"\nwait = \"5s\"",
     backend: None,
+    secure: false,
 };
 
 /// What the backend does to the first request of an operation, and whether its outcome can be known all the same.

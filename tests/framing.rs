@@ -2,6 +2,7 @@
 //! reading passes as before.
 
 mod corpus;
+mod mutations;
 
 use crate::harness::{Call, Config, RawBackend, Reply, Stand, eventually, ok};
 use std::io::{Read, Write};
@@ -258,4 +259,80 @@ fn clients_of_http_1_0_pass_with_and_without_a_host() {
         assert!(rest(&mut stream, b"").contains(" 200 OK\r\n"));
         assert!(raw.next().starts_with("GET /x HTTP/1.1\r\n"));
     }
+}
+
+/// Whether a backend can read `request` in one way only: one framing, spelled plainly, and exactly so many bytes.
+fn has_one_reading(request: &[u8]) -> bool {
+    let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let (head, body) = (&request[..end], &request[end + 4..]);
+    let head = String::from_utf8_lossy(head);
+    let plain = |line: &str| !line.bytes().any(|byte| byte < b' ' && byte != b'\t');
+    // As CGI reads names: every sign is one.
+    let as_cgi = |name: &str| {
+        let signs =
+            |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+        let name = name.trim_matches(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+        name.chars().map(signs).collect::<String>()
+    };
+    let (mut length, mut chunked) = (None, false);
+    for line in head.split("\r\n").skip(1) {
+        let Some((name, value)) = line.split_once(": ").filter(|_| plain(line)) else { return false };
+        match (&*as_cgi(name), &*name.to_ascii_lowercase()) {
+            ("content-length", "content-length") if length.is_none() && !chunked => {
+                match value.parse::<usize>() {
+                    Ok(number) if number.to_string() == value => length = Some(number),
+                    _ => return false,
+                }
+            }
+            ("transfer-encoding", "transfer-encoding")
+                if length.is_none() && !chunked && value == "chunked" =>
+            {
+                chunked = true
+            }
+            ("content-length" | "transfer-encoding", _) => return false,
+            _ => {}
+        }
+    }
+    if chunked { body.ends_with(b"0\r\n\r\n") } else { body.len() == length.unwrap_or(0) }
+}
+
+#[test]
+fn no_mutation_of_what_frames_a_request_sets_another_one_free() {
+    let raw = RawBackend::start(ok);
+    let stand = before(raw.address);
+    let mutations = mutations::all();
+    assert!(mutations.len() >= 1_800, "{}", mutations.len());
+    let (mut refused, mut harmless) = (0, 0);
+    let mut kinds = std::collections::BTreeSet::new();
+    for (kind, bytes) in &mutations {
+        kinds.insert(kind);
+        let shown = || format!("{kind}: {:?}", String::from_utf8_lossy(bytes));
+        let mut stream = connect(&stand);
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        let arrived = raw.take();
+        for request in &arrived {
+            assert!(request.starts_with(b"POST /carrier HTTP/1.1\r\n"), "{}\n{answer}", shown());
+            let text = String::from_utf8_lossy(request);
+            assert!(has_one_reading(request), "{} arrived as {text:?}", shown());
+        }
+        match (arrived.len(), answer.contains("application/problem+json")) {
+            (0, _) => refused += 1,
+            (1, false) => harmless += 1,
+            (count, _) => panic!(
+                "{}\n{answer}\n{count} arrived: {:?}",
+                shown(),
+                String::from_utf8_lossy(&arrived.concat())
+            ),
+        }
+        assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{}\n{answer}", shown());
+    }
+    println!(
+        "{} mutations of {} kinds: {refused} refused, {harmless} passed as one request, 0 set another one free",
+        mutations.len(),
+        kinds.len()
+    );
+    assert!(refused > harmless * 3, "{refused} and {harmless}");
 }

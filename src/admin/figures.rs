@@ -1,5 +1,6 @@
 //! The store's figures among the others.
 
+use crate::domain::slot::HoldState;
 use crate::journal::{counter, gauge, labelled_gauge};
 use crate::store::{Figures, LaneFigures};
 use prometheus_client::collector::Collector;
@@ -35,6 +36,13 @@ impl Collector for StoreFigures {
             ("in-doubt", figures.in_doubt),
         ] {
             labelled_gauge(&mut family, &[("phase", phase)], signed(count))?;
+        }
+        let help = "Holds of slots by the slots' names and how firmly they are held";
+        let mut family = encoder.encode_descriptor("slots", help, None, MetricType::Gauge)?;
+        for slot in &figures.slots {
+            for (state, count) in HoldState::ALL.iter().zip(slot.holds) {
+                labelled_gauge(&mut family, &[("slot", &slot.name), ("state", state.word())], signed(count))?;
+            }
         }
         Ok(())
     }

@@ -12,17 +12,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// For a whole request, its body included.
-const REQUEST_MAX: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_MAX: Duration = Duration::from_secs(10);
 
-/// Around every request: a bound on its body, a deadline, and headers that keep answers out of caches and away from
-/// guesses.
+/// What tower refuses around a request, as a problem: it took too long, or too many are being answered.
+pub(super) async fn refused(error: axum::BoxError) -> Problem {
+    if error.is::<tower::timeout::error::Elapsed>() { Problem::timeout(REQUEST_MAX) } else { Problem::busy() }
+}
+
+/// Around every request: a bound on its body, and headers that keep answers out of caches and away from guesses.
 pub(super) async fn rim(request: Request, next: Next) -> Response {
     let mut response = match body_bound(request.headers()) {
         Err(problem) => problem.into_response(),
-        Ok(()) => match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => Problem::timeout(REQUEST_MAX).into_response(),
-        },
+        Ok(()) => next.run(request).await,
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -17,12 +17,18 @@ use crate::config::Secret;
 use crate::journal::{Journal, Readiness};
 use crate::store::Store;
 use axum::Router;
+use axum::error_handling::HandleErrorLayer;
 use axum::routing::{get, post};
 use std::sync::Arc;
 use tokio::sync::watch;
+use tower::ServiceBuilder;
+use tower_http::trace::TraceLayer;
 
 /// Bytes of a request's body: an answer of the largest usual size, in base64, and some.
 const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// Requests at once; more are refused. As many as there are connections, each of which carries one.
+const REQUESTS_MAX: usize = 64;
 
 /// What the door leads to.
 #[derive(Clone)]
@@ -53,7 +59,16 @@ fn router(state: AdminState) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn(guard::rim))
+        .layer(
+            // From the outside in; outermost stands what makes a problem of every refusal of the others.
+            ServiceBuilder::new()
+                .layer(TraceLayer::new_for_http())
+                .layer(axum::middleware::from_fn(guard::rim))
+                .layer(HandleErrorLayer::new(guard::refused))
+                .load_shed()
+                .concurrency_limit(REQUESTS_MAX)
+                .timeout(guard::REQUEST_MAX),
+        )
         .with_state(state)
 }
 

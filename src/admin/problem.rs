@@ -65,6 +65,15 @@ impl Problem {
         }
     }
 
+    pub(super) fn busy() -> Problem {
+        Problem {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            slug: "busy",
+            title: "Too many requests at once",
+            detail: "the admin address answers as many as it may; come back in a moment".to_owned(),
+        }
+    }
+
     pub(super) fn timeout(limit: Duration) -> Problem {
         Problem {
             status: StatusCode::GATEWAY_TIMEOUT,

@@ -12,17 +12,20 @@ mod document;
 mod keys;
 mod mask;
 mod model;
+mod nested;
 mod policy;
 mod problem;
 mod race;
 mod read;
 mod relations;
 mod sections;
+mod slots;
 mod substitute;
 mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod values;
 
 pub use certificates::{CertificateFiles, ClientCertificates, ServerTls, UpstreamTls, authorities};
@@ -30,7 +33,9 @@ pub use model::*;
 pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
+pub use slots::{AskRule, ChangeRule, RouteSlots, SlotRules};
 pub use summary::summary;
+pub use throttle::{Concurrency, RouteThrottle, ThrottlePolicy};
 pub use values::{show_duration, show_size};
 
 use std::borrow::Cow;

@@ -3,10 +3,13 @@
 
 use crate::config::certificates::{ServerTls, UpstreamTls};
 use crate::config::race::{Detect, Lane, Recover, Retry};
+use crate::config::slots::RouteSlots;
+use crate::config::throttle::{Concurrency, RouteThrottle};
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
 use crate::domain::selector::Zone;
+use crate::domain::throttle::Limit;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -202,6 +205,17 @@ pub struct Clients {
     pub identify_by: Vec<Identity>,
     /// `scope_by`: what proves the caller for replays. Empty: a digest of Authorization, Cookie and X-Api-Key.
     pub scope_by: Vec<Identity>,
+    /// `umbrella`: how many times a route's limits all clients of one address have together that prove nothing.
+    pub umbrella: u64,
+    /// `limit_memory`: bytes of what limits remember exactly; what finds no room there is counted too much, never too
+    /// little.
+    pub limit_memory: u64,
+    /// `held_max`: requests that wait for their turn, in all.
+    pub held_max: usize,
+    /// `held_per_client`: of one client.
+    pub held_per_client: usize,
+    /// `poll_storm`: so many equal reads of one client are a storm; `None` for `"off"`.
+    pub poll_storm: Option<Limit>,
     /// `[clients.jwt]`
     pub jwt: Option<JwtConfig>,
 }
@@ -247,6 +261,12 @@ pub struct Upstream {
     pub total: Option<Duration>,
     /// `max_in_flight`: requests at once, per gateway.
     pub max_in_flight: usize,
+    /// `queue`: requests that wait for a place among them.
+    pub queue: usize,
+    /// `queue_wait`: how long each of them waits at most.
+    pub queue_wait: Duration,
+    /// `adaptive`: whether fewer are in flight while the backend is slower than usual.
+    pub adaptive: bool,
     /// `host`
     pub host: HostPolicy,
     /// `http2`: whether it is spoken to the backend.
@@ -313,6 +333,8 @@ pub struct Route {
     pub upgrade: Vec<String>,
     /// `[route.idempotency]`: present on guarded routes.
     pub idempotency: Option<Idempotency>,
+    /// `[[route.slot]]`, `[[route.release]]`, `[route.ask]`
+    pub slots: RouteSlots,
     /// `[route.lane]`
     pub lane: Option<Lane>,
     /// `[route.retry]`
@@ -321,6 +343,10 @@ pub struct Route {
     pub recover: Option<Recover>,
     /// `[route.detect]`
     pub detect: Option<Detect>,
+    /// `[route.throttle]`: present where clients are throttled.
+    pub throttle: Option<RouteThrottle>,
+    /// `[route.concurrency]`: present where a client's requests in flight are limited.
+    pub concurrency: Option<Concurrency>,
 }
 
 /// `[cache]`: room for the answers of all routes.

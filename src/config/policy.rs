@@ -5,6 +5,8 @@ use crate::config::model::{
     Config, Idempotency, KeyRule, Mode, OnOutage, Route, RouteCache, Share, TargetSpelling,
 };
 use crate::config::race::{Detect, Lane, Recover, Retry};
+use crate::config::slots::SlotRules;
+use crate::config::throttle::{Concurrency, ThrottlePolicy};
 use crate::domain::canon::Rules;
 use crate::domain::client::Identity;
 use crate::domain::fingerprint::policy_version;
@@ -47,6 +49,12 @@ pub struct RoutePolicy {
     pub upgrade: Vec<String>,
     /// Whether writes that pass here unguarded are counted as such.
     pub lets_writes_through: bool,
+    /// Present where it has `[route.throttle]`.
+    pub throttle: Option<Box<ThrottlePolicy>>,
+    /// Present where it has `[route.concurrency]`.
+    pub concurrency: Option<Concurrency>,
+    /// What it does with slots.
+    pub slots: SlotRules,
     /// Present where answers of its reads are kept or shared.
     pub reads: Option<Reads>,
     /// Present where it has `[route.idempotency]`. Whether it guards one request, [`Taken::guard`] says.
@@ -142,6 +150,13 @@ impl Policy {
         &self.routes
     }
 
+    /// The pattern that a request's route has for it, as the file says it, for logs.
+    pub fn template(&self, method: &Method, path: &str) -> Option<Arc<str>> {
+        let found = self.router.find(method, path)?;
+        let patterns = self.config.routes.iter().flat_map(|route| &route.patterns);
+        patterns.skip(found.pattern).map(|pattern| pattern.to_string().into()).next()
+    }
+
     /// The route for a request; `path` is in normal form, without its query. Allocates nothing.
     pub fn route(&self, method: &Method, path: &str) -> Option<Taken<'_>> {
         let found = self.router.find(method, path)?;
@@ -189,6 +204,9 @@ impl RoutePolicy {
                 .is_some_and(|upstream| upstream.target == TargetSpelling::Original),
             upgrade: route.upgrade.clone(),
             lets_writes_through: route.lets_writes_through(),
+            throttle: ThrottlePolicy::compile(index, config).map(Box::new),
+            concurrency: route.concurrency,
+            slots: SlotRules::new(route, config),
             reads: Reads::new(route, config),
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),

@@ -44,7 +44,9 @@ fn guard(config: &Config, route: &Route) -> String {
         Some(rules) => {
             let observed = route.mode.unwrap_or(config.mode) == Mode::Observe;
             let how = if observed { "observed" } else { "guarded" };
-            format!("{how} by {}{}", key(rules), races(route))
+            let slots: String =
+                route.slots.slots.iter().map(|slot| format!(", slot {}", slot.name)).collect();
+            format!("{how} by {}{slots}{}", key(rules), races(route))
         }
     }
 }

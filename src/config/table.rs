@@ -20,10 +20,10 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// One table of the file, or the absence of one: then every key has its default.
 #[derive(Clone)]
 pub(super) struct Table<'a> {
-    reader: &'a Reader<'a>,
-    entries: Option<&'a DeTable<'a>>,
+    pub(super) reader: &'a Reader<'a>,
+    pub(super) entries: Option<&'a DeTable<'a>>,
     /// The table's path in the list of keys: `route.idempotency`.
-    spec: &'static str,
+    pub(super) spec: &'static str,
     /// Its path in the file: `route[2].idempotency`.
     pub path: String,
 }
@@ -44,7 +44,7 @@ impl<'a> Table<'a> {
         Table::open(reader, Some(reader.entries()), "", String::new())
     }
 
-    fn open(
+    pub(super) fn open(
         reader: &'a Reader<'a>,
         entries: Option<&'a DeTable<'a>>,
         spec: &'static str,
@@ -74,7 +74,7 @@ impl<'a> Table<'a> {
         join(&self.path, name)
     }
 
-    fn spec_of(&self, name: &str) -> String {
+    pub(super) fn spec_of(&self, name: &str) -> String {
         join(self.spec, name)
     }
 
@@ -96,7 +96,7 @@ impl<'a> Table<'a> {
         self.reader.report_key(&self.path_of(name), wrong);
     }
 
-    fn get(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         debug_assert!(
             keys::find(self.spec, name).is_some(),
             "{}.{name} is not in the list of keys",
@@ -105,7 +105,7 @@ impl<'a> Table<'a> {
         self.entries?.get(name)
     }
 
-    fn key(&self, name: &str) -> Option<&'static Key> {
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
         keys::find(self.spec, name)
     }
 
@@ -124,7 +124,13 @@ impl<'a> Table<'a> {
         self.reader.report(Severity::Error, &self.path_of(name), wrong);
     }
 
-    fn mismatch(&self, path: &str, expected: &str, value: &Spanned<DeValue<'_>>, help: Option<String>) {
+    pub(super) fn mismatch(
+        &self,
+        path: &str,
+        expected: &str,
+        value: &Spanned<DeValue<'_>>,
+        help: Option<String>,
+    ) {
         let wrong = Wrong::new(format!("expected {expected}, found {}", described(value.get_ref())));
         self.reader.report(Severity::Error, path, Wrong { help, ..wrong });
     }
@@ -132,7 +138,12 @@ impl<'a> Table<'a> {
     // --- strings ---
 
     /// The string at a path with its `${…}` replaced; `None` where it is none, which was then reported.
-    fn string(&self, path: String, expected: &str, value: &'a Spanned<DeValue<'a>>) -> Option<Text> {
+    pub(super) fn string(
+        &self,
+        path: String,
+        expected: &str,
+        value: &'a Spanned<DeValue<'a>>,
+    ) -> Option<Text> {
         let DeValue::String(raw) = value.get_ref() else {
             let help = match value.get_ref() {
                 DeValue::Integer(number) if expected == "a duration" => {
@@ -245,6 +256,7 @@ impl<'a> Table<'a> {
         self.count_set(name).unwrap_or_else(|| default(self.spec, name, number))
     }
 
+    /// A whole number, where the file has one.
     pub fn count_set(&self, name: &str) -> Option<u64> {
         let value = self.get(name)?;
         let count = match value.get_ref() {
@@ -322,45 +334,7 @@ impl<'a> Table<'a> {
         self.word_set(name).unwrap_or_else(|| default(self.spec, name, word))
     }
 
-    // --- tables and secrets ---
-
-    /// The table under a key; where the file has none, one in which every key has its default.
-    pub fn table(&self, name: &'static str) -> Table<'a> {
-        let entries = self.get(name).and_then(|value| match value.get_ref() {
-            DeValue::Table(entries) => Some(entries),
-            _ => {
-                let help = format!("write [{}] and its keys below", self.spec_of(name));
-                self.mismatch(&self.path_of(name), "a table", value, Some(help));
-                None
-            }
-        });
-        Table::open(self.reader, entries, self.key(name).map_or("", spec_below), self.path_of(name))
-    }
-
-    /// The tables of an array of tables.
-    pub fn tables(&self, name: &'static str) -> Vec<Table<'a>> {
-        let Some(value) = self.get(name) else { return Vec::new() };
-        let path = self.path_of(name);
-        let help = Some(format!("write [[{name}]], once for each"));
-        let items = match value.get_ref() {
-            DeValue::Array(items) => items,
-            _ => {
-                self.mismatch(&path, "an array of tables", value, help);
-                return Vec::new();
-            }
-        };
-        let spec = self.key(name).map_or("", spec_below);
-        let tables = items.iter().enumerate().map(|(at, item)| {
-            let path = format!("{path}[{at}]");
-            let entries = item.get_ref().as_table();
-            if entries.is_none() {
-                self.mismatch(&path, "a table", item, help.clone());
-            }
-            // An element that is no table keeps its place, so that indexes in messages and references stay right.
-            Table::open(self.reader, entries, spec, path)
-        });
-        tables.collect()
-    }
+    // --- secrets ---
 
     /// A secret: a string, or `{ file = "…" }`.
     pub fn secret(&self, name: &str) -> Option<Secret> {
@@ -413,12 +387,6 @@ impl<'a> Table<'a> {
         let read = read_file(&self.reader.dir.join(&file.value), bytes_max, &file.raw);
         read.map_err(|wrong| self.reader.report(Severity::Error, &file.path, wrong)).ok()
     }
-}
-
-/// The list of keys knows a table's own path only by its parent's and its name.
-fn spec_below(key: &Key) -> &'static str {
-    let path = join(key.table, key.name);
-    keys::KEYS.iter().map(|key| key.table).find(|table| *table == path).unwrap_or("")
 }
 
 /// A key's default from the list of keys. A test reads every one of them.

@@ -82,6 +82,7 @@ fn broken_toml_hides_neither_other_broken_lines_nor_mistakes() {
 fn relations_between_values_are_checked() {
     golden("relations");
     golden("nothing-guarded");
+    golden("throttle");
 }
 
 #[test]
@@ -192,6 +193,16 @@ fn every_default_is_what_the_file_would_say() {
 }
 
 #[test]
+fn slots_that_cannot_be_kept_are_refused() {
+    let shown = golden("slots");
+    for wrong in
+        ["cannot go together with a slot", "names nothing in", "the same capacity", "did you mean \"nurse\"?"]
+    {
+        assert!(shown.contains(wrong), "{wrong}\n{shown}");
+    }
+}
+
+#[test]
 fn every_listed_key_is_read() {
     // A date is never right, so a key that is read complains, and one that is not is silent.
     for key in KEYS.iter().filter(|key| !matches!(key.kind, Kind::Later(_))) {
@@ -208,6 +219,10 @@ fn every_listed_key_is_read() {
                 (format!("[[upstream]]\n[upstream.tls]\n{line}"), format!("upstream[0].tls.{}", key.name))
             }
             "route.idempotency" => (minimal("") + &line, format!("route[0].idempotency.{}", key.name)),
+            "route.slot" | "route.release" => {
+                let text = minimal("") + &format!("[[{}]]\n{line}", key.table);
+                (text, format!("route[0].{}[0].{}", key.table.trim_start_matches("route."), key.name))
+            }
             table if table.starts_with("route.") => {
                 let path = format!("{}.{}", table.replacen("route", "route[0]", 1), key.name);
                 (minimal("") + &format!("[{table}]\n{line}"), path)

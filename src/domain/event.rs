@@ -2,7 +2,10 @@
 
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{Doubt, RecordId};
+use crate::domain::poll::Storm;
 use crate::domain::refusal::Reason;
+use crate::domain::slot::{HoldState, SlotId};
+use crate::domain::time::Millis;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +33,8 @@ pub struct Exchange {
     pub decision: Decision,
     /// Time from the first byte sent to the backend to its response head.
     pub upstream: Option<Duration>,
+    /// How long it was held until its turn, where it was.
+    pub held: Option<Duration>,
     /// Time from the request's head to the answer's head.
     pub total: Duration,
 }
@@ -49,12 +54,16 @@ pub enum Decision {
     Joined,
     /// It was forwarded, and nobody knows how it ended.
     InDoubt,
+    /// The gateway itself answered the question whether a slot is free.
+    Asked,
     /// The gateway answered by itself.
     Refused(Reason),
     /// A guarded one was forwarded without a claim: the store was away and `on_outage = "forward"`.
     Unguarded,
     /// `mode = "observe"`: forwarded, and enforced it would have been answered otherwise.
     WouldRefuse,
+    /// `mode = "observe"`: forwarded at once, and enforced it would have waited for its turn.
+    WouldHold,
     /// A read was answered from a fresh copy.
     Cached,
     /// A read was answered by the call of an equal one.
@@ -155,6 +164,53 @@ pub enum Event {
         /// Why, for the log.
         detail: String,
     },
+    /// A client is above its limits. Counted each time; written when it begins, and again when it begins anew.
+    Throttled {
+        /// The route's name.
+        route: Arc<str>,
+        /// The normalised path, without the query.
+        path: String,
+        /// Who, as in the access line.
+        client: String,
+        /// The limit that takes longest, as the configuration writes it.
+        limit: String,
+        /// Until it would allow the request.
+        wait: Duration,
+        /// The refused request's id.
+        request_id: Arc<str>,
+    },
+    /// A client reads one path far more often than anybody could look at it. Told once a storm.
+    PollStorm {
+        /// The route's name.
+        route: Arc<str>,
+        /// The pattern that took it, as the configuration writes it.
+        template: Arc<str>,
+        /// The normalised path, without the query.
+        path: String,
+        /// Who, as in the access line.
+        client: String,
+        /// How many reads, in which time, from how many source ports, how many of them answered without the backend.
+        storm: Storm,
+    },
+    /// Somebody asked for a slot that is taken.
+    SlotTaken {
+        /// The route's name.
+        route: Arc<str>,
+        /// The slot's name.
+        slot: Arc<str>,
+        /// Which one of that name.
+        slot_id: SlotId,
+        /// How firmly it is held.
+        state: HoldState,
+        /// Since when.
+        since: Millis,
+        /// The refused request's id.
+        request_id: Arc<str>,
+        /// Whose it is.
+        scope: ScopeId,
+        /// Who sent it, as in the access line.
+        client: String,
+    },
     /// An operator settled or removed a record.
     Settled {
         /// Which one.
@@ -189,7 +245,7 @@ pub enum OperatorVerdict {
 // === impl Decision ===
 
 /// Every decision that is not a refusal, in the order of [`Decision::index`].
-const PLAIN: [Decision; 13] = [
+const PLAIN: [Decision; 15] = [
     Decision::Passed,
     Decision::Executed,
     Decision::NotExecuted,
@@ -203,6 +259,8 @@ const PLAIN: [Decision; 13] = [
     Decision::Coalesced,
     Decision::Stale,
     Decision::Revalidated,
+    Decision::Asked,
+    Decision::WouldHold,
 ];
 
 impl Decision {
@@ -225,6 +283,8 @@ impl Decision {
             Decision::Coalesced => 10,
             Decision::Stale => 11,
             Decision::Revalidated => 12,
+            Decision::Asked => 13,
+            Decision::WouldHold => 14,
             Decision::Refused(reason) => PLAIN.len() + reason as usize,
         }
     }
@@ -232,6 +292,12 @@ impl Decision {
     /// Every decision, in the order of [`Decision::index`].
     pub fn all() -> impl Iterator<Item = Decision> {
         PLAIN.into_iter().chain(Reason::ALL.iter().map(|&reason| Decision::Refused(reason)))
+    }
+
+    /// Whether the request itself went to the backend.
+    pub fn asks_the_backend(self) -> bool {
+        use Decision::{Asked, Cached, Coalesced, Joined, Refused, Replayed, Stale};
+        !matches!(self, Asked | Replayed | Joined | Cached | Coalesced | Stale | Refused(_))
     }
 
     /// The word for logs and metric labels.
@@ -247,10 +313,12 @@ impl Decision {
             Decision::Unguarded => "unguarded",
             Decision::WouldRefuse => "would-refuse",
             Decision::ClientLeft => "client-left",
+            Decision::WouldHold => "would-hold",
             Decision::Cached => "cached",
             Decision::Coalesced => "coalesced",
             Decision::Stale => "stale",
             Decision::Revalidated => "revalidated",
+            Decision::Asked => "asked",
         }
     }
 }
@@ -259,7 +327,7 @@ impl Decision {
 
 impl Event {
     /// The words of all events, in the order of [`Event::index`].
-    pub const WORDS: [&'static str; 8] = [
+    pub const WORDS: [&'static str; 11] = [
         "duplicate",
         "in-doubt",
         "store-outage",
@@ -268,10 +336,16 @@ impl Event {
         "retry",
         "recovered",
         "duplicate-answer",
+        "slot-taken",
+        "throttled",
+        "poll-storm",
     ];
 
     /// The index of [`Event::Duplicate`].
     pub const DUPLICATE: usize = 0;
+
+    /// The index of [`Event::Throttled`].
+    pub const THROTTLED: usize = 9;
 
     /// A dense number below the length of [`Event::WORDS`].
     pub fn index(&self) -> usize {
@@ -284,6 +358,9 @@ impl Event {
             Event::Retry { .. } => 5,
             Event::Recovered { .. } => 6,
             Event::DuplicateAnswer { .. } => 7,
+            Event::SlotTaken { .. } => 8,
+            Event::Throttled { .. } => Event::THROTTLED,
+            Event::PollStorm { .. } => 10,
         }
     }
 

@@ -74,8 +74,14 @@ reasons! {
     KeyReused = "key-reused", 422, "The Idempotency-Key was used for a different request";
     /// A value is missing, or cannot be read, that says which slot the request is about.
     SlotUnnamed = "slot-unnamed", 422, "The request does not say which slot it is about";
+    /// Of this address more requests come than the flood guard lets through.
+    Flooded = "flooded", 429, "Too many requests from this address";
     /// The scope holds as many live records as it may.
     OverQuota = "over-quota", 429, "Too many remembered requests for this caller";
+    /// The client asks more often than the route's limits allow.
+    Throttled = "throttled", 429, "Too many requests";
+    /// The client has as many requests in flight, and waiting, as the route allows.
+    TooManyInFlight = "too-many-in-flight", 429, "Too many requests of this client at once";
     /// The head is larger than the gateway accepts.
     HeadTooLarge = "head-too-large", 431, "The request head is too large";
     /// An upgrade was asked for on a guarded route.

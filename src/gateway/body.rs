@@ -2,6 +2,7 @@
 
 use super::connection::Busy;
 use super::reads::{Outlet, Writing};
+use super::throttle::Flight;
 use super::upload::{ClientBody, Upload};
 use super::upstream::UpstreamBody;
 use bytes::Bytes;
@@ -26,6 +27,8 @@ pub struct ResponseBody {
     _busy: Option<Busy>,
     /// What a backend does while it answers is part of the write.
     _writing: Option<Box<Writing>>,
+    /// Its place among the client's requests in flight.
+    _flight: Option<Box<Flight>>,
 }
 
 enum Kind {
@@ -164,7 +167,7 @@ impl ResponseBody {
     }
 
     fn of(kind: Kind) -> ResponseBody {
-        ResponseBody { kind, _busy: None, _writing: None }
+        ResponseBody { kind, _busy: None, _writing: None, _flight: None }
     }
 
     /// The write lasts until the body is gone.
@@ -172,9 +175,9 @@ impl ResponseBody {
         self._writing = writing.map(Box::new);
     }
 
-    /// The connection counts as busy until the body is gone.
-    pub fn hold(&mut self, busy: Busy) {
-        self._busy = Some(busy);
+    /// The connection counts as busy, and its client's request as in flight, until the body is gone.
+    pub fn hold(&mut self, busy: Busy, flight: Option<Flight>) {
+        (self._busy, self._flight) = (Some(busy), flight.map(Box::new));
     }
 }
 

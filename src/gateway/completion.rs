@@ -3,6 +3,7 @@
 use super::exchange::Exchange;
 use super::forward::{is_success, is_unsafe_change};
 use super::guard::Intent;
+use super::slots::Answered;
 use crate::config::Idempotency;
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
@@ -41,7 +42,13 @@ pub fn completion(
     let ends = (is_unsafe_change(&asked.method) && is_success(head.status))
         .then(|| exchange.ends(asked.uri.path(), intent.counted, Some(intent.fingerprint)));
     let alias = renewed_scope(exchange, intent, &head.headers);
-    let (slots, frees) = (Default::default(), Vec::new());
+    let body = answer.body();
+    let read = Answered {
+        status: head.status,
+        headers: &head.headers,
+        body: (!answer.is_tombstone()).then_some(&body[..]),
+    };
+    let (slots, frees) = (intent.slots.settlement(exchange, read), intent.slots.frees(exchange, read));
     Completion { id: intent.id, token, answer, keep, ends, names, alias, slots, frees }
 }
 

@@ -42,6 +42,8 @@ use tokio::time::Instant;
 pub struct Connection {
     /// The other end.
     pub peer: IpAddr,
+    /// The other end's port: how many of them a storm comes from tells a loop from a crowd.
+    pub port: Cell<u16>,
     /// The other end as text, for forwarding headers.
     pub peer_text: HeaderValue,
     /// Whether the other end may say for whom it asks.
@@ -116,11 +118,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves `stream` until it ends.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr) {
+    let port = stream.peer_addr().map_or(0, |address| address.port());
     let Some(entered) = door::enter(&worker, stream, peer.to_canonical()).await else {
         return worker.turned_away();
     };
     let Entered { socket, peer, secure, cert, speaks } = entered;
     let connection = Connection::new(&worker, peer, secure, cert);
+    connection.port.set(port);
     let place = worker.register(connection.clone());
     let server = &worker.shared.policy.config().server;
     let limits = Limits {
@@ -188,6 +192,7 @@ impl Connection {
     fn new(worker: &Worker, peer: IpAddr, secure: bool, cert: Option<Principal>) -> Rc<Connection> {
         Rc::new(Connection {
             peer,
+            port: Cell::new(0),
             peer_text: HeaderValue::from_str(&peer.to_string())
                 .unwrap_or(HeaderValue::from_static("unknown")),
             trusted: worker.is_trusted(peer),
@@ -297,7 +302,9 @@ impl Connection {
         }
         match self.stall.judge(now, patience) {
             _ if overdue => self.give(Orders::Close),
-            Some(Slow::Taking) => self.give(Orders::Close),
+            // First the stream learns it, and then it is closed: see `Socket::abort`.
+            Some(Slow::Taking) if self.stall.give_up() => self.give(Orders::Close),
+            Some(Slow::Taking) => self.wake(),
             // The exchange gets an error in the place of the body, and tells the client.
             Some(Slow::Sending) => {
                 self.starved.set(true);

@@ -44,7 +44,7 @@ pub fn seen(
     let reads_body = detect.within.iter().any(|pointer| !pointer.answer && pointer.selector.reads_body());
     let request_fields =
         if reads_body { request_fields(exchange, parts, &original.body) } else { Fields::Empty };
-    let path = named(exchange, parts);
+    let path = named(exchange, parts.uri.path());
     let request =
         Source { path: &path, query: parts.uri.query(), headers: &parts.headers, body: &request_fields };
     let find = |pointer: &Pointer| -> Option<Value> {

@@ -58,7 +58,10 @@ pub async fn enter(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr) -> Opti
     let turned = match entered {
         Some(Ok(entered)) => return Some(entered),
         Some(Err(turned)) => turned,
-        None => Turned::Handshake(format!("nothing came of it within {:?}", server.header_timeout)),
+        None => {
+            let why = format!("it did not end within {:?}", server.header_timeout);
+            if worker.shared.tls.is_none() { Turned::Header(why) } else { Turned::Handshake(why) }
+        }
     };
     let doors = &worker.shared.journal.metrics().doors;
     match turned {

@@ -1,15 +1,18 @@
 //! One exchange, from the request's head to the answer's, on one screen.
 
+use super::asked;
 use super::body::{RequestBody, ResponseBody};
+use super::caller::{Caller, caller};
 use super::connection::Connection;
 use super::disguise;
 use super::forward;
 use super::guard;
 use super::h2;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
-use super::identity::{self, client_address};
+use super::identity::client_address;
 use super::line::Line;
 use super::reads;
+use super::throttle;
 use super::tls::Principal;
 use super::upgrade;
 use super::upload::ClientBody;
@@ -101,11 +104,15 @@ pub async fn exchange(
         Ok(exchange) => {
             line.route = Some(exchange.route);
             tell_the_backend(&exchange, &connection, &mut parts, found);
-            if exchange.guarded && protocol.is_some() {
+            if let Err(refusal) = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await {
+                Err(refusal)
+            } else if exchange.guarded && protocol.is_some() {
                 Err(Refusal::new(
                     Reason::UpgradeRefused,
                     "This route guards its writes; an upgrade would bypass that.",
                 ))
+            } else if exchange.rules().slots.ask.is_some() {
+                Box::pin(asked::answer(&exchange, &parts, body)).await
             } else if exchange.guarded {
                 // Boxed: a connection at rest must not hold room for a guarded write's state.
                 Box::pin(guard::write(exchange, parts, body)).await
@@ -127,7 +134,7 @@ pub async fn exchange(
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
 pub(super) async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
-    let permit = exchange.admit()?;
+    let permit = exchange.admit_in_turn(&parts.headers).await?;
     if body.expects() {
         // Whether the body is wanted is the backend's to say.
         parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
@@ -176,6 +183,10 @@ fn route(
 ) -> Result<Exchange, Refusal> {
     if let Some(refusal) = connection.refused_head(parts).or_else(|| h2::refused(parts)) {
         return Err(refusal);
+    }
+    if let Some(flood) = &worker.shared.flood {
+        let trusted = &worker.shared.policy.config().clients.trusted_proxies;
+        flood.ask(client_address(connection.peer, &parts.headers, trusted))?;
     }
     if parts.method == Method::CONNECT {
         return Err(Refusal::new(Reason::BadRequest, "This is no proxy that opens tunnels.").closing());
@@ -264,29 +275,45 @@ impl Exchange {
         &self.worker.pools[self.rules().upstream]
     }
 
+    /// Whom limits count.
+    pub fn caller<'a>(&'a self, headers: &'a HeaderMap) -> Caller<'a> {
+        let shared = self.shared();
+        let clients = &shared.policy.config().clients;
+        caller(clients, shared.jwt.as_ref(), headers, self.address, self.cert.as_ref())
+    }
+
     /// Whom limits count, as it is logged.
     pub fn client(&self, headers: &HeaderMap) -> String {
         let shared = self.shared();
-        identity::client(
-            &shared.policy.config().clients,
-            shared.jwt.as_ref(),
-            &shared.digest,
-            headers,
-            self.address,
-            self.cert.as_ref(),
-        )
+        self.caller(headers).name(&shared.digest)
     }
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.
     pub fn admit(&self) -> Result<Permit, Refusal> {
-        Permit::take(self.pool()).ok_or_else(|| {
-            let upstream = &self.pool().upstream.config;
-            let detail = format!(
-                "{} requests to the backend '{}' are in flight, as many as the gateway allows; nothing was sent.",
-                upstream.max_in_flight, upstream.name
-            );
-            Refusal::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
-        })
+        Permit::take(self.pool()).ok_or_else(|| self.overloaded())
+    }
+
+    /// The same, waiting in the upstream's queue where it has one.
+    pub async fn admit_in_turn(&self, headers: &HeaderMap) -> Result<Permit, Refusal> {
+        let upstream = &self.pool().upstream.config;
+        match Permit::take(self.pool()) {
+            Some(permit) => Ok(permit),
+            None if upstream.queue == 0 => Err(self.overloaded()),
+            None => {
+                let client = self.shared().throttles.digest(&self.caller(headers));
+                let waited = Box::pin(Permit::take_in_turn(self.pool(), client, upstream.queue_wait)).await;
+                waited.ok_or_else(|| self.overloaded())
+            }
+        }
+    }
+
+    fn overloaded(&self) -> Refusal {
+        let upstream = &self.pool().upstream.config;
+        let detail = format!(
+            "{} requests to the backend '{}' are in flight, as many as the gateway allows; nothing was sent.",
+            upstream.max_in_flight, upstream.name
+        );
+        Refusal::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
     }
 
     /// Room for a body that is read whole: all of them together may take `server.body_memory`.

@@ -6,11 +6,12 @@ use super::connection::Connection;
 use super::exchange::{Exchange, Outcome};
 use super::headers::strip_hop_by_hop;
 use super::identity::{Shown, shown};
+use super::slots;
 use super::upload::Upload;
 use super::upstream::{Failure, Flight, Hearing, Permit, Reply, Reuse, UpstreamBody, send};
 use crate::domain::event::Decision;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::store::StoreError;
+use crate::store::{EndIntents, StoreError};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, response};
 use std::pin::pin;
@@ -70,6 +71,7 @@ pub async fn ask(
     let renews = request.method().is_safe() && request.headers().contains_key(header::COOKIE);
     let caller = (changes || renews).then(|| exchange.shown(request.headers()));
     let path = changes.then(|| request.uri().path().to_owned());
+    let frees = slots::frees_of_head(exchange, request.method(), request.uri(), request.headers());
     let held = upload.clone().filter(|upload| upload.is_held());
     let flight = Flight::heard_by(Hearing { client: hearing, upload: held.clone() });
     let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
@@ -80,8 +82,14 @@ pub async fn ask(
         // The backend answered without asking for the body: the client will hardly send it, so the connection ends.
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if let (Some(path), Some(caller)) = (path.filter(|_| is_success(head.status)), &caller) {
-        end_intents(exchange, &path, caller).await;
+    let ends = match (path.filter(|_| is_success(head.status)), &caller) {
+        (Some(path), Some(caller)) => Some(ends_of(exchange, &path, caller)),
+        _ => None,
+    };
+    match ends {
+        ends if !frees.is_empty() && is_success(head.status) => slots::release(exchange, frees, ends).await,
+        Some(ends) => end_intents(exchange, ends).await,
+        None => {}
     }
     if let Some(caller) = caller.filter(|_| renews) {
         keep_scope(exchange, &caller, &head.headers);
@@ -145,9 +153,11 @@ pub fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
     }
 }
 
-/// Methods whose success ends what was remembered of their target.
+/// Methods whose success ends what was remembered of their target; those of WebDAV among them (RFC 4918): after a MOVE
+/// or a LOCK, the same PUT is another intent.
 pub fn is_unsafe_change(method: &Method) -> bool {
     matches!(*method, Method::PUT | Method::PATCH | Method::DELETE)
+        || matches!(method.as_str(), "MOVE" | "LOCK" | "UNLOCK" | "PROPPATCH" | "MKCOL" | "MKCALENDAR")
 }
 
 /// Whether the backend says that it did what it was asked.
@@ -156,14 +166,18 @@ pub fn is_success(status: StatusCode) -> bool {
 }
 
 /// Durable before the answer goes out: after a cancellation, booking again must reach the backend.
-async fn end_intents(exchange: &Exchange, path: &str, caller: &Shown) {
+async fn end_intents(exchange: &Exchange, ends: EndIntents) {
     let shared = exchange.shared();
-    let ends =
-        exchange.ends(path, shared.store.scope_of(caller.counted(&shared.digest, exchange.address)), None);
     let ended = timeout_at(clock::now() + STORE_PATIENCE, shared.store.end_intents(ends)).await;
     if let Err(error) = ended.unwrap_or_else(|_| Err(StoreError::Unavailable("it does not answer".into()))) {
         tracing::warn!(request_id = ?exchange.request_id, %error, "remembered intents of a changed resource could not be ended");
     }
+}
+
+/// The intents that end when `caller` has changed `path`.
+fn ends_of(exchange: &Exchange, path: &str, caller: &Shown) -> EndIntents {
+    let shared = exchange.shared();
+    exchange.ends(path, shared.store.scope_of(caller.counted(&shared.digest, exchange.address)), None)
 }
 
 /// A cookie of the caller's own that the answer to a read renews keeps its scope, as far as anything is remembered under

@@ -11,7 +11,10 @@ use super::key::idempotency_key;
 use super::lane::{InLane, lane_of};
 use super::observe;
 use super::recover::{self, InDoubt};
+use super::refused::{key_reused, over_quota, still_in_flight};
+pub use super::refused::{outcome_unknown, store_away, too_large};
 use super::respond::{self, Copy};
+use super::slots::{self, Obstacle, Slotted};
 use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
 use super::whole::{Read, read_whole};
@@ -49,6 +52,8 @@ pub struct Intent {
     pub scope: ScopeId,
     /// Whom the quota counts.
     pub counted: ScopeId,
+    /// What it has to do with slots.
+    pub slots: Slotted,
 }
 
 /// The right to execute a write: a claim, and a place at its backend.
@@ -100,13 +105,13 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         Read::Whole(body) => body,
         Read::TooLarge(..) => return Err(too_large(exchange.rules().body_limit)),
     };
-    let Some(intent) = intent(&exchange, guard, &parts, key, &body)? else {
+    let Some(mut intent) = intent(&exchange, guard, &parts, key, &body)? else {
         // A GraphQL query: it changes nothing, so there is nothing to guard.
         return whole(&exchange, parts, body, Decision::Passed).await;
     };
     let scope = intent.scope;
     let lane = lane_of(&exchange, guard, &parts, &body);
-    let outcome = match verdict(&exchange, &guard.rules, (&parts, &body), &intent).await {
+    let outcome = match verdict(&exchange, &guard.rules, (&parts, &body), &mut intent).await {
         Verdict::Execute(granted) => execute(exchange, parts, body, (intent, lane), granted).await,
         Verdict::Answer(outcome) => Ok(*outcome),
         Verdict::Refuse(refusal) => Err(refusal),
@@ -114,6 +119,18 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     };
     drop(room);
     outcome.map(|outcome| Outcome { scope: Some(scope), ..outcome })
+}
+
+// === impl Intent ===
+
+impl Intent {
+    /// Says what its claim has to reserve.
+    pub async fn plan(&mut self, exchange: &Exchange, parts: &Parts) -> Result<(), Obstacle> {
+        // A key of one's own is as good as something shown: nobody else has it.
+        let anonymous = self.shown.is_empty() && self.scope == self.counted;
+        let (scope, fingerprint) = (self.scope, self.fingerprint);
+        self.slots.plan(exchange, parts, (scope, &fingerprint.0, anonymous)).await
+    }
 }
 
 /// Reads the body within the route's limit and the server's deadline.
@@ -185,7 +202,8 @@ pub fn intent(
         headers: &headers,
     });
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
-    Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted }))
+    let slots = Slotted::read(exchange, parts, body);
+    Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted, slots }))
 }
 
 /// A header's value; several lines of it as one list, which is what they mean (RFC 9110, 5.3).
@@ -200,9 +218,14 @@ async fn verdict(
     exchange: &Exchange,
     idempotency: &Idempotency,
     (parts, body): (&Parts, &Bytes),
-    intent: &Intent,
+    intent: &mut Intent,
 ) -> Verdict {
-    let mut asked = false;
+    match intent.plan(exchange, parts).await {
+        Ok(()) => {}
+        Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
+        Err(Obstacle::Store(error)) => return outage(exchange, &error),
+    }
+    let (mut asked, mut looks) = (false, 1);
     let mut claimed = clock::now();
     let patience = claimed + idempotency.wait;
     let token = exchange.worker.new_token();
@@ -212,7 +235,10 @@ async fn verdict(
         let permit = match exchange.admit() {
             Ok(permit) => Ok(permit),
             Err(_) if exchange.shared().store.show(intent.id).await.is_some() => exchange.admit(),
-            Err(refusal) => return Verdict::Refuse(refusal),
+            Err(_) => match exchange.admit_in_turn(&parts.headers).await {
+                Ok(permit) => Ok(permit),
+                Err(refusal) => return Verdict::Refuse(refusal),
+            },
         };
         match claim(exchange, idempotency, parts, intent, token).await {
             Ok(Claimed::Granted) => match permit {
@@ -236,8 +262,19 @@ async fn verdict(
                 }
                 claimed = clock::now();
             }
-            Ok(Claimed::SlotTaken(taken)) => return Verdict::Refuse(slot_taken(taken)),
-            Ok(Claimed::SlotChanged) => return Verdict::Refuse(still_in_flight()),
+            Ok(Claimed::SlotTaken(taken)) => {
+                slots::tell_taken(exchange, &parts.headers, intent, &taken);
+                return Verdict::Refuse(slots::slot_taken(taken));
+            }
+            Ok(Claimed::SlotChanged) if looks < slots::LOOKS_MAX => {
+                looks += 1;
+                match intent.plan(exchange, parts).await {
+                    Ok(()) => {}
+                    Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
+                    Err(Obstacle::Store(error)) => return outage(exchange, &error),
+                }
+            }
+            Ok(Claimed::SlotChanged) => return Verdict::Refuse(slots::booking_busy()),
             Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
             Ok(Claimed::InDoubt { token, since, until, why }) => {
                 drop(permit);
@@ -337,7 +374,13 @@ fn claim_request(
         request: [parts.method.as_str(), " ", parts.uri.path()].concat(),
         request_id: exchange.request_id.to_str().unwrap_or_default().to_owned(),
     };
-    ClaimRequest { id: intent.id, claim, quota: store.records_per_scope, about, slots: Vec::new() }
+    ClaimRequest {
+        id: intent.id,
+        claim,
+        quota: store.records_per_scope,
+        about,
+        slots: intent.slots.wanted.clone(),
+    }
 }
 
 /// Executes the claimed write in a task of its own: the client going away changes nothing once it was claimed.
@@ -379,7 +422,7 @@ pub async fn whole(
     body: Bytes,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
-    let permit = exchange.admit()?;
+    let permit = exchange.admit_in_turn(&parts.headers).await?;
     forward::pass(exchange, permit, request_of(parts, body), None, Reuse::Recent, decision).await
 }
 
@@ -415,59 +458,6 @@ async fn original(exchange: &Exchange, id: RecordId) -> Option<String> {
     (!record.about.request_id.is_empty()).then_some(record.about.request_id)
 }
 
-// === refusals ===
-
-fn too_large(limit: u64) -> Refusal {
-    let detail = format!(
-        "The body of a guarded request is read whole before it is forwarded; this route allows {limit} bytes."
-    );
-    Refusal::new(Reason::BodyTooLarge, detail).closing()
-}
-
-fn key_reused() -> Refusal {
-    Refusal::new(
-        Reason::KeyReused,
-        "The same Idempotency-Key came with a different request before. Nothing was executed. Use a new key for a new intent.",
-    )
-}
-
-fn still_in_flight() -> Refusal {
-    Refusal::new(
-        Reason::InFlight,
-        "The same request came before and is still being processed. It is not executed again.",
-    )
-    .retry_after(Duration::from_secs(2))
-}
-
-fn slot_taken(taken: crate::domain::slot::Taken) -> Refusal {
-    Refusal::new(Reason::SlotTaken, "Somebody else holds it.").taken(taken)
-}
-
-fn over_quota(exchange: &Exchange) -> Refusal {
-    let quota = exchange.shared().policy.config().store.records_per_scope;
-    let detail = format!(
-        "The gateway remembers at most {quota} requests of one caller at a time; nothing was executed."
-    );
-    Refusal::new(Reason::OverQuota, detail).retry_after(Duration::from_secs(60))
-}
-
-/// What is said of an outcome that nobody knows, whoever asks.
-pub fn outcome_unknown(since: Millis, until: Millis, why: Doubt) -> Refusal {
-    let what = match why {
-        Doubt::ConnectionLost => "the backend closed the connection before it answered",
-        Doubt::TimedOut => "the backend did not answer in time",
-        Doubt::AnswerTruncated => "the backend broke off in the middle of its answer",
-        Doubt::AnswerAmbiguous => "the backend's answer can be read in more than one way",
-        Doubt::LeaseEnded => "the gateway that sent it stopped watching it",
-        Doubt::OwnerDied => "the gateway that sent it was stopped",
-    };
-    let detail = format!(
-        "This request was sent to the backend, and {what}. It may have been executed, so it is not sent again. Look \
-         whether its effect exists; a late answer of the backend or an operator (oncegate claims resolve) settles it."
-    );
-    Refusal::new(Reason::OutcomeUnknown, detail).in_doubt(since, until, why)
-}
-
 fn in_doubt(idempotency: &Idempotency, since: Millis, until: Millis, why: Doubt) -> Verdict {
     match idempotency.in_doubt {
         InDoubtRule::Refuse | InDoubtRule::Recover => Verdict::Refuse(outcome_unknown(since, until, why)),
@@ -480,12 +470,4 @@ fn outage(exchange: &Exchange, error: &StoreError) -> Verdict {
         OnOutage::Forward => Verdict::Forward,
         OnOutage::Refuse => Verdict::Refuse(store_away(error)),
     }
-}
-
-/// What is said where the store is away and the route does not go on without it.
-pub fn store_away(error: &StoreError) -> Refusal {
-    let detail = format!(
-        "Nothing was sent to the backend, because it could not be made sure that it is sent once: {error}."
-    );
-    Refusal::new(Reason::StoreUnavailable, detail).retry_after(Duration::from_secs(5))
 }

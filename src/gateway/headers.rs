@@ -191,7 +191,7 @@ fn append_forwarded(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
 }
 
 /// Adds `element` to a comma-separated list that may be spread over several lines; one line is left.
-fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
+pub fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
     let mut list = Vec::new();
     for value in headers.get_all(&name) {
         list.extend_from_slice(value.as_bytes());

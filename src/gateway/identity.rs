@@ -98,27 +98,6 @@ fn node_address(text: &[u8]) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// Whom limits count, as it is logged: the first of `identify_by` that is present. What it says is not proven, and it
-/// may be a credential, so everything but an address is named by a digest.
-pub fn client(
-    clients: &Clients,
-    jwt: Option<&Verifier>,
-    digest: &FingerprintKey,
-    headers: &HeaderMap,
-    address: IpAddr,
-    cert: Option<&Principal>,
-) -> String {
-    let found = clients.identify_by.iter().find_map(|identity| match identity {
-        Identity::Ip => Some(counted_address(address).to_string()),
-        Identity::Cert => Some(format!("cert:{}", digest.scope_id(&[("client", cert?.bytes())]))),
-        other => {
-            let value = identity_value(other, jwt, headers, false)?;
-            Some(format!("{identity}:{}", digest.scope_id(&[("client", &value)])))
-        }
-    });
-    found.unwrap_or_else(|| counted_address(address).to_string())
-}
-
 /// What the caller has shown; empty where it has shown nothing. The first of `scope_by` that is present counts alone; a
 /// token counts only with a verified signature. Where `scope_by` names nothing, a verified token that `identify_by` uses
 /// stands for its subject, and otherwise every credential counts.
@@ -132,7 +111,7 @@ pub fn shown(
     let named = clients.scope_by.iter().find_map(|identity| match identity {
         Identity::Jwt(claim) => subject(jwt, headers, claim),
         Identity::Header(_) | Identity::Cookie(_) => {
-            let value = identity_value(identity, None, headers, true)?;
+            let value = identity_value(identity, headers)?;
             Some(vec![("named", identity.to_string().into_bytes()), ("value", value)])
         }
         Identity::Cert => certified(),
@@ -174,7 +153,7 @@ fn credentials(headers: &HeaderMap, cert: Option<&Principal>) -> Vec<(&'static s
     parts
 }
 
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(header::COOKIE).iter();
     lines
         .flat_map(|line| line.as_bytes().split(|&b| b == b';'))
@@ -182,26 +161,21 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         .filter(|c| !c.is_empty())
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn identity_value(
-    identity: &Identity,
-    jwt: Option<&Verifier>,
-    headers: &HeaderMap,
-    whole: bool,
-) -> Option<Vec<u8>> {
+/// What a request shows of a header or cookie.
+fn identity_value(identity: &Identity, headers: &HeaderMap) -> Option<Vec<u8>> {
     match identity {
-        Identity::Header(name) if whole => {
+        Identity::Header(name) => {
             // All lines count: two different lists must not become one caller.
             let mut values = headers.get_all(name.as_str()).iter().peekable();
             values.peek()?;
             Some(values.flat_map(|value| [value.as_bytes(), b"\n"]).flatten().copied().collect())
         }
-        Identity::Header(name) => headers.get(name.as_str()).map(|value| value.as_bytes().to_vec()),
         Identity::Cookie(name) => {
             let mut found = cookies(headers).filter_map(|cookie| {
                 let (key, value) = split_cookie(cookie);
@@ -209,12 +183,11 @@ fn identity_value(
             });
             found.next().map(<[u8]>::to_vec)
         }
-        Identity::Jwt(claim) => jwt?.verify(bearer(headers)?)?.text(claim).map(String::into_bytes),
-        Identity::Cert | Identity::Ip => None,
+        Identity::Jwt(_) | Identity::Cert | Identity::Ip => None,
     }
 }
 
-fn split_cookie(cookie: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split_cookie(cookie: &[u8]) -> (&[u8], &[u8]) {
     match cookie.iter().position(|&b| b == b'=') {
         Some(at) => (cookie[..at].trim_ascii(), cookie[at + 1..].trim_ascii()),
         None => (cookie, b""),

@@ -25,7 +25,7 @@ pub fn lane_of(exchange: &Exchange, guard: &Guard, parts: &Parts, body: &Bytes) 
     let lane = guard.lane.as_ref()?;
     let reads_body = lane.by.iter().any(|selector| selector.reads_body());
     let fields = request_fields(exchange, parts, if reads_body { body } else { &[] });
-    let path = named(exchange, parts);
+    let path = named(exchange, parts.uri.path());
     let source = Source { path: &path, query: parts.uri.query(), headers: &parts.headers, body: &fields };
     let (mut keys, mut shown) = (Vec::with_capacity(lane.by.len()), String::new());
     for selector in &lane.by {

@@ -1,12 +1,14 @@
 //! What is noted of an exchange, and told to the journal once: when its answer goes out, or when its client has left.
 
 use super::body::ResponseBody;
+use super::caller::caller;
 use super::clock;
 use super::connection::{Busy, Connection};
 use super::exchange::Outcome;
 use super::headers::add_via;
-use super::identity::{self, client_address};
+use super::identity::client_address;
 use super::respond;
+use super::throttle::{Flight, Notice};
 use super::worker::{Shared, Worker};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{self, Decision};
@@ -26,8 +28,25 @@ pub struct Line {
     request_id: HeaderValue,
     /// Index of the route, once one matched.
     pub route: Option<usize>,
+    /// What its limits have to say.
+    pub limits: Limits,
     access: Option<Access>,
     told: bool,
+}
+
+/// What the limits of an exchange's route have to say of it.
+#[derive(Default)]
+pub struct Limits {
+    /// What goes into its answer.
+    pub notice: Option<Notice>,
+    /// How long it was held until its turn.
+    pub held: Option<Duration>,
+    /// What would have become of it where the route only observes.
+    pub would: Option<Decision>,
+    /// Its place among the client's requests in flight, up to its answer's last byte.
+    pub flight: Option<Flight>,
+    /// Under what the watch for storms knows this read.
+    pub polled: Option<u64>,
 }
 
 /// Only where access lines are written.
@@ -53,7 +72,15 @@ impl Line {
         // Room for everything that the gateway adds, taken once.
         parts.headers.reserve(7);
         let request_id = worker.request_id(&mut parts.headers);
-        Line { worker: worker.clone(), started: clock::now(), request_id, route: None, access, told: false }
+        Line {
+            worker: worker.clone(),
+            started: clock::now(),
+            request_id,
+            route: None,
+            limits: Limits::default(),
+            access,
+            told: false,
+        }
     }
 
     /// The same in the answer, the log, and the backend's request.
@@ -75,11 +102,12 @@ impl Line {
     /// The last steps of every exchange: the answer's own headers, and the journal.
     pub fn end(mut self, busy: Busy, outcome: Outcome) -> Response<ResponseBody> {
         let Outcome { response, decision, upstream, scope } = outcome;
+        let decision = self.limits.would.filter(|_| decision == Decision::Passed).unwrap_or(decision);
         self.tell(response.status().as_u16(), decision, upstream, scope);
         let shared = &self.worker.shared;
         let server = &shared.policy.config().server;
         let mut response = response;
-        response.body_mut().hold(busy);
+        response.body_mut().hold(busy, self.limits.flight.take());
         let headers = response.headers_mut();
         headers.reserve(3);
         if server.via {
@@ -90,6 +118,10 @@ impl Line {
         }
         // Ours, also where the backend or a recorded answer has one: it is what the log says.
         headers.insert(&server.request_id_header, self.request_id.clone());
+        if let (Some(notice), Some(route)) = (&self.limits.notice, self.route) {
+            let refused = matches!(decision, Decision::Refused(_));
+            shared.throttles.tell(&shared.policy.routes()[route], notice, refused, headers);
+        }
         response
     }
 
@@ -97,6 +129,9 @@ impl Line {
         self.told = true;
         let shared = &self.worker.shared;
         let total = clock::recent().saturating_duration_since(self.started);
+        if let Some(read) = self.limits.polled.filter(|_| !decision.asks_the_backend()) {
+            shared.throttles.absorbed(read);
+        }
         let Some(Access { method, path, client }) = self.access.take() else {
             return shared.journal.count(self.route, decision, upstream, total);
         };
@@ -111,6 +146,7 @@ impl Line {
             status,
             decision,
             upstream,
+            held: self.limits.held,
             total,
         });
     }
@@ -130,5 +166,5 @@ impl Drop for Line {
 fn client_of(shared: &Shared, connection: &Connection, headers: &HeaderMap) -> String {
     let clients = &shared.policy.config().clients;
     let address = client_address(connection.peer, headers, &clients.trusted_proxies);
-    identity::client(clients, shared.jwt.as_ref(), &shared.digest, headers, address, connection.cert.as_ref())
+    caller(clients, shared.jwt.as_ref(), headers, address, connection.cert.as_ref()).name(&shared.digest)
 }

@@ -11,8 +11,10 @@
 //! A worker is one thread with a single-threaded runtime, so nothing on the path of a request is locked or sent between
 //! threads, except the store's commands.
 
+mod asked;
 mod attempt;
 mod body;
+mod caller;
 mod clock;
 mod completion;
 mod connection;
@@ -21,6 +23,7 @@ mod detect;
 mod disguise;
 mod door;
 mod exchange;
+mod flood;
 mod forward;
 mod guard;
 mod h2;
@@ -38,13 +41,16 @@ mod places;
 mod proxy_protocol;
 mod reads;
 mod recover;
+mod refused;
 mod respond;
 pub mod scan;
+mod slots;
 mod socket;
-pub mod source;
+mod source;
 mod spelling;
 mod stall;
 mod stream;
+mod throttle;
 mod tls;
 mod upgrade;
 mod upload;
@@ -56,6 +62,7 @@ use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;
 use crate::store::Store;
+use flood::Flood;
 use listener::Listener;
 use places::Places;
 use recover::Asking;
@@ -125,9 +132,11 @@ impl Gateway {
             spread_start: worker::random_start(),
             spreads: Default::default(),
             body_bytes: Default::default(),
+            flood: config.server.flood.and_then(Flood::new),
             upgrades: Default::default(),
             unrecorded: Default::default(),
             draining: AtomicBool::new(false),
+            throttles: throttle::Throttles::new(config, started),
             policy: policy.clone(),
         });
         let failed = |error: std::io::Error| StartError(error.to_string());
@@ -146,6 +155,7 @@ impl Gateway {
     /// Ends politely: no new connections, exchanges and attempts in flight run to their end, within `limit`.
     pub fn drain(mut self, limit: Duration) -> Drained {
         self.shared.draining.store(true, Relaxed);
+        self.shared.throttles.drain();
         self.listener = None;
         let deadline = clock::now() + limit;
         let workers: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(WorkerHandle::end).collect();

@@ -7,6 +7,7 @@ use super::forward;
 use super::guard::{self, Intent};
 use super::lane::{InLane, lane_of};
 use super::respond;
+use super::slots;
 use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
 use super::whole::Read;
@@ -39,16 +40,28 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
             return forward::pass(&exchange, permit, request, Some(upload), Reuse::Recent, would).await;
         }
     };
-    let Some(intent) = guard::intent(&exchange, guard, &parts, key, &body)? else {
+    let Some(mut intent) = guard::intent(&exchange, guard, &parts, key, &body)? else {
         return guard::whole(&exchange, parts, body, Decision::Passed).await;
     };
     let lane = lane_of(&exchange, guard, &parts, &body);
+    // What cannot be said is no reason to hold anything back here: then no slot is asked for.
+    let named = intent.plan(&exchange, &parts).await.is_ok();
     let permit = exchange.admit()?;
     let token = exchange.worker.new_token();
     let claimed = guard::claim(&exchange, &guard.rules, &parts, &intent, token).await;
     let request = guard::request_of(parts, body);
     let decision = match claimed {
-        Ok(Claimed::Granted) => return follow(exchange, permit, request, (intent, lane), token).await,
+        Ok(Claimed::Granted) if named => {
+            return follow(exchange, permit, request, (intent, lane), token).await;
+        }
+        Ok(Claimed::Granted) => {
+            let _ = exchange.shared().store.abandon(intent.id, token, None).await;
+            Decision::WouldRefuse
+        }
+        Ok(Claimed::SlotTaken(taken)) => {
+            slots::tell_taken(&exchange, request.headers(), &intent, &taken);
+            Decision::WouldRefuse
+        }
         Ok(_) => Decision::WouldRefuse,
         Err(_) => Decision::Unguarded,
     };
@@ -110,8 +123,11 @@ async fn note(
         None => store.abandon(intent.id, token, None).await,
         Some(answer) => {
             let keep: Duration = if intent.keyed { rules.remember } else { rules.remember_fingerprint };
+            let read = slots::Answered { status: answer.status(), headers: answer.headers(), body: None };
+            let (slots, frees) =
+                (intent.slots.settlement(exchange, read), intent.slots.frees(exchange, read));
             let answer = respond::record(answer.status(), answer.headers(), None);
-            let (ends, names, alias, slots, frees) = (None, None, None, Default::default(), Vec::new());
+            let (ends, names, alias) = (None, None, None);
             store
                 .complete(Completion { id: intent.id, token, answer, keep, ends, names, alias, slots, frees })
                 .await

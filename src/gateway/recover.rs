@@ -99,7 +99,7 @@ impl<'a> Question<'a> {
         body: &Bytes,
     ) -> Option<Question<'a>> {
         let fields = request_fields(exchange, parts, body);
-        let path = named(exchange, parts);
+        let path = named(exchange, parts.uri.path());
         let source = Source { path: &path, query: parts.uri.query(), headers: &parts.headers, body: &fields };
         let target = match recover.get.fill(&source) {
             Ok(target) => target,

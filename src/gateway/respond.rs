@@ -29,6 +29,9 @@ struct Problem<'a> {
     until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<Doubt>,
+    /// Seconds, as in the header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +82,7 @@ fn problem(
         since,
         until,
         why,
+        retry_after: refusal.retry_after.map(whole_seconds),
         slot: slot.map(|taken| &*taken.name),
         key: slot.map(|taken| &*taken.label).filter(|label| !label.is_empty()),
         state: slot.map(|taken| taken.state),
@@ -100,7 +104,8 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-fn date(at: Millis) -> String {
+/// An instant as problems and answers name it.
+pub fn date(at: Millis) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(at.0))
 }
 

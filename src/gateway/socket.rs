@@ -15,6 +15,21 @@ pub enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+// === impl Socket ===
+
+impl Socket {
+    /// Makes its end a reset. Closed in the usual way, a socket whose client takes nothing would keep what waits for it in
+    /// the kernel's memory for as long as the client likes.
+    #[cold]
+    pub fn abort(&self) {
+        let socket = match self {
+            Socket::Plain(socket) => socket,
+            Socket::Tls(socket) => socket.get_ref().0,
+        };
+        let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
 impl AsyncRead for Socket {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {

@@ -17,6 +17,7 @@ pub struct Stall {
     bytes: Cell<u64>,
     /// Since when the client takes nothing of an answer.
     blocked: Cell<Option<Instant>>,
+    given_up: Cell<bool>,
 }
 
 /// What a client does too slowly.
@@ -83,6 +84,16 @@ impl Stall {
         if self.blocked.get().is_some() {
             self.blocked.set(None);
         }
+    }
+
+    /// Nothing more is to be sent; whether that was known.
+    pub fn give_up(&self) -> bool {
+        self.given_up.replace(true)
+    }
+
+    /// Whether nothing more is to be sent.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.get()
     }
 
     /// Whether the client is too slow at `now`. A stretch that was fast enough is followed by another.

@@ -42,7 +42,12 @@ impl ClientStream {
     /// Notes whether the client takes what it is given.
     fn note<T>(&mut self, written: &Poll<Result<T>>) {
         match written {
-            Poll::Pending => self.connection.stall.blocked(),
+            Poll::Pending => {
+                self.connection.stall.blocked();
+                if self.connection.stall.is_given_up() {
+                    self.socket.abort();
+                }
+            }
             Poll::Ready(_) => self.connection.stall.took(),
         }
     }

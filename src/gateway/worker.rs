@@ -4,12 +4,14 @@
 use super::clock;
 use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
+use super::flood::Flood;
 use super::identity::is_within;
 use super::jwt::Verifier;
 use super::places;
 use super::reads::Reads;
 use super::recover::Asking;
 use super::stall::Patience;
+use super::throttle::Throttles;
 use super::tls::{Handshakes, ServerSide};
 use super::upstream::{Pool, Upstream};
 use crate::config::Policy;
@@ -50,6 +52,8 @@ pub struct Shared {
     pub tls: Option<ServerSide>,
     /// Bytes of request bodies that are read whole and not yet sent.
     pub body_bytes: Apart<AtomicU64>,
+    /// What one address may send, where `[server.flood]` is configured.
+    pub flood: Option<Flood>,
     /// Connections that speak another protocol, or are about to.
     pub upgrades: Apart<AtomicUsize>,
     /// Records that the backend is asked about at this moment.
@@ -59,6 +63,8 @@ pub struct Shared {
     /// See `spread_start`.
     pub spreads: Apart<AtomicU64>,
     /// Answers that the store has not taken yet, each kept by a task of its own.
+    /// How often clients may ask.
+    pub throttles: Throttles,
     pub unrecorded: Apart<AtomicUsize>,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
@@ -114,6 +120,8 @@ pub struct Place {
 pub const SWEEP: Duration = Duration::from_millis(250);
 /// Bytes of answers that the kernel keeps for one client beside those on their way.
 const UNSENT_MOST: u32 = 64 << 10;
+/// The flood guard forgets what it can in one sweep of so many: it looks through all addresses.
+const FLOOD_SWEEPS: u64 = 20;
 /// Connections waiting for a worker.
 const ARRIVALS_MOST: usize = 1024;
 /// A request id from outside is kept up to this length.
@@ -194,9 +202,12 @@ impl Worker {
             write: server.write_timeout,
         };
         let mut ticks = tokio::time::interval(SWEEP);
-        loop {
+        for tick in 0_u64.. {
             ticks.tick().await;
             let now = clock::now();
+            if let Some(flood) = self.shared.flood.as_ref().filter(|_| tick % FLOOD_SWEEPS == 0) {
+                flood.sweep();
+            }
             let draining = self.shared.draining.load(Relaxed);
             for (_, connection) in self.connections.borrow().iter() {
                 if draining {
@@ -205,7 +216,9 @@ impl Worker {
                 connection.sweep(now, patience);
             }
             self.deadlines.sweep(now);
+            self.shared.throttles.report(self.shared.journal.metrics());
             for pool in &self.pools {
+                pool.upstream.report();
                 pool.sweep(now);
             }
         }
@@ -252,13 +265,18 @@ impl Worker {
         }
     }
 
-    /// Sixteen hex digits, unlike any other of this fleet: a random start, then a bijective walk (splitmix64).
-    fn new_id(&self) -> HeaderValue {
+    /// A number that nobody can foresee: a random start, then a bijective walk (splitmix64).
+    pub fn chance(&self) -> u64 {
         let state = self.ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.ids.set(state);
         let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Sixteen hex digits, unlike any other of this fleet.
+    fn new_id(&self) -> HeaderValue {
+        let mixed = self.chance();
         let mut text = [0; 16];
         for (index, digit) in text.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(mixed >> (60 - 4 * index)) as usize & 15];

@@ -97,8 +97,10 @@ impl Collector for DataPath {
         for (word, count) in metrics.events() {
             labelled_counter(&mut family, &[("event", word)], count)?;
         }
+        metrics.limits.encode(encoder)?;
         metrics.doors.encode(encoder)?;
         metrics.reads.encode(encoder)?;
+        metrics.slots.encode(encoder)?;
         self.encode_routes(encoder)?;
         self.encode_upstreams(encoder)
     }
@@ -159,6 +161,14 @@ impl DataPath {
         let mut family = encoder.encode_descriptor("upstream_in_flight", help, None, MetricType::Gauge)?;
         for upstream in &self.metrics.upstreams {
             labelled_gauge(&mut family, &[("upstream", &upstream.name)], upstream.in_flight.get())?;
+        }
+        let helps = ["Requests that wait for a place", "Requests that may be in flight at this moment"];
+        for (at, (name, help)) in ["upstream_waiting", "upstream_limit"].into_iter().zip(helps).enumerate() {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for upstream in &self.metrics.upstreams {
+                let value = i64::try_from(upstream.places()[at]).unwrap_or(i64::MAX);
+                labelled_gauge(&mut family, &[("upstream", &upstream.name)], value)?;
+            }
         }
         let help = "Whether a server is in rotation";
         let mut family = encoder.encode_descriptor("upstream_up", help, None, MetricType::Gauge)?;

@@ -59,8 +59,12 @@ impl Line {
                 request_id.len() + original_request_id.as_ref().map_or(0, String::len)
             }
             Line::Event(Event::InDoubt { request_id, .. }) => request_id.len(),
+            Line::Event(Event::SlotTaken { request_id, client, .. }) => request_id.len() + client.len(),
             Line::Event(Event::StoreOutage { detail, .. } | Event::UpstreamHealth { detail, .. }) => {
                 detail.len()
+            }
+            Line::Event(Event::Throttled { path, client, .. } | Event::PollStorm { path, client, .. }) => {
+                path.len() + client.len()
             }
             Line::Event(Event::Retry { request_id, .. } | Event::Recovered { request_id, .. }) => {
                 request_id.len()
@@ -89,11 +93,14 @@ pub(super) const DUPLICATE: Level = Level::INFO;
 pub(super) fn level(event: &Event) -> Level {
     match event {
         Event::InDoubt { .. }
+        | Event::PollStorm { .. }
         | Event::DuplicateAnswer { .. }
         | Event::StoreOutage { up: false, .. }
         | Event::UpstreamHealth { up: false, .. } => Level::WARN,
         Event::Duplicate { .. } => DUPLICATE,
         Event::Settled { .. }
+        | Event::Throttled { .. }
+        | Event::SlotTaken { .. }
         | Event::Retry { .. }
         | Event::Recovered { .. }
         | Event::StoreOutage { up: true, .. }
@@ -121,6 +128,9 @@ fn write_exchange(exchange: &Exchange, style: Style, now: Stamp, out: &mut Vec<u
     }
     if let Some(upstream) = exchange.upstream {
         fields.field("upstream_ms", Value::Millis(upstream));
+    }
+    if let Some(held) = exchange.held {
+        fields.field("held_ms", Value::Millis(held));
     }
     fields.field("total_ms", Value::Millis(exchange.total));
     fields.field("request_id", Value::Text(&exchange.request_id));
@@ -167,6 +177,40 @@ fn write_event(event: &Event, style: Style, now: Stamp, out: &mut Vec<u8>) {
             fields.field("upstream", Value::Text(upstream));
             fields.field("server", Value::Text(authority));
             fields.field("detail", Value::Text(detail));
+        }
+        Event::Throttled { route, path, client, limit, wait, request_id } => {
+            fields
+                .message("a client is above its limits; its requests get 429 until it has waited")
+                .event(event);
+            fields.field("route", Value::Text(route));
+            fields.field("path", Value::Text(path));
+            fields.field("client", Value::Text(client));
+            fields.field("limit", Value::Text(limit));
+            fields.field("wait_ms", Value::Millis(*wait));
+            fields.field("request_id", Value::Text(request_id));
+        }
+        Event::PollStorm { route, template, path, client, storm } => {
+            fields.message("a client polls far too often").event(event);
+            fields.field("client", Value::Text(client));
+            fields.field("template", Value::Text(template));
+            fields.field("route", Value::Text(route));
+            fields.field("path", Value::Text(path));
+            fields.field("reads", Value::Number(u64::from(storm.reads)));
+            fields.field("within_ms", Value::Millis(storm.within));
+            fields.field("reads_per_minute", Value::Number(storm.per_minute()));
+            fields.field("source_ports", Value::Number(u64::from(storm.ports)));
+            fields.field("absorbed_percent", Value::Number(u64::from(storm.absorbed_percent())));
+        }
+        Event::SlotTaken { route, slot, slot_id, state, since, request_id, scope, client } => {
+            fields.message("a request asked for a slot that is taken").event(event);
+            fields.field("slot", Value::Text(slot));
+            fields.field("slot_id", Value::Plain(slot_id));
+            fields.field("state", Value::Plain(&state.word()));
+            fields.field("since", Value::Number(since.0));
+            fields.field("route", Value::Text(route));
+            fields.field("request_id", Value::Text(request_id));
+            fields.field("scope", Value::Plain(scope));
+            fields.field("client", Value::Text(client));
         }
         Event::Retry { route, id, request_id, attempt, status, wait } => {
             fields.message("the backend met a conflict and did nothing; the write is sent once more");
@@ -298,173 +342,4 @@ impl<'a> Fields<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::client::ScopeId;
-    use crate::domain::event::Decision;
-    use crate::domain::ledger::{Doubt, RecordId};
-    use crate::domain::refusal::Reason;
-    use std::time::UNIX_EPOCH;
-
-    const NOW: Stamp = Stamp(UNIX_EPOCH);
-
-    fn exchange() -> Exchange {
-        Exchange {
-            request_id: "r-1".into(),
-            route: Some(0),
-            route_name: Some("book".into()),
-            method: http::Method::POST,
-            path: "/api/bookings".into(),
-            client: "192.0.2.7".into(),
-            scope: Some(ScopeId([0xab; 16])),
-            status: 201,
-            decision: Decision::Executed,
-            upstream: Some(Duration::from_micros(20_005)),
-            total: Duration::from_millis(21),
-        }
-    }
-
-    fn written(line: &Line, style: Style) -> String {
-        let mut out = Vec::new();
-        line.write(style, NOW, &mut out);
-        String::from_utf8(out).expect("lines are UTF-8")
-    }
-
-    #[test]
-    fn an_access_line_is_one_json_object_with_every_field() {
-        assert_eq!(
-            written(&Line::Exchange(exchange()), Style::Json),
-            concat!(
-                r#"{"timestamp":"1970-01-01T00:00:00.000Z","level":"INFO","target":"access","method":"POST","#,
-                r#""path":"/api/bookings","status":201,"decision":"executed","route":"book","client":"192.0.2.7","#,
-                r#""scope":"abababababababab","upstream_ms":20.005,"total_ms":21.000,"request_id":"r-1"}"#,
-                "\n"
-            )
-        );
-    }
-
-    #[test]
-    fn what_an_exchange_did_not_have_is_left_out_of_its_line() {
-        let refused = Exchange {
-            route: None,
-            route_name: None,
-            scope: None,
-            upstream: None,
-            status: 404,
-            decision: Decision::Refused(Reason::NoRoute),
-            ..exchange()
-        };
-        let line = written(&Line::Exchange(refused), Style::Json);
-        let fields: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&line).expect("one JSON object");
-        assert_eq!(fields["decision"], "no-route");
-        for absent in ["route", "scope", "upstream_ms"] {
-            assert!(!fields.contains_key(absent), "{absent} in {line}");
-        }
-    }
-
-    #[test]
-    fn an_access_line_for_eyes_leads_with_what_happened() {
-        assert_eq!(
-            written(&Line::Exchange(exchange()), Style::Pretty { colour: false }),
-            "1970-01-01T00:00:00.000Z  INFO access: POST /api/bookings 201 executed route=book client=192.0.2.7 \
-             scope=abababababababab upstream_ms=20.005 total_ms=21.000 request_id=r-1\n"
-        );
-    }
-
-    #[test]
-    fn a_path_can_neither_forge_a_line_nor_break_out_of_its_json() {
-        let path = "/a\"}\n{\"level\":\"FAKE\x1b[2J".to_owned();
-        let line = Line::Exchange(Exchange { path: path.clone(), ..exchange() });
-        let json = written(&line, Style::Json);
-        let fields: serde_json::Value = serde_json::from_str(&json).expect("one JSON object");
-        assert_eq!(fields["path"], path);
-        for text in [json, written(&line, Style::Pretty { colour: false })] {
-            assert_eq!(text.matches('\n').count(), 1, "{text}");
-            assert!(!text.contains('\x1b'), "{text}");
-        }
-    }
-
-    #[test]
-    fn every_event_is_valid_json_that_names_itself() {
-        let id = RecordId([1; 32]);
-        let events = [
-            Event::Duplicate {
-                route: "book".into(),
-                id,
-                request_id: "copy".into(),
-                original_request_id: Some("original".into()),
-                scope: ScopeId([2; 16]),
-                client: "192.0.2.7".into(),
-            },
-            Event::InDoubt { route: "book".into(), id, request_id: "r".into(), why: Doubt::TimedOut },
-            Event::StoreOutage { up: false, detail: "disk \"full\"\n".into() },
-            Event::UpstreamHealth {
-                upstream: "u".into(),
-                authority: "h:1".into(),
-                up: true,
-                detail: String::new(),
-            },
-            Event::Settled { id, verdict: crate::domain::event::OperatorVerdict::NotExecuted },
-            Event::Retry {
-                route: "book".into(),
-                id,
-                request_id: "r".into(),
-                attempt: 1,
-                status: 500,
-                wait: Duration::from_millis(117),
-            },
-            Event::Recovered {
-                route: "book".into(),
-                id,
-                request_id: "r".into(),
-                how: crate::domain::event::Recovery::Existing,
-            },
-            Event::DuplicateAnswer {
-                route: "book".into(),
-                id,
-                request_id: "r".into(),
-                first_request_id: "s".into(),
-                value: "A005".into(),
-                within: "north, \"王\"".into(),
-            },
-        ];
-        let levels = ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN"];
-        assert_eq!([events.len(), levels.len()], [Event::WORDS.len(); 2]);
-        for (event, level) in events.into_iter().zip(levels) {
-            let word = event.word();
-            let line = written(&Line::Event(event), Style::Json);
-            let fields: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
-            assert_eq!((&fields["event"], &fields["level"]), (&word.into(), &level.into()), "{line}");
-            assert!(fields["message"].is_string(), "{line}");
-        }
-    }
-
-    #[test]
-    fn a_duplicate_names_the_original_and_the_copy() {
-        let event = Event::Duplicate {
-            route: "book".into(),
-            id: RecordId([1; 32]),
-            request_id: "copy".into(),
-            original_request_id: Some("original".into()),
-            scope: ScopeId([2; 16]),
-            client: "192.0.2.7".into(),
-        };
-        let line = written(&Line::Event(event), Style::Pretty { colour: false });
-        assert!(line.contains("request_id=copy original_request_id=original"), "{line}");
-    }
-
-    #[test]
-    fn a_doubt_has_the_same_word_in_the_log_and_in_the_api() {
-        for why in [
-            Doubt::ConnectionLost,
-            Doubt::TimedOut,
-            Doubt::AnswerTruncated,
-            Doubt::AnswerAmbiguous,
-            Doubt::LeaseEnded,
-            Doubt::OwnerDied,
-        ] {
-            assert_eq!(serde_json::json!(why), why_word(&why).to_string());
-        }
-    }
-}
+mod tests;

@@ -3,8 +3,10 @@
 
 use super::doors::Doors;
 use super::histogram::{Figures, Histogram};
+use super::limits::LimitFigures;
 use super::reads::ReadFigures;
 use super::shard::{Apart, Gauge, SHARDS, shard};
+use super::slots::Slots;
 use crate::domain::event::{Decision, Event};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,8 @@ pub struct Metrics {
     pub upgrades: Gauge,
     /// Requests between their head and the end of their answer.
     pub in_flight: Gauge,
+    /// What limits count.
+    pub limits: LimitFigures,
     /// The way in.
     pub doors: Doors,
     /// Kept and shared answers.
@@ -38,6 +42,8 @@ pub struct Metrics {
     shards: Vec<Vec<RouteCells>>,
     pub(super) upstreams: Vec<Upstream>,
     events: [Apart<[AtomicU64; Event::WORDS.len()]>; SHARDS],
+    /// Places taken and refused, by the slots' names.
+    pub(super) slots: Slots,
 }
 
 /// What is counted for one route, in one shard.
@@ -59,6 +65,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Requests that it works on.
     pub in_flight: Gauge,
+    /// Requests that wait for a place, and how many places there are.
+    places: [AtomicU64; 2],
     servers: Mutex<BTreeMap<Arc<str>, bool>>,
 }
 
@@ -83,12 +91,14 @@ impl Metrics {
             connections_refused: AtomicU64::new(0),
             upgrades: Gauge::default(),
             in_flight: Gauge::default(),
+            limits: LimitFigures::default(),
             doors: Doors::default(),
             reads: ReadFigures::default(),
             shards: (0..SHARDS).map(|_| cells()).collect(),
             route_names,
             upstreams: upstream_names.into_iter().map(Upstream::new).collect(),
             events: Default::default(),
+            slots: Slots::default(),
         }
     }
 
@@ -221,7 +231,18 @@ impl Default for RouteFigures {
 
 impl Upstream {
     fn new(name: Arc<str>) -> Upstream {
-        Upstream { name, in_flight: Gauge::default(), servers: Mutex::default() }
+        Upstream { name, in_flight: Gauge::default(), places: Default::default(), servers: Mutex::default() }
+    }
+
+    /// How many wait for a place, and how many places there are at this moment.
+    pub fn set_capacity(&self, waiting: usize, limit: usize) {
+        self.places[0].store(waiting as u64, Ordering::Relaxed);
+        self.places[1].store(limit as u64, Ordering::Relaxed);
+    }
+
+    /// The same two numbers.
+    pub(super) fn places(&self) -> [u64; 2] {
+        [self.places[0].load(Ordering::Relaxed), self.places[1].load(Ordering::Relaxed)]
     }
 
     /// Shows a server as up from the start, before anything was heard of it.

@@ -5,6 +5,7 @@
 mod doors;
 mod exposition;
 mod histogram;
+mod limits;
 mod line;
 pub mod log;
 mod metrics;
@@ -13,10 +14,12 @@ mod queue;
 mod readiness;
 mod reads;
 mod shard;
+mod slots;
 mod stamp;
 
 pub use doors::Doors;
 pub use exposition::{CONTENT_TYPE, counter, gauge, labelled_gauge};
+pub use limits::{HoldEnd, LimitFigures};
 pub use metrics::{Metrics, Upstream};
 pub use readiness::Readiness;
 pub use reads::ReadFigures;
@@ -110,9 +113,12 @@ impl Journal {
             }
             Event::Duplicate { .. }
             | Event::InDoubt { .. }
+            | Event::SlotTaken { .. }
             | Event::Retry { .. }
             | Event::Recovered { .. }
             | Event::DuplicateAnswer { .. }
+            | Event::Throttled { .. }
+            | Event::PollStorm { .. }
             | Event::Settled { .. } => true,
         };
         if !news {
@@ -136,6 +142,25 @@ impl Journal {
             None => self.metrics.count_event_at(Event::DUPLICATE),
             Some(_) => self.event(event()),
         }
+    }
+
+    /// Counts a refusal for a limit. `news`: the client's first for a while, which is worth a line.
+    pub fn throttled(&self, news: bool, event: impl FnOnce() -> Event) {
+        if news {
+            self.event(event());
+        } else {
+            self.metrics.count_event_at(Event::THROTTLED);
+        }
+    }
+
+    /// Counts a place of a slot that a success took.
+    pub fn slot_held(&self, slot: &Arc<str>) {
+        self.metrics.slots.held(slot);
+    }
+
+    /// Counts a request that was refused because a slot was taken.
+    pub fn slot_refused(&self, slot: &Arc<str>) {
+        self.metrics.slots.refused(slot);
     }
 
     /// The gauges that others set.

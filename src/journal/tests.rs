@@ -56,6 +56,7 @@ fn exchange() -> Exchange {
         status: 201,
         decision: Decision::Executed,
         upstream: None,
+        held: None,
         total: Duration::from_millis(1),
     }
 }

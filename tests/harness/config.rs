@@ -15,10 +15,14 @@ pub struct Config {
     pub clients: &'static str,
     /// Lines of the upstream.
     pub upstream: &'static str,
+    /// Routes before the guarded one.
+    pub routes: &'static str,
     /// Lines of the guarded route's `[route.idempotency]`.
     pub idempotency: &'static str,
     /// Lines of the last route, which takes what no other does.
     pub rest: &'static str,
+    /// Whether the backend is behind TLS.
+    pub secure: bool,
     /// Where the backend is; `None` for the stand's own.
     pub backend: Option<SocketAddr>,
 }
@@ -28,7 +32,8 @@ pub struct Config {
 impl Config {
     /// The file, with `{listen}`, `{admin}` and `{store}` left to the gate.
     pub fn text(&self, backend: SocketAddr) -> String {
-        let Config { top, server, store, clients, upstream, idempotency, rest, backend: other } = self;
+        let Config { top, server, store, clients, upstream, routes, idempotency, rest, .. } = self;
+        let (scheme, other) = (if self.secure { "https" } else { "http" }, self.backend);
         let backend = other.unwrap_or(backend);
         // Lines given twice are an error in TOML, so a default steps back where the test says something else.
         let unless = |given: &str, key: &str, line: &'static str| if given.contains(key) { "" } else { line };
@@ -59,9 +64,11 @@ url = "{{store}}"
 
 [[upstream]]
 name = "scheduler"
-url = "http://{backend}"
+url = "{scheme}://{backend}"
 {timeout}
 {upstream}
+
+{routes}
 
 [[route]]
 name = "guarded"

@@ -3,18 +3,23 @@
 
 mod backend;
 mod config;
+mod curl;
+pub mod frames;
 mod handed;
 mod numbering;
+mod pki;
 mod postgres;
 mod raw;
 mod stand;
 
 pub use backend::Backend;
 pub use config::Config;
+pub use curl::{Curled, curl};
 pub use handed::{Handed, head};
 pub use numbering::Numbering;
 pub use oncegate::cli::demo::gate::free_address;
 pub use oncegate::cli::demo::http::{Call, Reply};
+pub use pki::Authority;
 pub use raw::{RawBackend, ok, reset};
 pub use stand::Stand;
 

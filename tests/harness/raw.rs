@@ -47,6 +47,11 @@ impl RawBackend {
         String::from_utf8_lossy(&self.arrived.recv_timeout(PATIENCE).expect("a request arrives")).into_owned()
     }
 
+    /// What arrived that nobody has asked for.
+    pub fn take(&self) -> Vec<Vec<u8>> {
+        self.arrived.try_iter().collect()
+    }
+
     /// How many requests arrived that nobody has asked for.
     pub fn waiting(&self) -> usize {
         self.arrived.try_iter().count()
@@ -73,14 +78,14 @@ fn serve(mut connection: TcpStream, limit: usize, script: Script, tell: &SyncSen
 
 /// Whether the head is there, and as much of a body as it announces.
 fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    if head.contains("transfer-encoding: chunked") {
-        return body.ends_with("0\r\n\r\n");
+    let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+    if head.lines().any(|line| line == "transfer-encoding: chunked") {
+        return request.ends_with(b"0\r\n\r\n");
     }
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     let length: usize = length.and_then(|text| text.trim().parse().ok()).unwrap_or_default();
-    request.len() >= head.len() + 4 + length
+    request.len() >= end + 4 + length
 }
 
 /// Answers `200 OK` with a short body and closes.

@@ -6,6 +6,8 @@ mod race;
 mod reads;
 mod rim;
 mod routing;
+mod slots;
+mod throttle;
 
 use crate::config::model::{Config, StoreUrl};
 use crate::config::problem::Severity;
@@ -42,6 +44,8 @@ pub(super) fn check(reader: &Reader<'_>, config: &Config) {
     check.stop();
     check.routing();
     check.promise();
+    check.throttle();
+    check.slots();
     check.races();
     check.reads();
     check.rim();

@@ -3,7 +3,7 @@
 use crate::config::model::{Clients, JwtConfig, JwtKeys};
 use crate::config::problem::Severity;
 use crate::config::read::{Reader, Text};
-use crate::config::sections::report_twice;
+use crate::config::sections::{report_twice, throttle};
 use crate::config::table::Table;
 use crate::config::values::{self, Wrong, later};
 use std::sync::Arc;
@@ -22,6 +22,11 @@ pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Clients {
         trusted_proxies: table.list("trusted_proxies", false, values::network),
         identify_by: table.list("identify_by", false, values::identity),
         scope_by: table.list("scope_by", false, values::identity),
+        umbrella: table.count("umbrella"),
+        limit_memory: table.size("limit_memory"),
+        held_max: usize::try_from(table.count("held_max")).unwrap_or(usize::MAX),
+        held_per_client: usize::try_from(table.count("held_per_client")).unwrap_or(usize::MAX),
+        poll_storm: table.parsed_or_default("poll_storm", throttle::limit_or_off),
         jwt: if table.has("jwt") { read_jwt(reader, &table.table("jwt")) } else { None },
     }
 }

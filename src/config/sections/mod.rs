@@ -6,7 +6,9 @@ mod race;
 mod reads;
 mod route;
 mod server;
+mod slot;
 mod store;
+mod throttle;
 mod tls;
 mod upstream;
 

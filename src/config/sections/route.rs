@@ -3,6 +3,8 @@
 use super::race;
 use super::reads;
 use crate::config::model::{Idempotency, InDoubtRule, KeyRule, Route, Upstream};
+use crate::config::sections::slot;
+use crate::config::sections::throttle;
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, alternatives, quote, similar};
 use crate::domain::route::Pattern;
@@ -26,6 +28,7 @@ impl Word for InDoubtRule {
 
 /// One `[[route]]`. `upstreams` are those of the file, also where they have problems of their own.
 pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream], zone: &Zone) -> Route {
+    let slots = slot::read(table, zone);
     table.require("name", "add name = \"book\"");
     table.require("match", "add match = \"POST /api/bookings\"");
     table.require("upstream", "add upstream = \"…\" with the name of an [[upstream]]");
@@ -51,7 +54,16 @@ pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream], zone: &Zone) -> Ro
         coalesce: table.switch("coalesce"),
         cache: table.has("cache").then(|| reads::read(&table.table("cache"))),
         upgrade: table.list("upgrade", false, protocol),
-        idempotency: table.has("idempotency").then(|| idempotency(&table.table("idempotency"))),
+        // What takes a slot is claimed, so it is guarded; with the defaults where the file says nothing else.
+        idempotency: (table.has("idempotency") || slots.need_a_guard())
+            .then(|| idempotency(&table.table("idempotency"))),
+        slots,
+        throttle: if table.has("throttle") { throttle::read(&table.table("throttle")) } else { None },
+        concurrency: if table.has("concurrency") {
+            throttle::read_concurrency(&table.table("concurrency"))
+        } else {
+            None
+        },
     }
 }
 

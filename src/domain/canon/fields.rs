@@ -48,6 +48,10 @@ pub fn fields(input: &BodyInput<'_, '_>, decoded_bytes_max: usize) -> Fields {
                 Err(Doubtful) => Fields::Unreadable("it is no multipart form that every reader reads alike"),
             };
         }
+        // It says what happens to fields, not what they are: its own shape is no place to look for them.
+        Some("application/json-patch+json") => {
+            return Fields::Unreadable("it is a JSON Patch, which names fields only by what it does to them");
+        }
         Some(essence) if media::is_json(essence) => {
             return match document(&body) {
                 Ok(document) => Fields::Json(document),
@@ -141,6 +145,7 @@ mod tests {
             ("multipart/form-data; boundary=b", b"--b\r\n"),
             ("multipart/form-data", b"{}"),
             ("application/pdf", b"%PDF"),
+            ("application/json-patch+json", b"[]"),
         ] {
             assert!(matches!(read(Some(content_type), body), Fields::Unreadable(_)), "{content_type}");
         }

@@ -125,6 +125,14 @@ impl SlotPolicy {
         Ok(Some(self.place(digest, parts, label, self.keep(source)?, witness)))
     }
 
+    /// The place that a question is about. Whatever `missing` says: a question without a value has no answer.
+    pub fn question(&self, digest: &FingerprintKey, source: &Source<'_>) -> Result<Wanted, Problem> {
+        let strict = SlotPolicy { missing: MissingRule::Refuse, ..self.clone() };
+        let nothing = || Problem { slot: self.name.clone(), selector: String::new(), unreadable: None };
+        let (parts, label) = strict.parts(digest, source)?.ok_or_else(nothing)?;
+        Ok(self.place(digest, parts, label, Keep::For(Duration::ZERO), ScopeId([0; 16])))
+    }
+
     /// The place with this key.
     pub(super) fn place(
         &self,

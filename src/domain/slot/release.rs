@@ -41,16 +41,23 @@ pub enum Asks {
 // === impl ReleasePolicy ===
 
 impl ReleasePolicy {
-    /// What a request asks, as far as it is known: before its answer, conditions on the answer are open, and then it asks
-    /// nothing yet.
-    pub fn asks(&self, request: &Source<'_>, answer: Option<&Source<'_>>) -> Asks {
+    /// What the request says of it. Conditions on the answer are left open; where there are any, nobody can say before the
+    /// answer that the booking comes back.
+    pub fn in_request(&self, request: &Source<'_>) -> Asks {
+        match self.asked(request, false) {
+            Asks::Resume if self.when.iter().any(|when| when.in_answer) => Asks::Nothing,
+            asks => asks,
+        }
+    }
+
+    /// What the answer says of it.
+    pub fn in_answer(&self, answer: &Source<'_>) -> Asks {
+        self.asked(answer, true)
+    }
+
+    fn asked(&self, source: &Source<'_>, in_answer: bool) -> Asks {
         let mut asks = Asks::Release;
-        for when in &self.when {
-            let source = match (when.in_answer, answer) {
-                (false, _) => request,
-                (true, Some(answer)) => answer,
-                (true, None) => return Asks::Nothing,
-            };
+        for when in self.when.iter().filter(|when| when.in_answer == in_answer) {
             match when.selector.find(source) {
                 Found::Value(value) if when.values.iter().any(|wanted| is_one(&value, wanted)) => {}
                 Found::Value(_) => asks = Asks::Resume,

@@ -34,7 +34,12 @@ impl H2Stream {
     /// Notes whether the client takes what it is given.
     fn note(&mut self, written: &Poll<Result<usize>>) {
         match written {
-            Poll::Pending => self.connection.stall.blocked(),
+            Poll::Pending => {
+                self.connection.stall.blocked();
+                if self.connection.stall.is_given_up() {
+                    self.socket.abort();
+                }
+            }
             Poll::Ready(written) => {
                 self.connection.stall.took();
                 self.frames.sent(written.as_ref().copied().unwrap_or_default());

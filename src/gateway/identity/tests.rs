@@ -16,6 +16,11 @@ fn clients(scope_by: &[Identity], identify_by: &[Identity]) -> Clients {
         trusted_proxies: Vec::new(),
         identify_by: identify_by.to_vec(),
         scope_by: scope_by.to_vec(),
+        umbrella: 50,
+        limit_memory: 1 << 20,
+        held_max: 2000,
+        held_per_client: 16,
+        poll_storm: None,
         jwt: None,
     }
 }

@@ -6,7 +6,7 @@ use super::block;
 pub(super) const NOT_TOKEN: u8 = 0;
 /// A token's byte that nobody takes for another.
 const TOKEN: u8 = 1;
-/// `_` and `.`, which some backends take for `-`.
+/// `_`, `.` and other signs, which some backends take for `-`: CGI makes one of all of them.
 pub(super) const LIKE_DASH: u8 = 3;
 
 /// The class of every byte in a header's name. `LIKE_DASH` has a bit more than `TOKEN`, so that classes can be gathered
@@ -16,11 +16,9 @@ pub(super) const NAME: [u8; 256] = {
     let mut byte = 0;
     while byte < 256 {
         table[byte] = match byte as u8 {
-            b'_' | b'.' => LIKE_DASH,
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => TOKEN,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'^' | b'`' | b'|' | b'~' => {
-                TOKEN
-            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => TOKEN,
+            b'_' | b'.' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'^' | b'`' | b'|'
+            | b'~' => LIKE_DASH,
             _ => NOT_TOKEN,
         };
         byte += 1;

@@ -63,7 +63,7 @@ pub(super) struct Field<'a> {
     pub name: &'a [u8],
     /// Behind it, with the space around it.
     pub value: &'a [u8],
-    /// The name has a `_` or `.`.
+    /// The name has a sign that is no `-`.
     like_dash: bool,
 }
 
@@ -124,10 +124,10 @@ impl Field<'_> {
         if self.like_dash && self.is_framing() { Err(Problem::LookAlike) } else { Ok(()) }
     }
 
-    /// Whether the name is a framing header's once `_` and `.` are read as `-`.
+    /// Whether the name is a framing header's once every sign is read as `-`.
     #[cold]
     pub fn is_framing(&self) -> bool {
-        let dash = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
+        let dash = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
         let is_edge = |byte: &u8| dash(*byte) != b'-';
         let start = self.name.iter().position(is_edge).unwrap_or_default();
         let end = self.name.iter().rposition(is_edge).map_or(start, |last| last + 1);

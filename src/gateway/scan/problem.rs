@@ -68,7 +68,7 @@ problems! {
     /// A name that is no token.
     NameByte: BadRequest = "A header's name contains a character that no name may have.";
     /// `Content_Length` and its like.
-    LookAlike: BadRequest = "A header's name would be a framing header's to a backend that takes '_' or '.' for '-'.";
+    LookAlike: BadRequest = "A header's name would be a framing header's to a backend that takes other signs for '-'.";
     /// NUL.
     Nul: BadRequest = "There is a NUL byte in a line.";
     /// CR without LF.

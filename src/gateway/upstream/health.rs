@@ -3,6 +3,7 @@
 //! Health is passive: a server that refuses connections leaves the rotation for a while that doubles, up to ten
 //! seconds, and comes back with the first connection that succeeds. With one server there is no rotation to leave.
 
+use super::capacity::Capacity;
 use super::pool::Pool;
 use super::tls::ClientTls;
 use crate::config;
@@ -20,9 +21,9 @@ pub struct Upstream {
     pub config: config::Upstream,
     /// One for each base URL, in the same order.
     servers: Vec<Server>,
+    pub(super) capacity: Capacity,
     /// How servers with `https` are met.
     pub(super) tls: Option<ClientTls>,
-    in_flight: Apart<AtomicUsize>,
     /// Whether any base URL has a path, so that targets have to be put together.
     pub(super) has_prefixes: bool,
     started: Instant,
@@ -78,30 +79,26 @@ impl Upstream {
             config.urls.iter().for_each(|base| figures.declare_server(&base.authority));
         }
         let servers = config.urls.iter().map(server).collect();
+        let capacity = Capacity::new(&config);
         let has_prefixes = config.urls.iter().any(|base| !base.prefix.is_empty());
-        Arc::new(Upstream {
-            config,
-            tls,
-            has_prefixes,
-            servers,
-            in_flight: Apart::new(AtomicUsize::new(0)),
-            started,
-            journal,
-            index,
-        })
+        Arc::new(Upstream { config, tls, has_prefixes, servers, capacity, started, journal, index })
     }
 
-    /// Takes one of the `max_in_flight` places; false when all are taken.
-    fn admit(&self) -> bool {
-        let before = self.in_flight.fetch_add(1, Relaxed);
-        if before >= self.config.max_in_flight {
-            self.in_flight.fetch_sub(1, Relaxed);
-            return false;
-        }
+    /// An answer's head took so long.
+    pub fn answered(self: &Arc<Upstream>, took: Duration) {
+        self.capacity.answered(self, took);
+    }
+
+    /// Whether [`Upstream::answered`] is wanted.
+    pub fn is_adaptive(&self) -> bool {
+        self.capacity.is_adaptive()
+    }
+
+    /// Tells the gauges of the queue.
+    pub fn report(&self) {
         if let Some(figures) = self.journal.metrics().upstream(self.index) {
-            figures.in_flight.inc();
+            figures.set_capacity(self.capacity.waiting(), self.capacity.limit());
         }
-        true
     }
 
     /// The server to use: in rotation, fewest in flight, not among `tried` (a bit each). Where all are out, the one
@@ -165,9 +162,29 @@ impl Upstream {
 // === impl Permit ===
 
 impl Permit {
-    /// Takes one of the `max_in_flight` places; `None` when all are taken.
+    /// Takes one of the `max_in_flight` places; `None` when all are taken, or others wait for one.
     pub fn take(pool: &Rc<Pool>) -> Option<Permit> {
-        pool.upstream.admit().then(|| Permit { pool: pool.clone(), server: None })
+        pool.upstream.capacity.take().then(|| Permit::new(pool))
+    }
+
+    /// The same, waiting behind the others of its client, each client in turn; `None` where the queue is full or it took
+    /// too long.
+    pub async fn take_in_turn(pool: &Rc<Pool>, client: u64, at_most: Duration) -> Option<Permit> {
+        if let Some(permit) = Permit::take(pool) {
+            return Some(permit);
+        }
+        let handed = pool.upstream.capacity.wait(&pool.upstream, client, at_most).await?;
+        handed.keep();
+        Some(Permit::new(pool))
+    }
+
+    /// For a place that was taken.
+    fn new(pool: &Rc<Pool>) -> Permit {
+        let upstream = &pool.upstream;
+        if let Some(figures) = upstream.journal.metrics().upstream(upstream.index) {
+            figures.in_flight.inc();
+        }
+        Permit { pool: pool.clone(), server: None }
     }
 
     /// The exchange goes to `server` now; moves the count if it went to another one before.
@@ -187,22 +204,26 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let upstream = &self.pool.upstream;
-        upstream.in_flight.fetch_sub(1, Relaxed);
         if let Some(figures) = upstream.journal.metrics().upstream(upstream.index) {
             figures.in_flight.dec();
         }
         if let Some(server) = self.server {
             upstream.servers[server].in_flight.fetch_sub(1, Relaxed);
         }
+        upstream.capacity.give_back(upstream);
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::gateway::clock;
 
     fn upstream(servers: usize, max_in_flight: usize) -> Arc<Upstream> {
+        upstream_with(servers, max_in_flight, 0)
+    }
+
+    pub fn upstream_with(servers: usize, max_in_flight: usize, queue: usize) -> Arc<Upstream> {
         let base = |n| config::Base {
             secure: false,
             host: "127.0.0.1".into(),
@@ -220,6 +241,9 @@ mod tests {
             stall: Duration::from_secs(60),
             total: None,
             max_in_flight,
+            queue,
+            queue_wait: Duration::from_secs(1),
+            adaptive: false,
             host: config::HostPolicy::Preserve,
             http2: false,
             tls: config::UpstreamTls::default(),
@@ -262,7 +286,7 @@ mod tests {
             "of all workers together"
         );
         drop(held);
-        assert_eq!(upstream.in_flight.load(Relaxed), 0);
+        assert_eq!(upstream.capacity.taken(), 0);
         assert!(Permit::take(&other).is_some());
     }
 }

@@ -4,6 +4,7 @@
 //! server after a refused connection, and a fresh connection where the client library hands the request back unsent.
 
 mod body;
+mod capacity;
 mod connect;
 mod h2;
 mod health;

@@ -138,6 +138,9 @@ pub async fn send(
         let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
         match link.exchange(request, asked, hearing).await {
             Ok(answer) => {
+                if let (true, Some(sent)) = (pool.upstream.is_adaptive(), flight.sent_at()) {
+                    pool.upstream.answered(clock::now().saturating_duration_since(sent));
+                }
                 let (mut head, incoming) = answer.into_parts();
                 // What the backend speaks ends here; to the client it is this gateway that answers.
                 head.version = Version::HTTP_11;

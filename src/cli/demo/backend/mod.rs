@@ -7,6 +7,7 @@
 mod body;
 pub mod fault;
 mod pages;
+mod places;
 mod rows;
 mod wire;
 

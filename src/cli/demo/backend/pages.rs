@@ -8,6 +8,7 @@ use super::{Page, page};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long one availability exception is worked on; one after the other.
@@ -15,12 +16,17 @@ const EXCEPTION_WORK: Duration = Duration::from_millis(20);
 /// The gap between counting the assessments and inserting one: the race of incident 5.
 const NUMBERING_GAP: Duration = Duration::from_millis(25);
 
+/// How long incident 3's page takes.
+const PROFILE_WORK: Duration = Duration::from_millis(120);
+
 /// The backend's own state.
 pub struct Pages {
     /// The database.
     pub rows: Rows,
     /// Incident 1's backend works on one exception at a time.
     one_at_a_time: tokio::sync::Mutex<()>,
+    /// Reads of incident 3's pages.
+    reads: AtomicU64,
 }
 
 /// A request whose body has been read whole.
@@ -42,7 +48,7 @@ pub struct Request {
 impl Pages {
     /// Pages over `rows`.
     pub fn new(rows: Rows) -> Pages {
-        Pages { rows, one_at_a_time: tokio::sync::Mutex::new(()) }
+        Pages { rows, one_at_a_time: tokio::sync::Mutex::new(()), reads: AtomicU64::new(0) }
     }
 
     /// Answers `request`; a `fault` that says how to answer is obeyed before or after the work.
@@ -57,8 +63,15 @@ impl Pages {
         }
     }
 
+    fn count_read(&self) -> u64 {
+        self.reads.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
     async fn work(&self, request: &Request) -> rusqlite::Result<Page> {
         let segments: Vec<&str> = request.path.split('/').skip(1).collect();
+        if let Some(page) = self.of_places(request, &segments).await? {
+            return Ok(page);
+        }
         match (request.method.as_str(), segments.as_slice()) {
             ("POST", ["api", "availability-exceptions"]) => self.add_exception(request).await,
             ("POST", ["api", "assessments"]) => self.add_assessment(request, None).await,
@@ -81,6 +94,14 @@ impl Pages {
                     true => page(200, &json!({"id": id, "status": "CANCELLED"})),
                     false => nothing(),
                 })
+            }
+            ("GET", ["professionals", id]) => {
+                tokio::time::sleep(PROFILE_WORK).await;
+                Ok(page(200, &json!({"id": id, "name": "Wang Fang", "reads": self.count_read()})))
+            }
+            ("GET", ["professionals", _, "sessions", "available"]) => {
+                tokio::time::sleep(PROFILE_WORK).await;
+                Ok(page(200, &json!({"sessions": [], "reads": self.count_read()})))
             }
             ("PUT", ["api", "profiles", id]) => {
                 let text = String::from_utf8_lossy(&request.body).into_owned();
@@ -196,7 +217,7 @@ fn parameter(request: &Request, name: &str) -> Option<String> {
 }
 
 /// For whom `request` writes.
-fn origin(request: &Request, fields: Option<&Fields>) -> Origin {
+pub(super) fn origin(request: &Request, fields: Option<&Fields>) -> Origin {
     let named =
         request.headers.get("x-demo-operation").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let field = fields.map(|fields| fields.text("operation")).filter(|text| !text.is_empty());
@@ -207,11 +228,11 @@ fn origin(request: &Request, fields: Option<&Fields>) -> Origin {
     Origin { operation: field.or(named), detail }
 }
 
-fn nothing() -> Page {
+pub(super) fn nothing() -> Page {
     failure(404, "there is no such thing")
 }
 
-fn failure(status: u16, error: &str) -> Page {
+pub(super) fn failure(status: u16, error: &str) -> Page {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     page(status.as_u16(), &json!({ "error": error }))
 }

@@ -50,7 +50,10 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS assessments (
         id INTEGER PRIMARY KEY AUTOINCREMENT, number TEXT NOT NULL UNIQUE, patient TEXT);
     CREATE TABLE IF NOT EXISTS bookings (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT, status TEXT NOT NULL);
+        id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT, status TEXT NOT NULL,
+        clinic TEXT, doctor TEXT, date TEXT, slot TEXT, token TEXT);
+    CREATE TABLE IF NOT EXISTS classes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body TEXT, status TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS tokens (id INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT, number TEXT);
     CREATE TABLE IF NOT EXISTS enrolments (
         id INTEGER PRIMARY KEY AUTOINCREMENT, patient TEXT NOT NULL UNIQUE, body TEXT);
@@ -75,12 +78,12 @@ impl Rows {
         Ok(Rows { connection: Mutex::new(connection) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `write` and notes its effect in one transaction; `write` returns the row's id.
-    fn effect<T: ToString>(
+    pub(super) fn effect<T: ToString>(
         &self,
         kind: &str,
         origin: &Origin,
@@ -195,14 +198,25 @@ impl Rows {
 
     /// Cancels a booking; false where there is none to cancel.
     pub fn cancel_booking(&self, id: &str, origin: &Origin) -> rusqlite::Result<bool> {
-        let cancelled = self.effect("cancellation", origin, |transaction| {
+        self.change("cancellation", id, origin, |transaction| {
             let query = "UPDATE bookings SET status = 'CANCELLED' WHERE id = ?1 AND status = 'BOOKED'";
-            match transaction.execute(query, [id])? {
-                0 => Err(rusqlite::Error::QueryReturnedNoRows),
-                _ => Ok(id.to_owned()),
-            }
+            transaction.execute(query, [id])
+        })
+    }
+
+    /// Changes the row `id`, which is an effect where `write` says that it changed one; false otherwise.
+    pub(super) fn change(
+        &self,
+        kind: &str,
+        id: &str,
+        origin: &Origin,
+        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize>,
+    ) -> rusqlite::Result<bool> {
+        let changed = self.effect(kind, origin, |transaction| match write(transaction)? {
+            0 => Err(rusqlite::Error::QueryReturnedNoRows),
+            _ => Ok(id.to_owned()),
         });
-        match cancelled {
+        match changed {
             Ok(_) => Ok(true),
             Err(rusqlite::Error::QueryReturnedNoRows) => Ok(false),
             Err(error) => Err(error),

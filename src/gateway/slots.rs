@@ -1,0 +1,308 @@
+//! Slots on the data path: what a request asks for, what its answer makes of that, and what a client is told.
+//!
+//! Which slot a request is about is `domain::slot`'s to say, whether it can be had the store's, in the same command as
+//! the claim. This file brings the two together.
+
+use super::clock;
+use super::exchange::Exchange;
+use super::forward::{STORE_PATIENCE, is_success};
+use super::guard::Intent;
+use super::source::{self, answer_fields};
+use super::worker::Running;
+use crate::config::SlotRules;
+use crate::domain::canon::Fields;
+use crate::domain::client::ScopeId;
+use crate::domain::event::Event;
+use crate::domain::ledger::Token;
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::selector::Source;
+use crate::domain::slot::{
+    Asks, Booking, Change, End, HoldKey, HoldState, Keep, Problem, SlotId, Taken, Wanted,
+};
+use crate::store::{EndIntents, Free, Settlement, StoreError};
+use http::header::HeaderMap;
+use http::request::Parts;
+use http::{Method, StatusCode, Uri};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// What one request has to do with slots.
+#[derive(Default)]
+pub struct Slotted {
+    /// What its body says; read only where the route has slots.
+    fields: Option<Fields>,
+    /// A DELETE: what it succeeds with is gone for good, whatever conditions a `release` has for other methods.
+    deletes: bool,
+    /// What its claim reserves.
+    pub wanted: Vec<Wanted>,
+    /// The bookings that its success may give back, with the route's rule and what the request says to it.
+    said: Vec<(usize, Booking, Asks)>,
+}
+
+/// The backend's answer, as far as it is there to be read.
+#[derive(Clone, Copy)]
+pub struct Answered<'a> {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its body, where it was kept.
+    pub body: Option<&'a [u8]>,
+}
+
+/// How often a booking is looked at again because it changed between the look and the claim.
+pub const LOOKS_MAX: usize = 3;
+
+/// The first pause before a release that the store did not take is offered again, and the longest one.
+const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_MOST: Duration = Duration::from_secs(5);
+/// How long it is offered.
+const AGAIN_FOR: Duration = Duration::from_secs(3600);
+/// How many releases may wait for the store.
+const WAITING_MOST: usize = 1024;
+
+/// Why it cannot be said what a request asks for.
+pub enum Obstacle {
+    /// The request's fault.
+    Refused(Refusal),
+    /// The store's.
+    Store(StoreError),
+}
+
+// === impl Slotted ===
+
+impl Slotted {
+    /// Reads what a guarded request says about slots. Costs nothing on a route that has none.
+    pub fn read(exchange: &Exchange, parts: &Parts, body: &[u8]) -> Slotted {
+        let rules = &exchange.rules().slots;
+        if rules.is_empty() {
+            return Slotted::default();
+        }
+        let fields = source::request_fields(exchange, parts, body);
+        let said = {
+            let named = source::named(exchange, parts.uri.path());
+            let source = request(&named, parts, &fields);
+            said(exchange, &parts.method, rules, &source)
+        };
+        Slotted { fields: Some(fields), deletes: parts.method == Method::DELETE, wanted: Vec::new(), said }
+    }
+
+    /// Says what the request's claim has to reserve, by what is known of its booking at this moment.
+    pub async fn plan(
+        &mut self,
+        exchange: &Exchange,
+        parts: &Parts,
+        (scope, fingerprint, anonymous): (ScopeId, &[u8], bool),
+    ) -> Result<(), Obstacle> {
+        let rules = &exchange.rules().slots;
+        let Some(fields) = self.fields.as_ref().filter(|_| rules.may_reserve()) else { return Ok(()) };
+        let shared = exchange.shared();
+        let witness = match anonymous {
+            true => ScopeId(shared.digest.slot_witness(&scope.0, fingerprint)),
+            false => scope,
+        };
+        let named = source::named(exchange, parts.uri.path());
+        let source = request(&named, parts, fields);
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for slot in &rules.takes {
+            let place = slot.wanted(&shared.digest, &source, witness).map_err(refused)?;
+            // Two entries that mean the same place mean one place.
+            wanted.extend(place.filter(|place| wanted.iter().all(|other| other.slot != place.slot)));
+        }
+        for change in &rules.changes {
+            let Some(booking) = change.slot.booking(&shared.digest, &source) else { continue };
+            let known = shared.store.holds_of(booking.key).await.map_err(Obstacle::Store)?;
+            let asks = change.release.and_then(|rule| self.said.iter().find(|(said, ..)| *said == rule));
+            let asks = asks.map_or(Asks::Nothing, |(_, _, asks)| *asks);
+            let now = shared.store.now();
+            match Change::plan(&change.slot, &shared.digest, &source, &known, (asks, witness, now)) {
+                Ok(Change::Nothing) => {}
+                Ok(Change::Takes(place)) => wanted.push(*place),
+                Ok(Change::Busy) => wanted.push(busy(change.slot.name.clone(), booking, witness)),
+                Err(problem) => return Err(refused(problem)),
+            }
+        }
+        self.wanted = wanted;
+        Ok(())
+    }
+
+    /// How the places that were reserved go on after an answer.
+    pub fn settlement(&self, exchange: &Exchange, answer: Answered<'_>) -> Settlement {
+        if self.wanted.is_empty() {
+            return Settlement::default();
+        }
+        let end = if is_success(answer.status) { End::Held } else { End::Unsettled };
+        let fields = answer_fields(exchange, answer.headers, answer.body);
+        let answer = Source::answer(answer.headers, &fields);
+        let rules = &exchange.rules().slots;
+        let booking = |wanted: &Wanted| {
+            let slot = rules.takes.iter().find(|slot| slot.name == wanted.name)?;
+            Some((wanted.slot, slot.booking(&exchange.shared().digest, &answer)?))
+        };
+        let bookings: Vec<(SlotId, Booking)> =
+            self.wanted.iter().filter(|wanted| wanted.booking.is_none()).filter_map(booking).collect();
+        if end == End::Held {
+            let journal = &exchange.shared().journal;
+            self.wanted.iter().for_each(|wanted| journal.slot_held(&wanted.name));
+        }
+        Settlement { end, bookings }
+    }
+
+    /// The bookings that an answer gives back.
+    pub fn frees(&self, exchange: &Exchange, answer: Answered<'_>) -> Vec<Free> {
+        if self.said.is_empty() || !is_success(answer.status) {
+            return Vec::new();
+        }
+        let rules = &exchange.rules().slots;
+        let fields = answer_fields(exchange, answer.headers, answer.body);
+        let answer = Source::answer(answer.headers, &fields);
+        let freed = self.said.iter().filter_map(|(rule, booking, asks)| {
+            let release = rules.releases.get(*rule)?;
+            let releases =
+                *asks == Asks::Release && (self.deletes || release.in_answer(&answer) == Asks::Release);
+            releases.then_some(Free { booking: booking.key, remember: !self.deletes && release.remembers() })
+        });
+        freed.collect()
+    }
+}
+
+/// What an unguarded request's success gives back: its body streams, so only its head is looked at.
+pub fn frees_of_head(exchange: &Exchange, method: &Method, target: &Uri, headers: &HeaderMap) -> Vec<Free> {
+    let rules = &exchange.rules().slots;
+    if rules.releases.is_empty() {
+        return Vec::new();
+    }
+    let named = source::named(exchange, target.path());
+    let source = Source { path: &named, query: target.query(), headers, body: &Fields::Empty };
+    let for_good = |rule: usize| method == Method::DELETE || rules.releases[rule].when.is_empty();
+    let said = said(exchange, method, rules, &source).into_iter();
+    let said = said.filter(|(rule, _, asks)| *asks == Asks::Release && for_good(*rule));
+    said.map(|(_, booking, _)| Free { booking: booking.key, remember: false }).collect()
+}
+
+/// Gives back what an unguarded success released, durably, before its answer goes out. Where the store does not take it, it
+/// is offered again: until then the place stays taken, which is the safe side.
+pub async fn release(exchange: &Exchange, frees: Vec<Free>, ends: Option<EndIntents>) {
+    let store = &exchange.shared().store;
+    let released = store.release(frees.clone(), ends.clone());
+    let released = tokio::time::timeout_at(clock::now() + STORE_PATIENCE, released).await;
+    let Err(error) = released.unwrap_or_else(|_| Err(StoreError::Unavailable("it does not answer".into())))
+    else {
+        return;
+    };
+    tracing::warn!(request_id = ?exchange.request_id, %error, "a slot could not be given back yet; it is tried again");
+    let shared = exchange.worker.shared.clone();
+    if shared.unrecorded.fetch_add(1, Relaxed) >= WAITING_MOST {
+        shared.unrecorded.fetch_sub(1, Relaxed);
+        tracing::error!(
+            "too many releases wait for the store; this one is lost, and its slot stays taken until its end"
+        );
+        return;
+    }
+    let running = Running::new(&exchange.worker);
+    let until = clock::now() + AGAIN_FOR;
+    tokio::task::spawn_local(async move {
+        let mut pause = AGAIN;
+        while clock::now() < until && shared.store.release(frees.clone(), ends.clone()).await.is_err() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(AGAIN_MOST);
+        }
+        shared.unrecorded.fetch_sub(1, Relaxed);
+        drop(running);
+    });
+}
+
+fn request<'a>(named: &'a [(&'a str, &'a str)], parts: &'a Parts, fields: &'a Fields) -> Source<'a> {
+    Source { path: named, query: parts.uri.query(), headers: &parts.headers, body: fields }
+}
+
+/// What the request says to each `release` of its route.
+fn said(
+    exchange: &Exchange,
+    method: &Method,
+    rules: &SlotRules,
+    source: &Source<'_>,
+) -> Vec<(usize, Booking, Asks)> {
+    let digest = &exchange.shared().digest;
+    let said = rules.releases.iter().enumerate().filter_map(|(at, release)| {
+        let asks = if method == Method::DELETE { Asks::Release } else { release.in_request(source) };
+        Some((at, release.booking(digest, source)?, asks))
+    });
+    said.filter(|(_, _, asks)| *asks != Asks::Nothing).collect()
+}
+
+/// A place that is never granted: the claim finds its record where there is one, and is otherwise told to look again.
+fn busy(name: Arc<str>, booking: Booking, witness: ScopeId) -> Wanted {
+    let slot = SlotId([0; 16]);
+    Wanted {
+        slot,
+        capacity: 1,
+        keep: Keep::For(Duration::ZERO),
+        witness,
+        asleep: false,
+        booking: Some(booking),
+        instead_of: Some(HoldKey { slot, token: Token(0) }),
+        name,
+        label: "".into(),
+        parts: [].into(),
+    }
+}
+
+fn refused(problem: Problem) -> Obstacle {
+    Obstacle::Refused(unnamed(problem))
+}
+
+// === refusals ===
+
+pub fn unnamed(problem: Problem) -> Refusal {
+    let Problem { slot, selector, unreadable } = problem;
+    let detail = match unreadable {
+        None => format!(
+            "The slot '{slot}' is told from others by {selector}, and the request has no such value; nothing is known that \
+             could stand in for it. Nothing was sent."
+        ),
+        Some(why) => format!("The slot '{slot}' is told from others by {selector}: {why}. Nothing was sent."),
+    };
+    Refusal::new(Reason::SlotUnnamed, detail)
+}
+
+/// Somebody else holds it.
+pub fn slot_taken(taken: Taken) -> Refusal {
+    let what = match (taken.state, taken.capacity) {
+        (HoldState::Reserved, _) => "is being taken by another request at this moment",
+        (HoldState::Unsettled, _) => "may be taken: the outcome of an earlier request is not settled",
+        (_, 1) => "is taken",
+        _ => "has no place left",
+    };
+    let own = if taken.id.is_some() { " The booking that holds it is your own." } else { "" };
+    let detail = format!("The slot '{}' {what}.{own} Nothing was sent.", taken.name);
+    let soon = (taken.state == HoldState::Reserved).then_some(Duration::from_secs(1));
+    let refusal = Refusal::new(Reason::SlotTaken, detail).taken(taken);
+    match soon {
+        Some(soon) => refusal.retry_after(soon),
+        None => refusal,
+    }
+}
+
+/// Another change of the same booking is under way, or nobody knows how one ended.
+pub fn booking_busy() -> Refusal {
+    let detail =
+        "Another change of this booking is under way, or its outcome is not settled. Nothing was sent.";
+    Refusal::new(Reason::InFlight, detail).retry_after(Duration::from_secs(2))
+}
+
+/// Counts and tells that a slot was refused.
+pub fn tell_taken(exchange: &Exchange, headers: &HeaderMap, intent: &Intent, taken: &Taken) {
+    exchange.shared().journal.slot_refused(&taken.name);
+    exchange.shared().journal.event(Event::SlotTaken {
+        route: exchange.rules().name.clone(),
+        slot: taken.name.clone(),
+        slot_id: taken.slot,
+        state: taken.state,
+        since: taken.since,
+        request_id: exchange.request_id.to_str().unwrap_or_default().into(),
+        scope: intent.scope,
+        client: exchange.client(headers),
+    });
+}

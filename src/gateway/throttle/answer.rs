@@ -1,0 +1,247 @@
+//! What limits say in answers: where the client stands, when it may come back, and that a page's script may read both.
+
+use super::buckets::Stand;
+use crate::config::ThrottlePolicy;
+use crate::gateway::headers::append_to_list;
+use http::HeaderName;
+use http::header::{self, HeaderMap, HeaderValue};
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// `RateLimit` (the same).
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// What a script may read of an answer beyond the few headers that it always may.
+const EXPOSED: &str = "RateLimit, RateLimit-Policy, Retry-After";
+const EXPOSED_WITH_X: &str =
+    "RateLimit, RateLimit-Policy, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
+
+/// What an exchange's answer says of its limits.
+pub struct Notice {
+    /// Where the client stands.
+    pub stand: Stand,
+    /// Who shows the page that asks, where a browser says so.
+    pub origin: Option<HeaderValue>,
+}
+
+/// Which pages a route's backend lets read its answers, as its answers have said: then they may read the gateway's
+/// refusals, too.
+#[derive(Default)]
+pub struct Origins {
+    known: Mutex<Vec<Known>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Known {
+    origin: HeaderValue,
+    /// `*` or the origin itself.
+    allowed: HeaderValue,
+    credentials: bool,
+}
+
+/// Pages that one route remembers; beyond them the oldest is forgotten.
+const ORIGINS_MAX: usize = 32;
+/// A longer origin is none.
+const ORIGIN_LONGEST: usize = 512;
+
+// === impl Notice ===
+
+impl Notice {
+    /// Adds the headers to an answer that came from the backend, and learns from it who may read.
+    pub fn tell(&self, throttle: &ThrottlePolicy, origins: &Origins, headers: &mut HeaderMap) {
+        self.limits(throttle, headers);
+        let Some(origin) = &self.origin else { return };
+        let Some(allowed) = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN) else { return };
+        origins.learn(origin, allowed, headers);
+        append_to_list(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed(throttle).as_bytes());
+    }
+
+    /// The same for a refusal of the gateway's own. A page that the backend lets read its answers may read this one; any
+    /// other may, where it sends no credentials: there is nothing of the caller or the backend in it.
+    pub fn tell_refused(&self, throttle: &ThrottlePolicy, origins: &Origins, headers: &mut HeaderMap) {
+        self.limits(throttle, headers);
+        let Some(origin) = &self.origin else { return };
+        let known = origins.known(origin);
+        let allowed = known.as_ref().map_or(HeaderValue::from_static("*"), |known| known.allowed.clone());
+        if known.is_some_and(|known| known.credentials) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed(throttle)));
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+
+    fn limits(&self, throttle: &ThrottlePolicy, headers: &mut HeaderMap) {
+        let Stand { limit, standing } = self.stand;
+        headers.insert(RATELIMIT_POLICY, throttle.header.clone());
+        let name = throttle.names.get(limit).map_or("", String::as_str);
+        let mut text = String::with_capacity(name.len() + 32);
+        text.push_str(name);
+        // Writing into a string cannot fail.
+        let _ = write!(text, ";r={}", standing.remaining);
+        if standing.more_in > Duration::ZERO {
+            let _ = write!(text, ";t={}", ceil(standing.more_in));
+        }
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(RATELIMIT, value);
+        }
+        if throttle.x_ratelimit {
+            let burst = throttle.rules.limits.get(limit).map_or(0, |limit| limit.burst());
+            headers.insert(X_LIMIT, HeaderValue::from(burst));
+            headers.insert(X_REMAINING, HeaderValue::from(standing.remaining));
+            headers.insert(X_RESET, HeaderValue::from(ceil(standing.more_in)));
+        }
+    }
+}
+
+fn exposed(throttle: &ThrottlePolicy) -> &'static str {
+    if throttle.x_ratelimit { EXPOSED_WITH_X } else { EXPOSED }
+}
+
+fn ceil(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+// === impl Origins ===
+
+impl Origins {
+    fn known(&self, origin: &HeaderValue) -> Option<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|known| known.origin == *origin).cloned()
+    }
+
+    fn learn(&self, origin: &HeaderValue, allowed: &HeaderValue, answer: &HeaderMap) {
+        if (allowed != "*" && allowed != origin) || origin.len() > ORIGIN_LONGEST {
+            return;
+        }
+        let credentials =
+            answer.get(header::ACCESS_CONTROL_ALLOW_CREDENTIALS).is_some_and(|value| value == "true");
+        // Copied: kept values must not pin the buffers that they were read into.
+        let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known.iter().position(|known| known.origin == *origin);
+        if same.is_some_and(|at| known[at].allowed == *allowed && known[at].credentials == credentials) {
+            return;
+        }
+        let (Ok(origin), Ok(allowed)) = (copy(origin), copy(allowed)) else { return };
+        let learned = Known { origin, allowed, credentials };
+        match same {
+            Some(at) => known[at] = learned,
+            None => {
+                if known.len() >= ORIGINS_MAX {
+                    known.remove(0);
+                }
+                known.push(learned);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Policy;
+    use crate::domain::throttle::Standing;
+
+    fn policy(more: &str) -> Policy {
+        let text = format!(
+            "[[upstream]]\nname = \"a\"\nurl = \"http://127.0.0.1:8000\"\n[[route]]\nname = \"profile\"\nmatch = \"GET /a\"\nupstream = \"a\"\n[route.throttle]\nlimits = [\"1/2s burst 3\", \"10/min\"]\n{more}"
+        );
+        let loaded = crate::config::parse(&text, std::path::Path::new(""), &|_| None);
+        Policy::compile(loaded.unwrap_or_else(|problems| panic!("{problems}")).config)
+    }
+
+    fn notice(origin: Option<&'static str>) -> Notice {
+        let standing = Standing { remaining: 2, more_in: Duration::from_millis(3_100) };
+        Notice { stand: Stand { limit: 1, standing }, origin: origin.map(HeaderValue::from_static) }
+    }
+
+    fn refused(policy: &Policy, origins: &Origins, origin: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
+        notice(Some(origin)).tell_refused(throttle, origins, &mut headers);
+        headers
+    }
+
+    fn answered(
+        policy: &Policy,
+        origins: &Origins,
+        origin: &'static str,
+        lines: &[(HeaderName, &'static str)],
+    ) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        lines.iter().for_each(|(name, value)| drop(headers.insert(name, HeaderValue::from_static(value))));
+        let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
+        notice(Some(origin)).tell(throttle, origins, &mut headers);
+        headers
+    }
+
+    #[test]
+    fn the_headers_are_structured_fields() {
+        let (policy, mut headers) = (policy("x_ratelimit = true"), HeaderMap::new());
+        let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
+        notice(None).tell(throttle, &Origins::default(), &mut headers);
+        assert_eq!(headers[RATELIMIT], r#""profile:10/min";r=2;t=4"#);
+        for name in [RATELIMIT, RATELIMIT_POLICY] {
+            let parsed = sfv::Parser::new(headers[&name].as_bytes()).parse::<sfv::List>();
+            assert!(parsed.is_ok_and(|list| !list.is_empty()), "{name}");
+        }
+        assert_eq!(
+            (&headers[X_LIMIT], &headers[X_REMAINING], &headers[X_RESET]),
+            (&"10".parse().expect("a value"), &"2".parse().expect("a value"), &"4".parse().expect("a value"))
+        );
+        assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN), "nobody asked");
+    }
+
+    #[test]
+    fn a_page_that_may_read_the_backends_answers_may_read_the_refusal() {
+        let (policy, origins) = (policy(""), Origins::default());
+        let app = "https://app.example";
+        let cors = [
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, app),
+            (header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, "X-Total"),
+        ];
+        let answer = answered(&policy, &origins, app, &cors);
+        assert_eq!(answer[header::ACCESS_CONTROL_EXPOSE_HEADERS], format!("X-Total, {EXPOSED}"));
+        let refusal = refused(&policy, &origins, app);
+        assert_eq!(refusal[header::ACCESS_CONTROL_ALLOW_ORIGIN], app);
+        assert_eq!(refusal[header::ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
+        assert_eq!(refusal[header::ACCESS_CONTROL_EXPOSE_HEADERS], EXPOSED);
+        assert_eq!(refusal[header::VARY], "Origin");
+    }
+
+    #[test]
+    fn any_other_page_may_only_without_credentials() {
+        let (policy, origins) = (policy(""), Origins::default());
+        // The backend answers, and does not let this page read it.
+        let answer = answered(
+            &policy,
+            &origins,
+            "https://evil.example",
+            &[(header::ACCESS_CONTROL_ALLOW_ORIGIN, "https://app.example")],
+        );
+        assert!(answer.contains_key(header::ACCESS_CONTROL_EXPOSE_HEADERS));
+        let refusal = refused(&policy, &origins, "https://evil.example");
+        assert_eq!(refusal[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        assert!(!refusal.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
+    }
+
+    #[test]
+    fn what_is_learned_is_bounded() {
+        let (policy, origins) = (policy(""), Origins::default());
+        let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
+        for n in 0..100 {
+            let origin = HeaderValue::from_str(&format!("https://{n}.example")).expect("a value");
+            let mut headers = HeaderMap::from_iter([(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())]);
+            Notice { origin: Some(origin), ..notice(None) }.tell(throttle, &origins, &mut headers);
+        }
+        assert_eq!(origins.known.lock().expect("whole").len(), ORIGINS_MAX);
+    }
+}

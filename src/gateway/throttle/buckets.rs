@@ -1,0 +1,192 @@
+//! The limits' memory behind its locks. All buckets of one key lie in one shard, so a stack of limits is decided under one
+//! lock; with the address's umbrella under two, always taken in the same order.
+
+use crate::config::ThrottlePolicy;
+use crate::domain::throttle::key::HARD;
+use crate::domain::throttle::{Denied, Key, LIMITS_MAX, Limit, Nanos, Shard, Standing, decide};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Shards: workers seldom meet in one.
+const SHARDS: usize = 64;
+
+/// What every worker shares.
+pub struct Buckets {
+    shards: Box<[Mutex<Shard>]>,
+}
+
+/// Whom one request counts against.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    /// The client, or whatever `per` says.
+    pub own: Key,
+    /// Its address, where it proves nothing.
+    pub umbrella: Option<Key>,
+}
+
+/// Where a client stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Stand {
+    /// Which of the limits has least left.
+    pub limit: usize,
+    /// How much.
+    pub standing: Standing,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// It was counted.
+    Allowed(Stand),
+    /// It comes before its turn; nothing was taken, except from the hard limit.
+    Early(Denied, Stand),
+    /// It is above the hard limit.
+    Hard(Denied, Stand),
+}
+
+/// The places of all, for a gauge.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Places in use.
+    pub used: u64,
+    /// How often a bucket found no place.
+    pub overflowed: u64,
+}
+
+/// Both shards of a request, where they are two.
+struct Locked<'a> {
+    own: MutexGuard<'a, Shard>,
+    umbrella: Option<MutexGuard<'a, Shard>>,
+}
+
+// === impl Buckets ===
+
+impl Buckets {
+    /// Takes at most so many bytes, and them only as far as they are used.
+    pub fn new(bytes: u64) -> Buckets {
+        let each = usize::try_from(bytes).unwrap_or(usize::MAX) / SHARDS;
+        Buckets { shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(each))).collect() }
+    }
+
+    /// Decides for one request. `arrives`: it is here for the first time, so that the hard limit counts it.
+    pub fn take(&self, throttle: &ThrottlePolicy, keys: Keys, now: Nanos, arrives: bool) -> Verdict {
+        let rules = &throttle.rules;
+        let own = rules.limits.len();
+        let mut locked = self.lock(keys);
+        let mut tats = [Nanos(0); 2 * LIMITS_MAX];
+        locked.read(keys, own, &mut tats, now);
+        if let (Some(hard), true) = (&rules.hard, arrives)
+            && let Err(denied) = locked.arrive(keys, hard, rules.cost, now)
+        {
+            return Verdict::Hard(denied, Stand::of(&rules.limits, &tats, now));
+        }
+        let stack = if keys.umbrella.is_some() { &throttle.stack[..] } else { &throttle.stack[..own] };
+        match decide(stack, &mut tats[..stack.len()], now, rules.cost) {
+            Ok(()) => {
+                locked.write(keys, own, &tats, now);
+                Verdict::Allowed(Stand::of(&rules.limits, &tats, now))
+            }
+            Err(denied) => Verdict::Early(denied, Stand::of(&rules.limits, &tats, now)),
+        }
+    }
+
+    /// The same for a request that stands behind others: only the hard limit counts it now.
+    pub fn arrive(&self, throttle: &ThrottlePolicy, keys: Keys, now: Nanos) -> Verdict {
+        let rules = &throttle.rules;
+        let mut tats = [Nanos(0); 2 * LIMITS_MAX];
+        let mut locked = self.lock(keys);
+        locked.read(keys, rules.limits.len(), &mut tats, now);
+        let stand = Stand::of(&rules.limits, &tats, now);
+        let Some(hard) = &rules.hard else { return Verdict::Early(Denied::default(), stand) };
+        match locked.arrive(keys, hard, rules.cost, now) {
+            Ok(()) => Verdict::Early(Denied::default(), stand),
+            Err(denied) => Verdict::Hard(denied, stand),
+        }
+    }
+
+    /// Sums over the shards.
+    pub fn figures(&self) -> Figures {
+        let mut sum = Figures::default();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            sum.used += shard.used() as u64;
+            sum.overflowed += shard.overflowed();
+        }
+        sum
+    }
+
+    fn lock(&self, keys: Keys) -> Locked<'_> {
+        let own = keys.own.shard(SHARDS);
+        let umbrella = keys.umbrella.map(|key| key.shard(SHARDS)).filter(|&shard| shard != own);
+        match umbrella {
+            // In the order of the shards, so that two requests never wait for each other.
+            Some(umbrella) if umbrella < own => {
+                let umbrella = Some(lock(&self.shards[umbrella]));
+                Locked { own: lock(&self.shards[own]), umbrella }
+            }
+            Some(umbrella) => {
+                let own = lock(&self.shards[own]);
+                Locked { own, umbrella: Some(lock(&self.shards[umbrella])) }
+            }
+            None => Locked { own: lock(&self.shards[own]), umbrella: None },
+        }
+    }
+}
+
+/// Held for some comparisons, never while waiting; a panic in between leaves at most one bucket unwritten.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Locked ===
+
+impl Locked<'_> {
+    /// The arrival times of the client's buckets, and behind them those of its address.
+    fn read(&self, keys: Keys, own: usize, tats: &mut [Nanos], now: Nanos) {
+        for number in 0..own {
+            tats[number] = self.own.tat(keys.own.bucket(number as u64), now);
+            if let Some(key) = keys.umbrella {
+                let shard = self.umbrella.as_ref().unwrap_or(&self.own);
+                tats[own + number] = shard.tat(key.bucket(number as u64), now);
+            }
+        }
+    }
+
+    /// Counts against the hard limit.
+    fn arrive(&mut self, keys: Keys, hard: &Limit, cost: u64, now: Nanos) -> Result<(), Denied> {
+        let bucket = keys.own.bucket(HARD);
+        let mut tat = [self.own.tat(bucket, now)];
+        decide(&[*hard], &mut tat, now, cost)?;
+        self.own.set(bucket, tat[0], now);
+        Ok(())
+    }
+
+    fn write(&mut self, keys: Keys, own: usize, tats: &[Nanos], now: Nanos) {
+        for number in 0..own {
+            self.own.set(keys.own.bucket(number as u64), tats[number], now);
+            if let Some(key) = keys.umbrella {
+                let shard = self.umbrella.as_mut().unwrap_or(&mut self.own);
+                shard.set(key.bucket(number as u64), tats[own + number], now);
+            }
+        }
+    }
+}
+
+// === impl Stand ===
+
+impl Stand {
+    /// The limit that has least left; of several, the one that takes longest to have more.
+    fn of(limits: &[Limit], tats: &[Nanos], now: Nanos) -> Stand {
+        let mut least =
+            Stand { limit: 0, standing: Standing { remaining: u64::MAX, more_in: Default::default() } };
+        for (limit, tat) in limits.iter().zip(tats).enumerate() {
+            let standing = Standing::of(tat.0, *tat.1, now);
+            let than = &least.standing;
+            if standing.remaining < than.remaining
+                || (standing.remaining == than.remaining && standing.more_in > than.more_in)
+            {
+                least = Stand { limit, standing };
+            }
+        }
+        least
+    }
+}

@@ -1,0 +1,334 @@
+//! The gate before a route: how often a client may ask, and what becomes of a request that comes before its turn.
+//!
+//! [`gate`] decides with the domain's arithmetic over [`buckets`], lets the request pass, holds it ([`hold`]) or refuses it.
+//! What limits say in answers is [`answer`]'s; who polls too often, [`watch`] notices.
+
+mod answer;
+mod buckets;
+mod flights;
+mod hold;
+mod watch;
+
+pub use answer::Notice;
+pub use flights::Flight;
+
+use super::caller::Caller;
+use super::clock;
+use super::exchange::Exchange;
+use super::identity::is_within;
+use super::line::Line;
+use crate::config::{Concurrency, Config, Mode, RoutePolicy, ThrottlePolicy};
+use crate::domain::event::{Decision, Event};
+use crate::domain::poll::{Alarm, Read};
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::throttle::{Denied, Key, Nanos, Over, Per, retry};
+use crate::journal::Metrics;
+use answer::Origins;
+use buckets::{Buckets, Keys, Verdict};
+use flights::Flights;
+use hold::{End, Held, Holds};
+use http::Method;
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+use tokio::time::Instant;
+use watch::Watches;
+
+/// Limits, lines and watches, shared by all workers.
+pub struct Throttles {
+    buckets: Buckets,
+    holds: Holds,
+    watches: Watches,
+    flights: Flights,
+    origins: Vec<Origins>,
+    /// Digests whom limits count. Of this process alone: nobody outside can compute one.
+    keyed: RandomState,
+    started: Instant,
+    storm: Option<(u32, Duration)>,
+}
+
+/// One request and its client.
+struct Who<'a> {
+    exchange: &'a Exchange,
+    parts: &'a Parts,
+    caller: Caller<'a>,
+    /// A digest of the client.
+    client: u64,
+}
+
+/// A request before its route's limits.
+struct Asked<'a> {
+    who: Who<'a>,
+    throttle: &'a ThrottlePolicy,
+    keys: Keys,
+}
+
+/// The window of a storm where `poll_storm` is off.
+const STORM_WINDOW: Duration = Duration::from_secs(60);
+/// Keeps the watch's keys for refusals apart from those for reads.
+const REFUSALS: u64 = 0x5ced_c8d1_7ab0_3f29;
+
+/// Lets a request pass, holds it until its turn, or refuses it. OPTIONS is never counted: a preflight is the browser's, not
+/// the page's.
+pub async fn gate(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> Result<(), Refusal> {
+    throttle(exchange, port, parts, line).await?;
+    match exchange.rules().concurrency.filter(|_| parts.method != Method::OPTIONS) {
+        None => Ok(()),
+        Some(rules) => {
+            line.limits.flight = Box::pin(fly(exchange, rules, parts)).await?;
+            Ok(())
+        }
+    }
+}
+
+/// Waits until few enough of the client's requests are in flight. After its turn: whoever waits for that has nothing in
+/// flight.
+async fn fly(exchange: &Exchange, rules: Concurrency, parts: &Parts) -> Result<Option<Flight>, Refusal> {
+    let shared = exchange.shared();
+    if exchange.rules().mode == Mode::Observe {
+        return Ok(None);
+    }
+    let caller = exchange.caller(&parts.headers);
+    let keyed = &shared.throttles.keyed;
+    let client = keyed.hash_one((caller.digest(keyed), exchange.route));
+    let Concurrency { per_client, queue, wait } = rules;
+    match shared.throttles.flights.fly(client, per_client, queue, wait).await {
+        Some(flight) => Ok(Some(flight)),
+        None => {
+            let detail = format!(
+                "{per_client} requests of this client are in flight on this route, as many as it allows, and no place became free in time; nothing was sent."
+            );
+            Err(Refusal::new(Reason::TooManyInFlight, detail).retry_after(Duration::from_secs(1)))
+        }
+    }
+}
+
+async fn throttle(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> Result<(), Refusal> {
+    let throttles = &exchange.shared().throttles;
+    let throttle = exchange.rules().throttle.as_deref();
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    let watched = reads && throttles.storm.is_some();
+    if (throttle.is_none() && !watched) || parts.method == Method::OPTIONS {
+        return Ok(());
+    }
+    let caller = exchange.caller(&parts.headers);
+    let who = Who { exchange, parts, client: caller.digest(&throttles.keyed), caller };
+    let Some(throttle) = throttle.filter(|throttle| !is_within(&throttle.allow, exchange.address)) else {
+        if watched {
+            who.polls(port, false, line);
+        }
+        return Ok(());
+    };
+    let umbrella = who.caller.umbrella(&throttles.keyed);
+    let keys = throttles.keys(throttle, who.client, umbrella, parts.uri.path());
+    let verdict = match throttles.holds.is_waiting(keys.own) {
+        // Whoever waits already comes first; the hard limit still counts.
+        true => throttles.buckets.arrive(throttle, keys, throttles.now()),
+        false => throttles.buckets.take(throttle, keys, throttles.now(), true),
+    };
+    let early = !matches!(verdict, Verdict::Allowed(_));
+    if reads {
+        who.polls(port, early, line);
+    }
+    let (Verdict::Allowed(stand) | Verdict::Early(_, stand) | Verdict::Hard(_, stand)) = verdict;
+    line.limits.notice = Some(Notice { stand, origin: parts.headers.get(header::ORIGIN).cloned() });
+    let asked = Asked { who, throttle, keys };
+    match verdict {
+        Verdict::Allowed(_) => Ok(()),
+        _ if throttle.observed => {
+            let held = matches!((&verdict, throttle.rules.over), (Verdict::Early(..), Over::Hold { .. }));
+            line.limits.would = Some(if held { Decision::WouldHold } else { Decision::WouldRefuse });
+            Ok(())
+        }
+        Verdict::Hard(denied, _) => Err(asked.refused(denied, true)),
+        Verdict::Early(denied, _) => match throttle.rules.over {
+            Over::Reject => Err(asked.refused(denied, false)),
+            // Boxed: most requests never wait.
+            Over::Hold { at_most } => Box::pin(asked.hold(at_most, denied, line)).await,
+        },
+    }
+}
+
+// === impl Throttles ===
+
+impl Throttles {
+    /// For this configuration; nobody has asked yet.
+    pub fn new(config: &Config, started: Instant) -> Throttles {
+        let clients = &config.clients;
+        let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        Throttles {
+            buckets: Buckets::new(clients.limit_memory),
+            holds: Holds::new(clients.held_max, clients.held_per_client),
+            watches: Watches::default(),
+            flights: Flights::default(),
+            origins: config.routes.iter().map(|_| Origins::default()).collect(),
+            keyed: RandomState::new(),
+            started,
+            storm: clients.poll_storm.map(|storm| (count(storm.count()), storm.window())),
+        }
+    }
+
+    /// A digest of a client, for telling clients apart.
+    pub fn digest(&self, caller: &Caller<'_>) -> u64 {
+        caller.digest(&self.keyed)
+    }
+
+    /// Ends every hold: the gateway drains.
+    pub fn drain(&self) {
+        self.holds.drain();
+    }
+
+    /// Tells the gauges. Called by the workers' sweep.
+    pub fn report(&self, metrics: &Metrics) {
+        let figures = self.buckets.figures();
+        metrics.limits.set(figures.used, figures.overflowed, self.holds.held() as u64);
+    }
+
+    /// The read under this key was answered without the backend.
+    pub fn absorbed(&self, key: u64) {
+        self.watches.absorbed(key);
+    }
+
+    /// Adds what limits say to the answer of an exchange on `route`.
+    pub fn tell(&self, route: &RoutePolicy, notice: &Notice, refused: bool, answer: &mut HeaderMap) {
+        let (Some(throttle), Some(origins)) = (&route.throttle, self.origins.get(route.index)) else {
+            return;
+        };
+        match refused {
+            true => notice.tell_refused(throttle, origins, answer),
+            false => notice.tell(throttle, origins, answer),
+        }
+    }
+
+    /// The limiter's clock.
+    fn now(&self) -> Nanos {
+        let since = clock::recent().saturating_duration_since(self.started);
+        // Never zero, which stands for a bucket that nobody has used.
+        Nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1))
+    }
+
+    fn keys(&self, throttle: &ThrottlePolicy, client: u64, umbrella: Option<u64>, path: &str) -> Keys {
+        let key = |who: u64, kind: u8| {
+            let mut hasher = self.keyed.build_hasher();
+            hasher.write_u64(throttle.space);
+            hasher.write_u8(kind);
+            match throttle.rules.per {
+                Per::Route => {}
+                Per::Client => hasher.write_u64(who),
+                Per::ClientResource => {
+                    hasher.write_u64(who);
+                    // A closing slash means nothing, in counting as in matching.
+                    hasher.write(path.strip_suffix('/').unwrap_or(path).as_bytes());
+                }
+            }
+            Key(hasher.finish())
+        };
+        let umbrella = umbrella.filter(|_| throttle.rules.per != Per::Route);
+        Keys { own: key(client, 0), umbrella: umbrella.map(|address| key(address, 1)) }
+    }
+}
+
+// === impl Who ===
+
+impl Who<'_> {
+    /// Notes a read, and tells a storm that it begins.
+    fn polls(&self, port: u16, early: bool, line: &mut Line) {
+        let (shared, rules) = (self.exchange.shared(), self.exchange.rules());
+        let throttles = &shared.throttles;
+        let path = self.parts.uri.path();
+        let early_most = rules.throttle.as_ref().map_or(u32::MAX, |throttle| throttle.storm);
+        let (reads, within) = throttles.storm.unwrap_or((u32::MAX, STORM_WINDOW));
+        let key = throttles.keyed.hash_one((self.client, self.exchange.route, path)).max(1);
+        line.limits.polled = Some(key);
+        let alarm = Alarm { reads, early: early_most, within };
+        let told = throttles.watches.note(&Read { key, early, port }, &alarm, throttles.now());
+        let Some(storm) = told else { return };
+        let template = shared.policy.template(&self.parts.method, path);
+        shared.journal.event(Event::PollStorm {
+            route: rules.name.clone(),
+            template: template.unwrap_or_else(|| rules.name.clone()),
+            path: path.to_owned(),
+            client: self.caller.name(&shared.digest),
+            storm,
+        });
+    }
+}
+
+// === impl Asked ===
+
+impl Asked<'_> {
+    /// Waits for the turn. Past that: what is kept of an earlier answer, else the refusal.
+    async fn hold(&self, at_most: Duration, denied: Denied, line: &mut Line) -> Result<(), Refusal> {
+        let throttles = &self.who.exchange.shared().throttles;
+        let held = Held { key: self.keys.own, client: self.who.client, read: None, at_most };
+        let (began, mut last, mut stands) = (clock::now(), denied, None);
+        let end = throttles
+            .holds
+            .turn(held, &self.who.exchange.shared().journal.metrics().limits, || {
+                match throttles.buckets.take(self.throttle, self.keys, throttles.now(), false) {
+                    Verdict::Allowed(stand) => {
+                        stands = Some(stand);
+                        Ok(())
+                    }
+                    Verdict::Early(denied, _) | Verdict::Hard(denied, _) => {
+                        last = denied;
+                        Err(denied.wait)
+                    }
+                }
+            })
+            .await;
+        line.limits.held = Some(clock::now().saturating_duration_since(began));
+        if let (Some(stand), Some(notice)) = (stands, &mut line.limits.notice) {
+            notice.stand = stand;
+        }
+        match end {
+            End::Turn => Ok(()),
+            End::Shared => Ok(()),
+            End::Over(ahead) => {
+                let turn = self.throttle.rules.limits.get(last.by % self.throttle.rules.limits.len());
+                let turn = turn.map_or(0, |limit| limit.interval().saturating_mul(ahead as u64));
+                Err(self.refused(Denied { wait: last.wait + Duration::from_nanos(turn), ..last }, false))
+            }
+            End::Full => Err(self.refused(last, false)),
+            End::Draining => Err(Refusal::new(
+                Reason::Draining,
+                "The gateway is shutting down, and this request was still waiting for its turn; nothing was sent.",
+            )
+            .retry_after(Duration::from_secs(1))),
+        }
+    }
+
+    /// 429, with the limit and how long it takes.
+    fn refused(&self, denied: Denied, hard: bool) -> Refusal {
+        let (exchange, rules) = (self.who.exchange, &self.throttle.rules);
+        let shared = exchange.shared();
+        let of_address = denied.by >= rules.limits.len();
+        let limit = match (&rules.hard, hard) {
+            (Some(hard), true) => *hard,
+            _ => self.throttle.stack[denied.by.min(self.throttle.stack.len() - 1)],
+        };
+        let news = Read { key: (self.keys.own.0 ^ REFUSALS).max(1), early: false, port: 0 };
+        let alarm = Alarm { reads: 1, early: 1, within: STORM_WINDOW };
+        let news = shared.throttles.watches.note(&news, &alarm, shared.throttles.now()).is_some();
+        shared.journal.throttled(news, || Event::Throttled {
+            route: exchange.rules().name.clone(),
+            path: self.who.parts.uri.path().to_owned(),
+            client: self.who.caller.name(&shared.digest),
+            limit: limit.to_string(),
+            wait: denied.wait,
+            request_id: exchange.request_id.to_str().unwrap_or_default().into(),
+        });
+        let whose = match rules.per {
+            _ if of_address => "all unproven clients of this address together",
+            Per::Client => "each client",
+            Per::ClientResource => "each client and path",
+            Per::Route => "everybody together",
+        };
+        let seconds = retry::seconds(denied.wait, exchange.worker.chance());
+        let detail = format!(
+            "The limit of {limit} for {whose} is used up; ask again in {seconds} s. Asking before does not make it longer, and nothing was sent."
+        );
+        Refusal::new(Reason::Throttled, detail).retry_after(Duration::from_secs(seconds))
+    }
+}

@@ -1,0 +1,151 @@
+//! The loop itself: without the gate it floods, through it it is paced.
+
+use super::*;
+
+#[test]
+fn without_the_gate_the_loop_asks_as_fast_as_the_backend_answers() {
+    let backend = Backend::start();
+    let length = length().min(Duration::from_secs(5));
+    let answers = Poller::new(backend.address, page("loop")).run(length);
+    let most = length.as_millis() / BACKEND.as_millis();
+    assert!(answers.len() as u128 > most / 2, "{} of {most}", answers.len());
+    assert_eq!(backend.requests(), answers.len() as u64);
+}
+
+#[test]
+fn through_the_gate_the_loop_is_paced_without_an_error_and_a_neighbour_is_not() {
+    let stand = Stand::with(throttled(LIMITS));
+    let length = length();
+    let neighbour = || {
+        // Behind the same address, with another key, at a human's pace.
+        let until = Instant::now() + length;
+        let mut worst = Duration::ZERO;
+        while Instant::now() + Duration::from_secs(3) < until {
+            let asked = Instant::now();
+            assert_eq!(stand.send(&page("neighbour")).status, 200);
+            worst = worst.max(asked.elapsed());
+            thread::sleep(Duration::from_millis(2_500));
+        }
+        worst
+    };
+    let (answers, worst) = thread::scope(|scope| {
+        let neighbour = scope.spawn(neighbour);
+        let answers = Poller::new(stand.gate.address, page("loop")).run(length);
+        (answers, neighbour.join().unwrap())
+    });
+    assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
+    assert!(worst < Duration::from_secs(1), "a neighbour waited {worst:?}");
+    // Three at once, then one every two seconds; over a minute ten, and one every six seconds.
+    let seconds = length.as_secs() + 8;
+    let most = (3 + seconds / 2).min(10 + seconds / 6) + 1;
+    assert!(answers.len() as u64 <= most, "{} answers, {most} allowed", answers.len());
+    let held = answers.iter().filter(|(_, took)| *took > Duration::from_millis(900)).count();
+    assert!(held >= answers.len() - 4, "every poll past the burst waits for its turn: {answers:?}");
+    let flood = length.as_millis() / BACKEND.as_millis();
+    let less = 100 - 100 * answers.len() as u128 / flood;
+    println!("{} backend requests in {length:?} instead of {flood}: {less}% less", answers.len());
+    if length >= Duration::from_secs(60) {
+        assert!(less >= 95, "{less}%");
+        let storms = events(&stand, "poll-storm");
+        assert_eq!(storms.len(), 1, "{storms:?}");
+    }
+}
+
+#[test]
+fn the_storm_is_told_once_and_names_who_what_and_how_often() {
+    let stand = Stand::with(throttled("limits = \"2/s\"\nstorm = 5"));
+    let pollers: Vec<_> = (0..3).map(|_| Poller::new(stand.gate.address, page("loop"))).collect();
+    thread::scope(|scope| {
+        for poller in pollers {
+            scope.spawn(move || poller.run(Duration::from_secs(3)));
+        }
+    });
+    let storms =
+        eventually("the storm is told", || Some(events(&stand, "poll-storm")).filter(|it| !it.is_empty()));
+    assert_eq!(storms.len(), 1, "{storms:?}");
+    let storm = &storms[0];
+    assert_eq!(
+        (storm["template"].as_str(), storm["path"].as_str()),
+        (Some("GET /professionals/**"), Some(PAGE))
+    );
+    assert_eq!((storm["route"].as_str(), storm["level"].as_str()), (Some("profile"), Some("WARN")));
+    assert!(
+        storm["client"].as_str().is_some_and(|client| client.starts_with("header:x-api-key:")),
+        "{storm}"
+    );
+    assert!(!log(&stand).contains("\"loop\""), "no key in the log");
+    assert_eq!(storm["source_ports"], 3);
+    assert!(storm["reads_per_minute"].as_u64().is_some_and(|rate| rate > 60), "{storm}");
+    assert!(storm["absorbed_percent"].is_u64(), "{storm}");
+    assert_eq!(metric(&stand, "oncegate_events_total{event=\"poll-storm\"}"), 1);
+}
+
+#[test]
+fn a_storm_on_a_route_without_limits_is_told_too() {
+    let stand = Stand::with(Config { clients: "poll_storm = \"20/10s\"", ..Config::default() });
+    for _ in 0..30 {
+        assert_eq!(stand.send(&Call::new("GET", "/api/profiles/7")).status, 404);
+    }
+    let storms =
+        eventually("the storm is told", || Some(events(&stand, "poll-storm")).filter(|it| !it.is_empty()));
+    assert_eq!((storms.len(), storms[0]["reads"].as_u64()), (1, Some(20)), "{storms:?}");
+    assert_eq!(storms[0]["client"], "127.0.0.1");
+}
+
+#[test]
+fn a_client_that_leaves_its_turn_leaves_it_to_the_next() {
+    let stand = Stand::with(throttled("limits = \"1/2s\"\nhold_at_most = \"9s\""));
+    assert_eq!(stand.send(&page("k")).status, 200);
+    // A page that gives up and asks again, as an effect with an AbortController does.
+    for _ in 0..5 {
+        let left = page("k").within(Duration::from_millis(100)).send(stand.gate.address);
+        assert!(left.is_err(), "it is held");
+    }
+    let asked = Instant::now();
+    assert_eq!(stand.send(&page("k")).status, 200);
+    assert!(asked.elapsed() < Duration::from_millis(2_500), "{:?}", asked.elapsed());
+    eventually("those who left are told", || {
+        (metric(&stand, "oncegate_holds_total{end=\"client-left\"}") == 5).then_some(())
+    });
+    assert_eq!(stand.backend.requests(), 2, "nobody asked for those who left");
+}
+
+#[test]
+fn a_drain_ends_every_hold() {
+    let stand = Stand::with(Config {
+        server: "drain = \"20s\"",
+        ..throttled("limits = \"1/min\"\nhold_at_most = \"60s\"")
+    });
+    assert_eq!(stand.send(&page("k")).status, 200);
+    let reply = thread::scope(|scope| {
+        let held = scope.spawn(|| stand.send(&page("k")));
+        eventually("it is held", || (metric(&stand, "oncegate_held") == 1).then_some(()));
+        stand.terminate();
+        held.join().unwrap()
+    });
+    assert_problem(&reply, 503, "draining");
+}
+
+#[test]
+fn as_many_wait_as_may_and_the_next_is_told_at_once() {
+    let clients = "identify_by = [\"header:X-Api-Key\"]\nheld_per_client = 2\nheld_max = 3";
+    let stand = Stand::with(Config { clients, ..throttled("limits = \"1/min\"\nhold_at_most = \"3s\"") });
+    for key in ["a", "b", "c"] {
+        assert_eq!(stand.send(&page(key)).status, 200);
+    }
+    thread::scope(|scope| {
+        let held: Vec<_> = ["a", "a", "b"].map(|key| scope.spawn(|| stand.send(&page(key)))).into();
+        eventually("three are held", || (metric(&stand, "oncegate_held") == 3).then_some(()));
+        for key in ["a", "c"] {
+            let asked = Instant::now();
+            assert_problem(&stand.send(&page(key)), 429, "throttled");
+            assert!(asked.elapsed() < Duration::from_secs(1));
+        }
+        for reply in held {
+            // Waited in vain: the limit gives a turn a minute.
+            assert_problem(&reply.join().unwrap(), 429, "throttled");
+        }
+    });
+    assert_eq!(metric(&stand, "oncegate_holds_total{end=\"full\"}"), 2);
+    assert_eq!(metric(&stand, "oncegate_holds_total{end=\"over\"}"), 3);
+}
