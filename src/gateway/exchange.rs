@@ -104,8 +104,9 @@ pub async fn exchange(
         Ok(exchange) => {
             line.route = Some(exchange.route);
             tell_the_backend(&exchange, &connection, &mut parts, found);
-            if let Err(refusal) = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await {
-                Err(refusal)
+            let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await;
+            if let Some(answered) = gate.transpose() {
+                answered
             } else if exchange.guarded && protocol.is_some() {
                 Err(Refusal::new(
                     Reason::UpgradeRefused,

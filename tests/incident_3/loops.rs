@@ -52,6 +52,68 @@ fn through_the_gate_the_loop_is_paced_without_an_error_and_a_neighbour_is_not() 
 }
 
 #[test]
+fn six_connections_share_each_turn_where_the_page_is_shared_with_everyone() {
+    let shared =
+        "coalesce = true\ncache = { ttl = \"2s\", stale_if_throttled = \"30s\", share = \"everyone\" }\n";
+    let stand = Stand::with(routed("header:X-Api-Key", &format!("{shared}[route.throttle]\n{LIMITS}")));
+    let length = length();
+    let loops = thread::scope(|scope| {
+        let start = |_| {
+            let poller = Poller::new(stand.gate.address, page("loop"));
+            scope.spawn(move || poller.run(length))
+        };
+        let pollers: Vec<_> = (0..6).map(start).collect();
+        pollers.into_iter().map(|poller| poller.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(loops.iter().flatten().all(|(status, _)| *status == 200), "{loops:?}");
+    let (answers, seconds) = (loops.iter().map(Vec::len).sum::<usize>(), length.as_secs() + 8);
+    let turns = (3 + seconds / 2).min(10 + seconds / 6) + 1;
+    for answers in &loops {
+        assert!(answers.len() as u64 <= turns, "{} answers in {turns} turns: {answers:?}", answers.len());
+    }
+    let asked = stand.backend.requests();
+    let flood = 6 * length.as_millis() / BACKEND.as_millis();
+    let less = 100 - 100 * u128::from(asked) / flood;
+    println!(
+        "{asked} backend requests in {length:?} instead of {flood} ({less}% less) for {answers} answers"
+    );
+    assert!(asked <= turns, "{asked}");
+    assert!(less >= 95, "{less}%");
+    if length >= Duration::from_secs(60) {
+        assert_eq!(events(&stand, "poll-storm").len(), 1);
+    }
+}
+
+#[test]
+fn equal_reads_in_hold_are_one_turn_and_one_call() {
+    let stand =
+        Stand::with(routed("header:X-Api-Key", "coalesce = true\n[route.throttle]\nlimits = \"1/2s\""));
+    assert_eq!(stand.send(&page("k")).status, 200);
+    let replies = crate::harness::at_once(stand.gate.address, &vec![page("k"); 8]);
+    assert!(replies.iter().all(|reply| reply.status == 200 && reply.body == replies[0].body), "{replies:?}");
+    assert_eq!(stand.backend.requests(), 2);
+    assert_eq!(metric(&stand, "oncegate_holds_total{end=\"turn\"}"), 1);
+    assert_eq!(metric(&stand, "oncegate_holds_total{end=\"shared\"}"), 7);
+}
+
+#[test]
+fn who_waits_in_vain_gets_the_copy_while_it_is_young_and_then_a_429() {
+    let rules = "cache = { ttl = \"1ms\", stale_if_throttled = \"3s\" }\n[route.throttle]\nlimits = \"1/min\"\nhold_at_most = \"2s\"";
+    let stand = Stand::with(routed("header:X-Api-Key", rules));
+    let first = stand.send(&page("k"));
+    let asked = Instant::now();
+    let copy = stand.send(&page("k"));
+    assert_eq!((copy.status, &copy.body), (200, &first.body));
+    assert!(
+        asked.elapsed() >= Duration::from_millis(1_900),
+        "a copy at once would make the loop spin faster"
+    );
+    assert!(copy.header("cache-status").is_some_and(|status| status.contains("stale-if-throttled")));
+    assert_problem(&stand.send(&page("k")), 429, "throttled");
+    assert_eq!(stand.backend.requests(), 1);
+}
+
+#[test]
 fn the_storm_is_told_once_and_names_who_what_and_how_often() {
     let stand = Stand::with(throttled("limits = \"2/s\"\nstorm = 5"));
     let pollers: Vec<_> = (0..3).map(|_| Poller::new(stand.gate.address, page("loop"))).collect();

@@ -109,7 +109,6 @@ pub async fn read(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<
 
 /// The copy that a read may have whose client would have to wait for its turn too long: younger than
 /// `stale_if_throttled`. `None` where there is none; nothing is sent either way.
-#[allow(dead_code, reason = "asked by the throttle")]
 pub fn throttled(exchange: &Exchange, parts: &Parts) -> Option<Outcome> {
     let (reads, rules) = (exchange.reads()?, exchange.rules().reads.as_ref()?);
     let limit = rules.cache.as_ref()?.stale_if_throttled;
@@ -126,10 +125,13 @@ pub fn throttled(exchange: &Exchange, parts: &Parts) -> Option<Outcome> {
     }
 }
 
-/// Which reads are one, for whoever lets equal reads wait together: `None` where a request is unlike any other.
-#[allow(dead_code, reason = "asked by the throttle")]
+/// Which reads are one, for whoever lets equal reads wait together: `None` where a request is unlike any other, or where
+/// equal ones are not one call to the backend.
 pub fn key(exchange: &Exchange, parts: &Parts) -> Option<ReadKey> {
-    let rules = exchange.rules().reads.as_ref().filter(|_| is_shareable(parts, false))?;
+    let rules = exchange.rules().reads.as_ref()?;
+    if !rules.coalesce || !is_shareable(parts, false) {
+        return None;
+    }
     Some(Reading::of(exchange, rules, parts).key)
 }
 

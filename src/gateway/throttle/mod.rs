@@ -14,9 +14,10 @@ pub use flights::Flight;
 
 use super::caller::Caller;
 use super::clock;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Outcome};
 use super::identity::is_within;
 use super::line::Line;
+use super::reads;
 use crate::config::{Concurrency, Config, Mode, RoutePolicy, ThrottlePolicy};
 use crate::domain::event::{Decision, Event};
 use crate::domain::poll::{Alarm, Read};
@@ -69,17 +70,21 @@ const STORM_WINDOW: Duration = Duration::from_secs(60);
 /// Keeps the watch's keys for refusals apart from those for reads.
 const REFUSALS: u64 = 0x5ced_c8d1_7ab0_3f29;
 
-/// Lets a request pass, holds it until its turn, or refuses it. OPTIONS is never counted: a preflight is the browser's, not
+/// Lets a request pass (`None`), holds it until its turn, answers it with a copy, or refuses it. OPTIONS is never counted: a preflight is the browser's, not
 /// the page's.
-pub async fn gate(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> Result<(), Refusal> {
-    throttle(exchange, port, parts, line).await?;
-    match exchange.rules().concurrency.filter(|_| parts.method != Method::OPTIONS) {
-        None => Ok(()),
-        Some(rules) => {
-            line.limits.flight = Box::pin(fly(exchange, rules, parts)).await?;
-            Ok(())
-        }
+pub async fn gate(
+    exchange: &Exchange,
+    port: u16,
+    parts: &Parts,
+    line: &mut Line,
+) -> Result<Option<Outcome>, Refusal> {
+    let answered = throttle(exchange, port, parts, line).await?;
+    if let (None, Some(rules)) = (&answered, exchange.rules().concurrency)
+        && parts.method != Method::OPTIONS
+    {
+        line.limits.flight = Box::pin(fly(exchange, rules, parts)).await?;
     }
+    Ok(answered)
 }
 
 /// Waits until few enough of the client's requests are in flight. After its turn: whoever waits for that has nothing in
@@ -104,13 +109,18 @@ async fn fly(exchange: &Exchange, rules: Concurrency, parts: &Parts) -> Result<O
     }
 }
 
-async fn throttle(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> Result<(), Refusal> {
+async fn throttle(
+    exchange: &Exchange,
+    port: u16,
+    parts: &Parts,
+    line: &mut Line,
+) -> Result<Option<Outcome>, Refusal> {
     let throttles = &exchange.shared().throttles;
     let throttle = exchange.rules().throttle.as_deref();
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     let watched = reads && throttles.storm.is_some();
     if (throttle.is_none() && !watched) || parts.method == Method::OPTIONS {
-        return Ok(());
+        return Ok(None);
     }
     let caller = exchange.caller(&parts.headers);
     let who = Who { exchange, parts, client: caller.digest(&throttles.keyed), caller };
@@ -118,7 +128,7 @@ async fn throttle(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line
         if watched {
             who.polls(port, false, line);
         }
-        return Ok(());
+        return Ok(None);
     };
     let umbrella = who.caller.umbrella(&throttles.keyed);
     let keys = throttles.keys(throttle, who.client, umbrella, parts.uri.path());
@@ -135,11 +145,11 @@ async fn throttle(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line
     line.limits.notice = Some(Notice { stand, origin: parts.headers.get(header::ORIGIN).cloned() });
     let asked = Asked { who, throttle, keys };
     match verdict {
-        Verdict::Allowed(_) => Ok(()),
+        Verdict::Allowed(_) => Ok(None),
         _ if throttle.observed => {
             let held = matches!((&verdict, throttle.rules.over), (Verdict::Early(..), Over::Hold { .. }));
             line.limits.would = Some(if held { Decision::WouldHold } else { Decision::WouldRefuse });
-            Ok(())
+            Ok(None)
         }
         Verdict::Hard(denied, _) => Err(asked.refused(denied, true)),
         Verdict::Early(denied, _) => match throttle.rules.over {
@@ -259,9 +269,16 @@ impl Who<'_> {
 
 impl Asked<'_> {
     /// Waits for the turn. Past that: what is kept of an earlier answer, else the refusal.
-    async fn hold(&self, at_most: Duration, denied: Denied, line: &mut Line) -> Result<(), Refusal> {
+    async fn hold(
+        &self,
+        at_most: Duration,
+        denied: Denied,
+        line: &mut Line,
+    ) -> Result<Option<Outcome>, Refusal> {
         let throttles = &self.who.exchange.shared().throttles;
-        let held = Held { key: self.keys.own, client: self.who.client, read: None, at_most };
+        // Equal reads that are one call to the backend share one turn.
+        let read = reads::key(self.who.exchange, self.who.parts);
+        let held = Held { key: self.keys.own, client: self.who.client, read, at_most };
         let (began, mut last, mut stands) = (clock::now(), denied, None);
         let end = throttles
             .holds
@@ -282,21 +299,26 @@ impl Asked<'_> {
         if let (Some(stand), Some(notice)) = (stands, &mut line.limits.notice) {
             notice.stand = stand;
         }
-        match end {
-            End::Turn => Ok(()),
-            End::Shared => Ok(()),
+        let refusal = match end {
+            End::Turn | End::Shared => return Ok(None),
             End::Over(ahead) => {
-                let turn = self.throttle.rules.limits.get(last.by % self.throttle.rules.limits.len());
-                let turn = turn.map_or(0, |limit| limit.interval().saturating_mul(ahead as u64));
-                Err(self.refused(Denied { wait: last.wait + Duration::from_nanos(turn), ..last }, false))
+                let limits = &self.throttle.rules.limits;
+                let turn = limits[last.by % limits.len()].interval().saturating_mul(ahead as u64);
+                let wait = last.wait + Duration::from_nanos(turn);
+                Denied { wait, ..last }
             }
-            End::Full => Err(self.refused(last, false)),
-            End::Draining => Err(Refusal::new(
-                Reason::Draining,
-                "The gateway is shutting down, and this request was still waiting for its turn; nothing was sent.",
-            )
-            .retry_after(Duration::from_secs(1))),
+            End::Full => last,
+            End::Draining => return self.copy().map(Some).ok_or_else(draining),
+        };
+        match self.copy() {
+            Some(copy) => Ok(Some(copy)),
+            None => Err(self.refused(refusal, false)),
         }
+    }
+
+    /// What is kept of an earlier answer, while it is young enough.
+    fn copy(&self) -> Option<Outcome> {
+        reads::throttled(self.who.exchange, self.who.parts)
     }
 
     /// 429, with the limit and how long it takes.
@@ -331,4 +353,11 @@ impl Asked<'_> {
         );
         Refusal::new(Reason::Throttled, detail).retry_after(Duration::from_secs(seconds))
     }
+}
+
+/// The gateway drains, and whoever waits is told.
+fn draining() -> Refusal {
+    let detail =
+        "The gateway is shutting down, and this request was still waiting for its turn; nothing was sent.";
+    Refusal::new(Reason::Draining, detail).retry_after(Duration::from_secs(1))
 }
