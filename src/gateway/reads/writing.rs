@@ -56,7 +56,7 @@ impl Exchange {
     /// The scope that reads and writes of this caller have in common: without an Idempotency-Key's.
     pub fn scope_of(&self, shown: &Shown) -> ScopeId {
         let shared = self.shared();
-        shared.store.scope_of(shown.counted(&shared.digest, self.address))
+        shared.store.scope_of(self.connection.last_caller.counted(shown, &shared.digest, self.address))
     }
 
     /// A write is about to be forwarded, and every gateway of the fleet has been told. `None` where nothing is kept that it
