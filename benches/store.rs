@@ -280,14 +280,14 @@ fn measure_records(records: u64) {
     let backend =
         Arc::new(Backend { keep: Duration::from_secs(86_400), ..Backend::with(open().expect("it opens")) });
     runtime.block_on(backend.run(Work::ClaimAndComplete, 256, records, &mut Line::default()));
-    let figures = backend.store.figures();
+    let figures = runtime.block_on(backend.store.figures());
     let resident = resident_bytes() - before;
     backend.store.close();
     drop(backend);
     let start = Instant::now();
     let store = open().expect("it opens again");
     let opened = start.elapsed();
-    assert_eq!(store.figures().done, records);
+    assert_eq!(runtime.block_on(store.figures()).done, records);
     println!("\n{records} records with answers of {BODY} B and their headers:");
     println!("  {} B a record on disk", figures.disk_bytes / records);
     println!(

@@ -1,7 +1,7 @@
 //! What a request is promised: which answers a later attempt gets past, whose answers they are, and what is refused.
 
 use crate::harness::{
-    Backend, Call, Config, Stand, assert_one_answer, assert_problem, at_once, free_address,
+    Backend, Call, Config, Stand, assert_one_answer, assert_problem, at_once, eventually, free_address,
 };
 use std::thread;
 
@@ -299,13 +299,15 @@ fn copies_that_wait_take_no_place_at_the_backend() {
     let before = stand.backend.requests();
     let slow = book("{}");
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| stand.send(&slow.clone().header("X-Demo-Fault", "delay=800")));
+        let first = scope.spawn(|| stand.send(&slow.clone().header("X-Demo-Fault", "delay=3000")));
         stand.wait_for_requests(before + 1);
         let copies: Vec<_> = (0..10).map(|_| scope.spawn(|| stand.send(&slow))).collect();
-        // While they wait, the second place serves everybody else.
-        for _ in 0..5 {
-            assert_eq!(stand.send(&Call::new("GET", "/_effects")).status, 200);
-        }
+        // A copy needs a place for the moment of its claim. While they wait, the second place serves everybody else.
+        eventually("others are served, five in a row", || {
+            let served = (0..5).all(|_| stand.send(&Call::new("GET", "/_effects")).status == 200);
+            served.then_some(())
+        });
+        assert!(!first.is_finished(), "the places were free only after the original had ended");
         let first = first.join().unwrap();
         for copy in copies {
             assert_eq!(copy.join().unwrap().body, first.body);

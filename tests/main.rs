@@ -14,6 +14,7 @@ mod conformance;
 mod crash;
 mod doubt;
 mod early;
+mod fleet;
 mod framing;
 mod guarantees;
 mod harness;

@@ -5,7 +5,7 @@ use super::problem::Problem;
 use crate::domain::answer::Answer;
 use crate::domain::event::{Event, OperatorVerdict};
 use crate::domain::ledger::RecordId;
-use crate::store::{Listing, RecordView, Settle, Settled};
+use crate::store::{Listing, RecordView, Settle, Settled, StoreError};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -103,7 +103,7 @@ pub(super) async fn list(
     }
     let phase = selection.phase.map(known_phase).transpose()?;
     let after = selection.after.as_deref().map(parse_id).transpose()?;
-    let claims = state.store.list(Listing { phase, after, limit }).await;
+    let claims = state.store.list(Listing { phase, after, limit }).await.map_err(away)?;
     let next = claims.last().filter(|_| claims.len() == limit).map(|last| last.id.clone());
     Ok(Json(ClaimsPage { claims, next }))
 }
@@ -114,7 +114,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<RecordView>, Problem> {
     let id = parse_id(&id)?;
-    state.store.show(id).await.map(Json).ok_or_else(|| no_record(id))
+    state.store.show(id).await.map_err(away)?.map(Json).ok_or_else(|| no_record(id))
 }
 
 /// `POST /api/claims/{id}/resolve`
@@ -157,8 +157,12 @@ async fn settle(
         }
         Ok(Settled::NotFound) => Err(no_record(id)),
         Ok(Settled::NotInDoubt) => Err(Problem::not_in_doubt()),
-        Err(error) => Err(Problem::unavailable(error.to_string())),
+        Err(error) => Err(away(error)),
     }
+}
+
+fn away(error: StoreError) -> Problem {
+    Problem::unavailable(error.to_string())
 }
 
 fn no_record(id: RecordId) -> Problem {

@@ -17,7 +17,7 @@ pub(super) async fn healthz() -> &'static str {
 /// and the other gateways of a fleet share the store anyway.
 pub(super) async fn readyz(State(state): State<AdminState>) -> Response {
     let phase = *state.readiness.borrow();
-    let (code, body) = readiness(phase, state.store.figures().refusing);
+    let (code, body) = readiness(phase, state.store.refusing());
     (code, Json(body)).into_response()
 }
 
@@ -37,9 +37,8 @@ fn readiness(phase: Readiness, refusing: Option<String>) -> (StatusCode, serde_j
 
 /// All figures.
 pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
-    let text = state
-        .journal
-        .metrics_text(vec![Box::new(StoreFigures(state.store.figures(), state.store.lane_figures()))]);
+    let (records, lanes) = (state.store.figures().await, state.store.lane_figures().await);
+    let text = state.journal.metrics_text(vec![Box::new(StoreFigures(records, lanes))]);
     ([(header::CONTENT_TYPE, journal::CONTENT_TYPE)], text).into_response()
 }
 

@@ -2,7 +2,7 @@
 
 use super::AdminState;
 use super::problem::Problem;
-use crate::store::LaneView;
+use crate::store::{LaneView, StoreError};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -41,7 +41,8 @@ pub(super) async fn list(
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit is 1 to {LIMIT_MAX}, not {limit}")));
     }
-    let figures = state.store.lane_figures();
-    let lanes = state.store.lanes(limit).await;
+    let figures = state.store.lane_figures().await;
+    let away = |error: StoreError| Problem::unavailable(error.to_string());
+    let lanes = state.store.lanes(limit).await.map_err(away)?;
     Ok(Json(LanesPage { lanes, total: figures.lanes, waiting: figures.waiting }))
 }

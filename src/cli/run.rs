@@ -1,10 +1,10 @@
 //! `oncegate run`: the gateway, from its start to its drain.
 
 use crate::admin::{self, Admin, AdminState};
-use crate::config::{self, Config, Policy, Severity, StoreUrl};
+use crate::config::{self, Config, Policy, RedisLayout, RedisUrl, Severity, StoreUrl};
 use crate::gateway::Gateway;
 use crate::journal::{self, Journal, Readiness};
-use crate::store::{Options, Place, Store};
+use crate::store::{Address, Layout, Options, Place, Shared, Store, Tls};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -100,12 +100,38 @@ fn store_options(config: &Config) -> Options {
     let place = match &config.store.url {
         StoreUrl::Memory => Place::Memory,
         StoreUrl::File(directory) => Place::Directory(directory.clone()),
+        StoreUrl::Redis(url) => Place::Shared(shared_store(config, url)),
     };
     Options {
         place,
         secret: config.store.secret.as_ref().map(|secret| secret.expose().as_bytes().to_vec()),
         memory_max: config.store.memory,
         records_max: config.store.records_max,
+    }
+}
+
+/// How the shared store is reached.
+pub fn shared_store(config: &Config, url: &RedisUrl) -> Shared {
+    let keys = &config.store.shared;
+    let password = url.password.as_ref().or(keys.password.as_ref());
+    Shared {
+        layout: match &url.layout {
+            RedisLayout::Single => Layout::Single,
+            RedisLayout::Sentinel(master) => Layout::Sentinel(master.clone()),
+            RedisLayout::Cluster => Layout::Cluster,
+        },
+        nodes: url.nodes.iter().map(|(host, port)| Address::new(host, *port)).collect(),
+        user: url.user.clone(),
+        password: password.map(|password| password.expose().to_owned()),
+        database: url.database,
+        tls: keys.tls.then(|| match &keys.ca {
+            Some(pem) => Tls::Authority(pem.as_bytes().to_vec()),
+            None => Tls::System,
+        }),
+        prefix: keys.prefix.clone(),
+        wait_replicas: keys.wait_replicas,
+        timeout: keys.timeout,
+        state: keys.state.clone(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::config::certificates::{ServerTls, UpstreamTls};
 use crate::config::race::{Detect, Lane, Recover, Retry};
+use crate::config::redis_url::{RedisUrl, SharedStore};
 use crate::config::slots::RouteSlots;
 use crate::config::throttle::{Concurrency, RouteThrottle};
 use crate::domain::canon::JsonPath;
@@ -176,6 +177,8 @@ pub struct StoreConfig {
     pub records_max: usize,
     /// `records_per_scope`: live records that one scope may hold.
     pub records_per_scope: u32,
+    /// How a shared store is reached and trusted.
+    pub shared: SharedStore,
 }
 
 /// Where records live.
@@ -185,6 +188,8 @@ pub enum StoreUrl {
     Memory,
     /// `file:DIR`
     File(PathBuf),
+    /// `redis:` and its kin: shared by a fleet.
+    Redis(RedisUrl),
 }
 
 /// What guarded writes do while the store is away.

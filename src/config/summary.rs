@@ -1,7 +1,8 @@
 //! What a configuration does, as a table for eyes: which request goes where, and what guards it.
 
 use crate::config::model::{Config, Idempotency, KeyRule, Mode, Route, StoreUrl};
-use crate::config::values::show_duration;
+use crate::config::redis_url::{RedisLayout, RedisUrl};
+use crate::config::values::{quote, show_duration};
 use std::fmt::Write as _;
 
 /// The routes in their order with their guards, and where records live.
@@ -32,9 +33,30 @@ pub fn summary(config: &Config) -> String {
         match &config.store.url {
             StoreUrl::Memory => "memory, until the process ends".to_owned(),
             StoreUrl::File(directory) => directory.display().to_string(),
+            StoreUrl::Redis(url) => redis(config, url),
         }
     );
     out
+}
+
+/// A shared store, without credentials.
+fn redis(config: &Config, url: &RedisUrl) -> String {
+    let nodes: Vec<String> = url.nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+    let what = match &url.layout {
+        RedisLayout::Single => "Redis at".to_owned(),
+        RedisLayout::Sentinel(master) => format!("the Redis master {} behind the Sentinels", quote(master)),
+        RedisLayout::Cluster => "the Redis cluster of".to_owned(),
+    };
+    let replicas = match config.store.shared.wait_replicas {
+        0 => String::new(),
+        1 => ", claims on a replica too".to_owned(),
+        count => format!(", claims on {count} replicas too"),
+    };
+    format!(
+        "{what} {}{replicas}, shared by gateways that write under {}",
+        nodes.join(", "),
+        quote(&config.store.shared.prefix)
+    )
 }
 
 fn guard(config: &Config, route: &Route) -> String {

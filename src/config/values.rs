@@ -3,6 +3,7 @@
 
 use crate::config::mask::mask_passwords;
 use crate::config::model::{Base, StatusSet, StoreUrl};
+use crate::config::redis_url::redis_url;
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::selector::{Selector, Zone};
@@ -208,7 +209,8 @@ pub(super) fn base(text: &str) -> Read<Base> {
     Ok(Base { secure, host, port, authority, prefix: prefix.into() })
 }
 
-fn host_and_port(authority: &str, own_port: u16) -> Option<(String, u16)> {
+/// A host, without brackets, and a port: `own_port` where none is written.
+pub(super) fn host_and_port(authority: &str, own_port: u16) -> Option<(String, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
@@ -236,15 +238,16 @@ fn host_and_port(authority: &str, own_port: u16) -> Option<(String, u16)> {
     Some((host, port))
 }
 
-/// `memory:` or `file:DIR`; DIR is relative to the configuration's own directory, so that a start from elsewhere does
+/// `memory:`, `file:DIR` or a shared store; DIR is relative to the configuration's own directory, so that a start from elsewhere does
 /// not find an empty store and execute everything again.
 pub(super) fn store_url(text: &str, dir: &Path) -> Read<StoreUrl> {
-    const BUILT: &str = "write \"memory:\" or \"file:DIR\"";
+    const BUILT: &str = "write \"memory:\", \"file:DIR\" or \"redis://host:6379/0\"";
     let wrong = |why: &str| Wrong::new(format!("{} is not a store: {why}", quote(text))).help(BUILT);
-    let (scheme, rest) = text.split_once(':').ok_or_else(|| match similar(text, ["memory", "file"]) {
-        Some("memory") => wrong("it has no colon").help("did you mean \"memory:\"?"),
-        _ => wrong("it has no scheme"),
-    })?;
+    let (scheme, rest) =
+        text.split_once(':').ok_or_else(|| match similar(text, ["memory", "file", "redis"]) {
+            Some("memory") => wrong("it has no colon").help("did you mean \"memory:\"?"),
+            _ => wrong("it has no scheme"),
+        })?;
     match scheme {
         "memory" if rest.is_empty() => Ok(StoreUrl::Memory),
         "memory" => Err(wrong("nothing follows `memory:`").help("write \"memory:\"")),
@@ -257,12 +260,14 @@ pub(super) fn store_url(text: &str, dir: &Path) -> Read<StoreUrl> {
         }
         "file" => Ok(StoreUrl::File(dir.join(rest))),
         "redis" | "rediss" | "redis-sentinel" | "redis-cluster" => {
-            Err(later(&format!("a `{scheme}:` store")).help(BUILT))
+            redis_url(scheme, rest).map(StoreUrl::Redis)
         }
-        _ => Err(match similar(scheme, ["memory", "file", "redis"]) {
-            Some(meant) => wrong("no such scheme").help(format!("did you mean `{meant}:`?")),
-            None => wrong("no such scheme"),
-        }),
+        _ => Err(
+            match similar(scheme, ["memory", "file", "redis", "rediss", "redis-sentinel", "redis-cluster"]) {
+                Some(meant) => wrong("no such scheme").help(format!("did you mean `{meant}:`?")),
+                None => wrong("no such scheme"),
+            },
+        ),
     }
 }
 

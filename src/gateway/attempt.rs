@@ -114,7 +114,8 @@ impl Attempt {
     pub fn start(self, permit: Permit, request: Request<RequestBody>) -> oneshot::Receiver<Outcome> {
         let (tell, told) = oneshot::channel();
         let running = Running::new(&self.exchange.worker);
-        // Boxed: the runtime moves what it spawns several times, and this is some kilobytes.
+        // Boxed: the runtime moves what it spawns several times, and this is some kilobytes. What few attempts do is boxed
+        // where it is done: otherwise every attempt would hold room for it, and be copied with it.
         tokio::task::spawn_local(Box::pin(async move {
             self.run(permit, request, tell).await;
             drop(running);
@@ -122,14 +123,14 @@ impl Attempt {
         told
     }
 
-    async fn run(self, permit: Permit, request: Request<RequestBody>, mut tell: oneshot::Sender<Outcome>) {
+    async fn run(&self, permit: Permit, request: Request<RequestBody>, mut tell: oneshot::Sender<Outcome>) {
         let asked = Asked { method: request.method().clone(), uri: request.uri().clone() };
         let permit = match &self.lane {
             None => Ok(permit),
             // Whoever waits holds no place at the backend.
             Some(lane) => {
                 drop(permit);
-                self.take_turn(lane, &mut tell).await
+                Box::pin(self.take_turn(lane, &mut tell)).await
             }
         };
         let told = match permit {
@@ -160,17 +161,20 @@ impl Attempt {
         let (mut permit, mut request) = (permit, request);
         for further in 0.. {
             let flight = Flight::default();
-            let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
-            let ended = match self.holding_the_lease(clock::now() + timeout, exchanging.as_mut()).await {
-                Some(ended) => ended,
-                None if flight.sent_at().is_none() => Ended::NotSent("no connection in time".into()),
-                None => return self.no_answer_in_time(exchanging, asked, tell).await,
+            // In a scope of its own, so that what comes behind it can take its room.
+            let ended = {
+                let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
+                match self.holding_the_lease(clock::recent() + timeout, exchanging.as_mut()).await {
+                    Some(ended) => ended,
+                    None if flight.sent_at().is_none() => Ended::NotSent("no connection in time".into()),
+                    None => return Box::pin(self.no_answer_in_time(exchanging, asked, tell)).await,
+                }
             };
             match ended {
                 Ended::Answered(answered) if self.is_conflict(&answered) => {
-                    match self.once_more(&answered, further).await {
+                    match Box::pin(self.once_more(&answered, further)).await {
                         Some(again) => (permit, request) = again,
-                        None => return Some(self.concluded(*answered, true, asked).await),
+                        None => return Some(Box::pin(self.concluded(*answered, true, asked)).await),
                     }
                 }
                 ended => return Some(self.settle(ended, asked).await),
@@ -277,7 +281,7 @@ impl Attempt {
                 self.not_sent(&why).await
             }
             // The lane stays closed: what was sent may still be executed.
-            Ended::Unknown(why, detail) => match self.settled_by_asking(no_exchange()).await {
+            Ended::Unknown(why, detail) => match Box::pin(self.settled_by_asking(no_exchange())).await {
                 Some(answered) => self.concluded(answered, false, asked).await,
                 None => self.unknown(why, &detail).await,
             },
@@ -289,7 +293,7 @@ impl Attempt {
     async fn concluded(&self, answered: Answered, conflict: bool, asked: &Asked) -> Outcome {
         self.leave_lane().await;
         if self.exists_already(&answered, conflict)
-            && let Some(existing) = self.existing().await
+            && let Some(existing) = Box::pin(self.existing()).await
         {
             return self.answered(existing, false, asked).await;
         }

@@ -190,7 +190,7 @@ fn keep_scope(exchange: &Exchange, caller: &Shown, answer: &HeaderMap) {
     let Some(renewed) = caller.renewed(answer, exchange.wall_clock()) else { return };
     let scope_of = |shown: &Shown| shown.scope(&shared.digest, None, exchange.address);
     let scope = shared.store.scope_of(scope_of(caller));
-    if shared.store.has_live(scope) {
+    if shared.store.may_have_live(scope) {
         let keep = shared.policy.longest_window();
         let (shared, from) = (exchange.worker.shared.clone(), scope_of(&renewed));
         // Nobody waits for it: a read must not wait for a disk.

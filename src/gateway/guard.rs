@@ -96,7 +96,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
     };
     if exchange.rules().mode == Mode::Observe {
-        return observe::write(exchange, parts, body).await;
+        return Box::pin(observe::write(exchange, parts, body)).await;
     }
     let key = named(&guard.rules, &parts)?;
     // The whole body before the claim: a client that leaves in the middle claims nothing.
@@ -107,7 +107,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     };
     let Some(mut intent) = intent(&exchange, guard, &parts, key, &body)? else {
         // A GraphQL query: it changes nothing, so there is nothing to guard.
-        return whole(&exchange, parts, body, Decision::Passed).await;
+        return Box::pin(whole(&exchange, parts, body, Decision::Passed)).await;
     };
     let scope = intent.scope;
     let lane = lane_of(&exchange, guard, &parts, &body);
@@ -115,7 +115,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         Verdict::Execute(granted) => execute(exchange, parts, body, (intent, lane), granted).await,
         Verdict::Answer(outcome) => Ok(*outcome),
         Verdict::Refuse(refusal) => Err(refusal),
-        Verdict::Forward => whole(&exchange, parts, body, Decision::Unguarded).await.map(unstored),
+        Verdict::Forward => Box::pin(whole(&exchange, parts, body, Decision::Unguarded)).await.map(unstored),
     };
     drop(room);
     outcome.map(|outcome| Outcome { scope: Some(scope), ..outcome })
@@ -202,6 +202,7 @@ pub fn intent(
         headers: &headers,
     });
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
+    let id = shared.store.placed(id, &counted, guard.lane.is_some());
     let slots = Slotted::read(exchange, parts, body);
     Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted, slots }))
 }
@@ -234,7 +235,9 @@ async fn verdict(
         // a place, because it needs none; and none is kept while it waits.
         let permit = match exchange.admit() {
             Ok(permit) => Ok(permit),
-            Err(_) if exchange.shared().store.show(intent.id).await.is_some() => exchange.admit(),
+            Err(_) if matches!(exchange.shared().store.show(intent.id).await, Ok(Some(_))) => {
+                exchange.admit()
+            }
             Err(_) => match exchange.admit_in_turn(&parts.headers).await {
                 Ok(permit) => Ok(permit),
                 Err(refusal) => return Verdict::Refuse(refusal),
@@ -280,7 +283,7 @@ async fn verdict(
                 drop(permit);
                 let doubt = InDoubt { token, since, why };
                 // Once: what the answer says next is what this copy is told.
-                if asked || !recover::ask_about(exchange, (parts, body), intent, &doubt).await {
+                if asked || !Box::pin(recover::ask_about(exchange, (parts, body), intent, &doubt)).await {
                     return in_doubt(idempotency, since, until, why);
                 }
                 asked = true;
@@ -454,7 +457,7 @@ async fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Inten
 /// The request id of the attempt that made the record. The copy's answer does not wait long for what only a log line says.
 async fn original(exchange: &Exchange, id: RecordId) -> Option<String> {
     let asked = pin!(exchange.shared().store.show(id));
-    let record = exchange.worker.deadlines.within(clock::now() + ORIGINAL_PATIENCE, asked).await??;
+    let record = exchange.worker.deadlines.within(clock::now() + ORIGINAL_PATIENCE, asked).await?.ok()??;
     (!record.about.request_id.is_empty()).then_some(record.about.request_id)
 }
 

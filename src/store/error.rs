@@ -41,6 +41,13 @@ pub enum OpenError {
         /// What is wrong there.
         what: String,
     },
+    /// A shared store must not be used as it is.
+    Unfit {
+        /// Its address, without credentials.
+        store: String,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
     /// The operating system refused.
     Io {
         /// What was being done, with the path.
@@ -99,6 +106,7 @@ impl std::fmt::Display for OpenError {
                  stays closed: restore the directory from a backup, or move it away and start empty after \
                  checking by hand what was in flight"
             ),
+            OpenError::Unfit { store, why } => write!(f, "the store {store} cannot be used: {why}"),
             OpenError::Io { doing, source } => write!(
                 f,
                 "cannot open the store: {doing}: {source}; check the path, its permissions and the free space"

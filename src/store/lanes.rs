@@ -30,7 +30,7 @@ pub struct JoinLane {
 pub struct LaneAbout {
     /// Its name in the configuration.
     pub name: Arc<str>,
-    /// What its selectors found, in short. At most [`LANE_KEY_MAX`] bytes are kept.
+    /// What its selectors found, in short. At most `LANE_KEY_MAX` bytes are kept.
     pub key: Arc<str>,
 }
 
@@ -97,6 +97,7 @@ impl Store {
     pub async fn join_lane(&self, join: JoinLane) -> Result<Joined, StoreError> {
         match self {
             Store::Embedded(store) => store.join_lane(join),
+            Store::Redis(store) => store.inner.join_lane(join).await,
         }
     }
 
@@ -111,6 +112,7 @@ impl Store {
     ) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.renew_in_lane(id, token, lane, lease),
+            Store::Redis(store) => store.inner.renew_in_lane(id, token, lane, lease).await,
         }
     }
 
@@ -127,6 +129,7 @@ impl Store {
     ) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.send_in_turn(id, token, lane, hold).await,
+            Store::Redis(store) => store.inner.send_in_turn(id, token, lane, hold).await,
         }
     }
 
@@ -134,6 +137,7 @@ impl Store {
     pub async fn leave_lane(&self, lane: LaneId, token: Token) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.leave_lane(lane, token),
+            Store::Redis(store) => store.inner.leave_lane(lane, token).await,
         }
     }
 
@@ -147,20 +151,23 @@ impl Store {
     ) -> Result<GivenUp, StoreError> {
         match self {
             Store::Embedded(store) => store.give_up_unless_awaited(id, token, lane).await,
+            Store::Redis(store) => store.inner.give_up_unless_awaited(id, token, lane).await,
         }
     }
 
     /// The lanes with the most that wait, at most `limit` of them.
-    pub async fn lanes(&self, limit: usize) -> Vec<LaneView> {
+    pub async fn lanes(&self, limit: usize) -> Result<Vec<LaneView>, StoreError> {
         match self {
-            Store::Embedded(store) => store.lanes(limit),
+            Store::Embedded(store) => Ok(store.lanes(limit)),
+            Store::Redis(store) => store.inner.lanes(limit).await,
         }
     }
 
     /// Figures for metrics.
-    pub fn lane_figures(&self) -> LaneFigures {
+    pub async fn lane_figures(&self) -> LaneFigures {
         match self {
             Store::Embedded(store) => Embedded::lane_figures(store),
+            Store::Redis(store) => store.inner.lane_figures().await,
         }
     }
 }

@@ -8,7 +8,9 @@ mod embedded;
 mod error;
 mod lanes;
 mod recovery;
+mod redis;
 pub mod slots;
+mod waiters;
 mod writes;
 
 use crate::domain::answer::Answer;
@@ -21,11 +23,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use embedded::{Embedded, Waiter};
+pub use embedded::Embedded;
 pub use error::{OpenError, StoreError};
 pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
 pub use recovery::{AnswerKey, Sighting};
+pub use redis::{Address, Finding, Layout, Redis, Shared, Tls};
 pub use slots::{Free, Settlement, SlotFigures};
+pub use waiters::Waiter;
 pub use writes::{HearsWrites, WriteHeard, WriteTold};
 
 /// What a store needs to open.
@@ -41,13 +45,15 @@ pub struct Options {
     pub records_max: usize,
 }
 
-/// Where an embedded store keeps its records.
+/// Where a store keeps its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// `memory:`: nothing survives the process.
     Memory,
     /// `file:DIR`.
     Directory(PathBuf),
+    /// `redis:`, `rediss:`, `redis-sentinel:`, `redis-cluster:`: shared by a fleet.
+    Shared(Shared),
 }
 
 /// A claim as the gateway sends it: the ledger's claim plus what the store needs around it.
@@ -267,6 +273,8 @@ pub struct Figures {
 pub enum Store {
     /// In this process: memory, or a directory.
     Embedded(Embedded),
+    /// On servers that a fleet of gateways shares.
+    Redis(Redis),
 }
 
 // === impl Store ===
@@ -275,7 +283,10 @@ pub enum Store {
 impl Store {
     /// Opens the store. Blocks while it reads what an earlier process left; call it before traffic is accepted.
     pub fn open(options: Options) -> Result<Store, OpenError> {
-        Embedded::open(options).map(Store::Embedded)
+        match &options.place {
+            Place::Shared(place) => Redis::open(&options, place).map(Store::Redis),
+            Place::Memory | Place::Directory(_) => Embedded::open(options).map(Store::Embedded),
+        }
     }
 
     /// Asks for the right to execute. *Granted* and *Done* are durable when this returns; *InFlight* carries a waiter
@@ -283,6 +294,7 @@ impl Store {
     pub async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {
         match self {
             Store::Embedded(store) => store.claim(request).await,
+            Store::Redis(store) => store.inner.claim(request).await,
         }
     }
 
@@ -291,6 +303,7 @@ impl Store {
     pub async fn mark_sent(&self, id: RecordId, token: Token) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.mark_sent(id, token).await,
+            Store::Redis(store) => store.inner.mark_sent(id, token).await,
         }
     }
 
@@ -298,6 +311,7 @@ impl Store {
     pub async fn renew(&self, id: RecordId, token: Token, lease: Duration) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.renew(id, token, lease),
+            Store::Redis(store) => store.inner.renew(id, token, lease).await,
         }
     }
 
@@ -306,6 +320,7 @@ impl Store {
     pub async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.complete(completion).await,
+            Store::Redis(store) => store.inner.complete(completion).await,
         }
     }
 
@@ -319,6 +334,7 @@ impl Store {
     ) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.abandon(id, token, answer).await,
+            Store::Redis(store) => store.inner.abandon(id, token, answer).await,
         }
     }
 
@@ -327,6 +343,7 @@ impl Store {
     pub async fn doubt(&self, id: RecordId, token: Token, why: Doubt) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.doubt(id, token, why),
+            Store::Redis(store) => store.inner.doubt(id, token, why).await,
         }
     }
 
@@ -335,6 +352,7 @@ impl Store {
     pub async fn end_intents(&self, ends: EndIntents) -> Result<usize, StoreError> {
         match self {
             Store::Embedded(store) => store.end_intents(ends).await,
+            Store::Redis(store) => store.inner.end_intents(ends).await,
         }
     }
 
@@ -343,6 +361,7 @@ impl Store {
     pub async fn alias(&self, from: ScopeId, to: ScopeId, keep: Duration) -> Result<(), StoreError> {
         match self {
             Store::Embedded(store) => store.alias(from, to, keep).await,
+            Store::Redis(store) => store.inner.alias(from, to, keep).await,
         }
     }
 
@@ -350,13 +369,26 @@ impl Store {
     pub fn scope_of(&self, scope: ScopeId) -> ScopeId {
         match self {
             Store::Embedded(store) => store.scope_of(scope),
+            Store::Redis(store) => store.scope_of(scope),
         }
     }
 
-    /// Whether `scope` has a record in flight, done or in doubt.
-    pub fn has_live(&self, scope: ScopeId) -> bool {
+    /// Whether `scope` may have a record in flight, done or in doubt: false is certain. A shared store is not asked for
+    /// it; what depends on it is decided there.
+    pub fn may_have_live(&self, scope: ScopeId) -> bool {
         match self {
             Store::Embedded(store) => store.has_live(scope),
+            Store::Redis(_) => true,
+        }
+    }
+
+    /// The id under which a record of `scope` (whom the quota counts) is kept. A cluster keeps the records of a scope
+    /// together, and those of routes with a lane (`in_lane`) beside the lanes, and an id says where; everywhere else it is
+    /// the id that came in.
+    pub fn placed(&self, id: RecordId, scope: &ScopeId, in_lane: bool) -> RecordId {
+        match self {
+            Store::Embedded(_) => id,
+            Store::Redis(store) => store.placed(id, scope, in_lane),
         }
     }
 
@@ -364,20 +396,23 @@ impl Store {
     pub async fn settle(&self, id: RecordId, how: Settle) -> Result<Settled, StoreError> {
         match self {
             Store::Embedded(store) => store.settle(id, how).await,
+            Store::Redis(store) => store.inner.settle(id, how).await,
         }
     }
 
     /// Records in the order of their ids; see [`Listing`].
-    pub async fn list(&self, listing: Listing) -> Vec<RecordView> {
+    pub async fn list(&self, listing: Listing) -> Result<Vec<RecordView>, StoreError> {
         match self {
-            Store::Embedded(store) => store.list(&listing),
+            Store::Embedded(store) => Ok(store.list(&listing)),
+            Store::Redis(store) => store.inner.list(&listing).await,
         }
     }
 
     /// One record.
-    pub async fn show(&self, id: RecordId) -> Option<RecordView> {
+    pub async fn show(&self, id: RecordId) -> Result<Option<RecordView>, StoreError> {
         match self {
-            Store::Embedded(store) => store.show(id),
+            Store::Embedded(store) => Ok(store.show(id)),
+            Store::Redis(store) => store.inner.show(id).await,
         }
     }
 
@@ -385,13 +420,23 @@ impl Store {
     pub async fn answer(&self, id: RecordId) -> Option<Answer> {
         match self {
             Store::Embedded(store) => store.answer(id).await,
+            Store::Redis(store) => store.inner.answer(id).await.ok().flatten(),
         }
     }
 
     /// Figures for metrics and readiness.
-    pub fn figures(&self) -> Figures {
+    pub async fn figures(&self) -> Figures {
         match self {
             Store::Embedded(store) => store.figures(),
+            Store::Redis(store) => store.inner.figures().await,
+        }
+    }
+
+    /// Why guarded writes are refused at this moment, if they are. Asks nobody.
+    pub fn refusing(&self) -> Option<String> {
+        match self {
+            Store::Embedded(store) => store.figures().refusing,
+            Store::Redis(store) => store.refusing(),
         }
     }
 
@@ -399,6 +444,7 @@ impl Store {
     pub fn secret(&self) -> &[u8] {
         match self {
             Store::Embedded(store) => store.secret(),
+            Store::Redis(store) => store.secret(),
         }
     }
 
@@ -406,6 +452,7 @@ impl Store {
     pub fn owner(&self) -> Owner {
         match self {
             Store::Embedded(store) => store.owner(),
+            Store::Redis(store) => store.owner(),
         }
     }
 
@@ -413,6 +460,7 @@ impl Store {
     pub fn now(&self) -> Millis {
         match self {
             Store::Embedded(store) => store.now(),
+            Store::Redis(store) => store.now(),
         }
     }
 
@@ -420,6 +468,7 @@ impl Store {
     pub fn close(&self) {
         match self {
             Store::Embedded(store) => store.close(),
+            Store::Redis(store) => store.close(),
         }
     }
 }

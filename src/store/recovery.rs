@@ -27,6 +27,7 @@ impl Store {
     pub async fn recovered(&self, completion: Completion) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.recovered(completion).await,
+            Store::Redis(store) => store.inner.recovered(completion).await,
         }
     }
 
@@ -34,6 +35,7 @@ impl Store {
     pub async fn proven_absent(&self, id: RecordId, token: Token) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.proven_absent(id, token).await,
+            Store::Redis(store) => store.inner.proven_absent(id, token).await,
         }
     }
 
@@ -42,6 +44,7 @@ impl Store {
     pub async fn sighted(&self, sighting: Sighting) -> Result<Option<String>, StoreError> {
         match self {
             Store::Embedded(store) => store.sighted(sighting),
+            Store::Redis(store) => store.inner.sighted(sighting).await,
         }
     }
 }

@@ -43,15 +43,16 @@ impl Store {
     /// Tells the other gateways of a write. With a store of its own there are none.
     pub async fn tell_write(&self, told: WriteTold) -> Result<(), StoreError> {
         match self {
-            Store::Embedded(_) => drop(told),
+            Store::Embedded(_) => Ok(()),
+            Store::Redis(store) => store.inner.tell_write(&told).await,
         }
-        Ok(())
     }
 
     /// Whether there may be other gateways to tell.
     pub fn has_others(&self) -> bool {
         match self {
             Store::Embedded(_) => false,
+            Store::Redis(_) => true,
         }
     }
 
@@ -59,6 +60,7 @@ impl Store {
     pub fn hear_writes(&self, ears: Arc<dyn HearsWrites>) {
         match self {
             Store::Embedded(_) => drop(ears),
+            Store::Redis(store) => store.inner.hear_writes(ears),
         }
     }
 }

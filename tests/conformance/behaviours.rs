@@ -172,7 +172,7 @@ pub async fn a_foreign_token_changes_nothing(backend: &impl Backend) {
     assert_eq!(store.abandon(id, foreign, None).await, Ok(Held::No));
     assert_eq!(store.doubt(id, foreign, Doubt::TimedOut).await, Ok(Held::No));
     assert_eq!(complete(&store, completion(1, 2, answer(200, ""))).await, Held::No);
-    assert_eq!(store.show(id).await.expect("it is there").phase, "sent");
+    assert_eq!(store.show(id).await.expect("the store works").expect("it is there").phase, "sent");
 }
 
 pub async fn a_key_with_another_meaning_is_refused_in_every_phase(backend: &impl Backend) {
@@ -352,11 +352,10 @@ pub async fn an_alias_stands_for_its_scope_while_it_lasts(backend: &impl Backend
 pub async fn an_alias_to_a_scope_without_records_is_not_kept(backend: &impl Backend) {
     let store = backend.open(Limits::default());
     let (old, new) = (ScopeId([1; 16]), ScopeId([2; 16]));
-    assert!(!store.has_live(old));
     assert_eq!(store.alias(new, old, MINUTE).await, Ok(()));
     assert_eq!(store.scope_of(new), new);
     granted(&store, claim(&store, 1, 1)).await;
-    assert!(store.has_live(old));
+    assert!(store.may_have_live(old));
 }
 
 pub async fn an_operator_settles_a_doubt_either_way(backend: &impl Backend) {
@@ -385,7 +384,7 @@ pub async fn an_operator_deletes_what_is_not_in_flight(backend: &impl Backend) {
     );
     assert_eq!(complete(&store, completion(1, 1, answer(201, "")),).await, Held::Yes);
     assert_eq!(store.settle(id(1), Settle::Delete).await, Ok(Settled::Yes));
-    assert!(store.show(id(1)).await.is_none());
+    assert!(store.show(id(1)).await.expect("the store works").is_none());
     granted(&store, claim(&store, 1, 2)).await;
 }
 
@@ -395,13 +394,13 @@ pub async fn listings_are_ordered_and_paged_and_filtered(backend: &impl Backend)
         granted(&store, claim(&store, n, u128::from(n))).await;
     }
     assert_eq!(store.doubt(id(7), Token(7), Doubt::TimedOut).await, Ok(Held::Yes));
-    let page = store.list(Listing { limit: 3, ..Listing::default() }).await;
+    let list = async |listing| store.list(listing).await.expect("the store works");
+    let page = list(Listing { limit: 3, ..Listing::default() }).await;
     let ids: Vec<&str> = page.iter().map(|view| view.id.as_str()).collect();
     assert_eq!(ids, [1, 3, 5].map(|n| id(n).to_string()));
-    let rest = store.list(Listing { after: Some(id(5)), limit: 10, ..Listing::default() }).await;
+    let rest = list(Listing { after: Some(id(5)), limit: 10, ..Listing::default() }).await;
     assert_eq!(rest.len(), 2);
-    let doubts =
-        store.list(Listing { phase: Some("in-doubt".into()), limit: 10, ..Listing::default() }).await;
+    let doubts = list(Listing { phase: Some("in-doubt".into()), limit: 10, ..Listing::default() }).await;
     let [doubt] = doubts.as_slice() else { panic!("one doubt, not {doubts:?}") };
     assert_eq!((doubt.id.clone(), doubt.why), (id(7).to_string(), Some(Doubt::TimedOut)));
     assert_eq!((doubt.about.request.as_str(), doubt.about.request_id.as_str()), ("POST /bookings/7", "r-7"));
@@ -418,9 +417,9 @@ pub async fn figures_count_records_by_phase(backend: &impl Backend) {
     assert_eq!(complete(&store, completion(3, 3, answer(201, ""))).await, Held::Yes);
     assert_eq!(store.doubt(id(4), Token(4), Doubt::TimedOut).await, Ok(Held::Yes));
     assert_eq!(store.abandon(id(5), Token(5), None).await, Ok(Held::Yes));
-    let figures = store.figures();
+    let figures = store.figures().await;
     assert_eq!((figures.queued, figures.sent, figures.done, figures.in_doubt), (1, 1, 1, 1));
-    assert_eq!((figures.refusing, figures.memory_bytes), (None, answer(201, "").as_bytes().len() as u64));
+    assert_eq!(figures.refusing, None);
 }
 
 pub async fn an_answer_larger_than_the_memory_is_never_executed_again(backend: &impl Backend) {

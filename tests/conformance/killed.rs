@@ -173,7 +173,7 @@ async fn what_a_killed_process_had_said_is_there_when_it_starts_again() {
         let store = Store::open(options(dir.path())).expect("a killed store opens");
         slowest = slowest.max(began.elapsed());
         for (n, said) in &known {
-            let phase = store.show(id(*n)).await.map(|view| view.phase);
+            let phase = store.show(id(*n)).await.expect("the store works").map(|view| view.phase);
             let phase = phase.as_deref().unwrap_or("absent");
             let fits = match said {
                 // What came after the grant may have been written, though nobody was told.

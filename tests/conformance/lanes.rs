@@ -76,7 +76,7 @@ pub async fn turns_come_in_the_order_of_joining(backend: &impl Backend) {
     }
     assert_eq!(send(&store, 4, MINUTE).await, Held::Yes);
     assert_eq!(leave(&store, 4).await, Held::Yes);
-    assert_eq!(store.lane_figures(), Default::default(), "nothing is left of it");
+    assert_eq!(store.lane_figures().await, Default::default(), "nothing is left of it");
 }
 
 pub async fn a_full_lane_takes_nobody_and_other_lanes_do(backend: &impl Backend) {
@@ -89,9 +89,9 @@ pub async fn a_full_lane_takes_nobody_and_other_lanes_do(backend: &impl Backend)
     assert!(matches!(join(&store, 7).await, Joined::Full { .. }));
     let other = JoinLane { lane: LaneId([8; 16]), ..ticket(&store, 8) };
     assert!(matches!(store.join_lane(other).await, Ok(Joined::Yours)));
-    let figures = store.lane_figures();
+    let figures = store.lane_figures().await;
     assert_eq!((figures.lanes, figures.waiting, figures.longest), (2, 5, 5));
-    let views = store.lanes(10).await;
+    let views = store.lanes(10).await.expect("the store works");
     assert_eq!((views.len(), views[0].waiting, &*views[0].about.key), (2, 5, "clinic 7"));
     leave(&store, 3).await;
     assert!(matches!(join(&store, 7).await, Joined::Waiting { ahead: 5, .. }), "a place was given up");
@@ -211,7 +211,7 @@ pub async fn waiters_of_many_lanes_and_threads_are_woken_in_order(backend: &impl
         for n in 2..6 {
             let (store, order, joined) = (&store, &order, &joined);
             scope.spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 runtime.expect("a runtime").block_on(async {
                     let place = behind(store, n).await;
                     joined.wait();
@@ -224,7 +224,7 @@ pub async fn waiters_of_many_lanes_and_threads_are_woken_in_order(backend: &impl
             joined.wait();
         }
         scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async { assert_eq!(leave(&store, 1).await, Held::Yes) });
         });
     });

@@ -1,5 +1,6 @@
 //! How backends are opened, and short ways to say what tests say often.
 
+use crate::harness::redis::Server;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use oncegate::domain::answer::Answer;
@@ -7,6 +8,7 @@ use oncegate::domain::client::ScopeId;
 use oncegate::domain::fingerprint::Fingerprint;
 use oncegate::domain::ledger::{Claim, PolicyVersion, RecordId, TargetId, Token};
 use oncegate::store::{About, ClaimRequest, Claimed, Completion, EndIntents, Options, Place, Store};
+use oncegate::store::{Address, Layout, Shared};
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -32,11 +34,15 @@ pub struct Limits {
 pub struct Opened {
     store: Store,
     _dir: Option<tempfile::TempDir>,
+    _server: Option<Server>,
 }
 
 pub struct Memory;
 
 pub struct File;
+
+/// One Redis server.
+pub struct Single;
 
 impl Default for Limits {
     fn default() -> Limits {
@@ -61,7 +67,7 @@ impl Deref for Opened {
 impl Backend for Memory {
     fn open(&self, limits: Limits) -> Opened {
         let store = Store::open(limits.options(Place::Memory)).expect("memory opens");
-        Opened { store, _dir: None }
+        Opened { store, _dir: None, _server: None }
     }
 }
 
@@ -70,7 +76,35 @@ impl Backend for File {
         let dir = tempfile::tempdir().expect("a directory");
         let place = Place::Directory(dir.path().join("store"));
         let store = Store::open(limits.options(place)).expect("an empty directory opens");
-        Opened { store, _dir: Some(dir) }
+        Opened { store, _dir: Some(dir), _server: None }
+    }
+}
+
+impl Backend for Single {
+    fn open(&self, limits: Limits) -> Opened {
+        let server = Server::start(&[]);
+        let dir = tempfile::tempdir().expect("a directory");
+        let node = Address::new("127.0.0.1", server.address.port());
+        let place = shared(Layout::Single, vec![node], dir.path());
+        let options = Options { secret: Some(vec![7; 32]), ..limits.options(Place::Shared(place)) };
+        let store = Store::open(options).expect("an empty server opens");
+        Opened { store, _dir: Some(dir), _server: Some(server) }
+    }
+}
+
+/// A shared store as tests reach it.
+pub fn shared(layout: Layout, nodes: Vec<Address>, state: &std::path::Path) -> Shared {
+    Shared {
+        layout,
+        nodes,
+        user: None,
+        password: None,
+        database: 0,
+        tls: None,
+        prefix: "oncegate".into(),
+        wait_replicas: 0,
+        timeout: Duration::from_secs(2),
+        state: state.to_owned(),
     }
 }
 
@@ -105,8 +139,11 @@ pub fn change_of(target: TargetId) -> EndIntents {
     EndIntents { target, parents: Vec::new(), scope: ScopeId([1; 16]), by: None }
 }
 
+/// The id of intent `n`. All begin alike: on a cluster, as the ids of routes with slots and lanes do.
 pub fn id(n: u8) -> RecordId {
-    RecordId([n; 32])
+    let mut id = [n; 32];
+    id[0] = 16;
+    RecordId(id)
 }
 
 /// An answer that `body` tells apart from others.

@@ -10,6 +10,7 @@ mod numbering;
 mod pki;
 mod postgres;
 mod raw;
+pub mod redis;
 mod stand;
 
 pub use backend::Backend;

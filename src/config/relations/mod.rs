@@ -6,6 +6,7 @@ mod race;
 mod reads;
 mod rim;
 mod routing;
+mod shared;
 mod slots;
 mod throttle;
 
@@ -213,6 +214,7 @@ impl Check<'_> {
             let message = "`records_per_scope` is above `records_max`: one caller can fill the store for all";
             self.warn("store.records_per_scope", message, "make it a small part of `records_max`");
         }
+        self.shared_store();
         if store.url == StoreUrl::Memory {
             let message = "`memory:` forgets everything when the process ends: what was executed before is executed again";
             self.warn("store.url", message, "write \"file:DIR\" wherever a restart must not double a write");

@@ -160,6 +160,9 @@ async fn throttle(
     }
 }
 
+/// What the table takes where no route has limits: the least that `limit_memory` allows.
+const UNLIMITED_BYTES: u64 = 1 << 20;
+
 // === impl Throttles ===
 
 impl Throttles {
@@ -167,8 +170,11 @@ impl Throttles {
     pub fn new(config: &Config, started: Instant) -> Throttles {
         let clients = &config.clients;
         let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        // The table is made whole at the start; where nobody is limited it must not cost its memory.
+        let limited = config.routes.iter().any(|route| route.throttle.is_some());
+        let bytes = if limited { clients.limit_memory } else { UNLIMITED_BYTES };
         Throttles {
-            buckets: Buckets::new(clients.limit_memory),
+            buckets: Buckets::new(bytes),
             holds: Holds::new(clients.held_max, clients.held_per_client),
             watches: Watches::default(),
             flights: Flights::default(),

@@ -198,7 +198,8 @@ async fn connection(
         {
             return Ok((server, link, Some(rested)));
         }
-        match connect(pool, server).await {
+        // Boxed: most exchanges find a connection, and should not be copied with room for making one.
+        match Box::pin(connect(pool, server)).await {
             Ok(link) => {
                 upstream.reached(server);
                 return Ok((server, link, None));

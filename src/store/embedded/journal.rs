@@ -132,6 +132,11 @@ impl Journal {
         self.reserved + self.segment_bytes + 2 * self.segment_bytes / ANSWER_PART
     }
 
+    /// Bytes that are set aside for what may still have to be said of the records.
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
     fn room_for(&self, bytes: u64) -> RoomFor {
         if self.queue.available() >= self.set_aside() + bytes { RoomFor::Yes } else { RoomFor::NotNow }
     }

@@ -52,6 +52,11 @@ pub(super) struct SentTurn {
 // === impl LanePlace ===
 
 impl LanePlace {
+    /// A place whose turn this signal tells of.
+    pub(in crate::store) fn new(turn: Arc<Signal<()>>) -> LanePlace {
+        LanePlace { turn }
+    }
+
     /// Waits until the turn has come. May be dropped and asked again.
     pub async fn turn(&self) {
         self.turn.wait().await;

@@ -20,11 +20,11 @@ mod space;
 mod state;
 mod upkeep;
 mod views;
-mod waiters;
 
 #[cfg(test)]
 mod tests;
 
+use super::waiters;
 use super::*;
 use crate::domain::ledger::Phase;
 use clock::Clock;
@@ -40,7 +40,6 @@ use std::thread::JoinHandle;
 use waiters::Signal;
 
 pub use lanes::LanePlace;
-pub use waiters::Waiter;
 
 /// How often leases and windows are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -97,6 +96,11 @@ impl Embedded {
     /// See [`Store::open`].
     pub(super) fn open(options: Options) -> Result<Embedded, OpenError> {
         let setup = match &options.place {
+            // A shared store is opened elsewhere; there is nothing here that it could mean.
+            Place::Shared(place) => {
+                let why = "it is not in this process".into();
+                return Err(OpenError::Unfit { store: place.to_string(), why });
+            }
             Place::Memory => Setup {
                 disk: None,
                 dir: None,
@@ -128,6 +132,7 @@ impl Embedded {
         if store.shared.log.is_some() {
             store.spawn("store-writer", |shared| shared.log.iter().for_each(Log::write))?;
             store.spawn("store-space", |shared| shared.log.iter().for_each(|log| shared.make_room(log)))?;
+            store.shared.log.iter().for_each(|log| store.shared.wait_for_room(log));
         }
         Ok(store)
     }
@@ -147,7 +152,7 @@ impl Embedded {
             let room = self.shared.log.as_ref().map(|log| log.queue.room());
             let (step, after) = self.run(|state, now, after| state.claim(&mut request, now, after))?;
             match (step?, room) {
-                (ClaimStep::NoRoom, Some(room)) => self.wait_for_room(&room).await?,
+                (ClaimStep::NoRoom, Some(room)) => Box::pin(self.wait_for_room(&room)).await?,
                 (step, _) => break (step, after),
             }
         };
@@ -155,7 +160,8 @@ impl Embedded {
         Ok(match step {
             ClaimStep::Granted => Claimed::Granted,
             ClaimStep::InFlight(waiter) => Claimed::InFlight(waiter),
-            ClaimStep::Done(kept) => Claimed::Done(self.read_or_tombstone(id, kept).await),
+            ClaimStep::Done(Kept { cached: Some(answer), .. }) => Claimed::Done(answer),
+            ClaimStep::Done(kept) => Claimed::Done(Box::pin(self.read_or_tombstone(id, kept)).await),
             ClaimStep::OtherMeaning => Claimed::OtherMeaning,
             ClaimStep::InDoubt { token, since, until, why } => Claimed::InDoubt { token, since, until, why },
             ClaimStep::OverQuota => Claimed::OverQuota,

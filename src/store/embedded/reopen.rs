@@ -5,7 +5,7 @@ use super::journal::Journal;
 use super::kept::{Kept, Place};
 use super::lanes::SentTurn;
 use super::log::entry::{Note, Stored};
-use super::log::queue::Queue;
+use super::log::queue::{Queue, Room};
 use super::log::recover::{Found, recover};
 use super::log::segments::Segments;
 use super::space::Log;
@@ -24,6 +24,10 @@ pub(super) struct Reopened {
     pub(super) in_doubt: usize,
 }
 
+/// Bytes of log that there have to be at the start, apart from what is reserved.
+const ROOM_FIRST: u64 = 1 << 20;
+const MARGIN: u64 = 64 << 10;
+
 /// Records whose owners are declared dead in one step of the log.
 const DEAD_AT_ONCE: usize = 10_000;
 
@@ -40,11 +44,8 @@ pub(super) fn reopen(
     let recovered = recover(&segments, |found, note| state.replay(found, note))?;
     let clock = clock(recovered.time);
     let log = Log { queue, segments };
-    let mut room = recovered.room;
-    // One to write to, and one for all that is found in doubt.
-    for number in recovered.next_segment..recovered.next_segment + 2_u32.saturating_sub(room.len() as u32) {
-        room.push(log.make_segment(number).map_err(OpenError::io("making a segment of the log"))?);
-    }
+    let reserved = state.journal.as_ref().map_or(0, Journal::reserved);
+    let room = first_room(&log, recovered.room, recovered.next_segment, reserved)?;
     log.queue.start(recovered.next_block, room[0]);
     room[1..].iter().for_each(|spare| log.queue.add_spare(*spare));
     let reopened = state.reopened(owner, clock.now());
@@ -62,6 +63,26 @@ pub(super) fn reopen(
     }
     tracing::info!(records = reopened.records, in_doubt = reopened.in_doubt, "the store is open");
     Ok((state, log, clock))
+}
+
+/// Room for all that may have to be said of the records that are there, and little more, because nobody is served before
+/// it is made. What claims need, the thread that makes room adds while reads pass already.
+fn first_room(
+    log: &Log,
+    mut room: Vec<Room>,
+    mut number: u32,
+    reserved: u64,
+) -> Result<Vec<Room>, OpenError> {
+    let most = log.segments.segment_bytes;
+    let wanted = ROOM_FIRST + reserved;
+    while room.len() < 2 && room.iter().map(|room| room.bytes()).sum::<u64>() < wanted {
+        // A little goes to its header, and a little is left over at its end.
+        let len = (wanted + MARGIN).next_multiple_of(MARGIN).min(most);
+        let made = log.make_segment(number, len);
+        room.push(made.map_err(OpenError::io("making a segment of the log"))?);
+        number += 1;
+    }
+    Ok(room)
 }
 
 // === impl State ===

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the space thread's pauses are real time")]
 
 use super::Shared;
+use super::journal::RoomFor;
 use super::kept::Place;
 use super::log::compact;
 use super::log::queue::{Queue, Room};
@@ -18,6 +19,9 @@ const ROUND: Duration = Duration::from_millis(20);
 
 /// Between two attempts to make a segment on a full disk.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How long a store that opens waits for room that claims need.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Records carried forward in one step, and the pause after it: commands go in between.
 const CARRIED_AT_ONCE: usize = 128;
@@ -46,10 +50,10 @@ impl Log {
         super::log::writer::run(&self.queue, &self.segments);
     }
 
-    /// Makes a segment after all others.
-    pub(super) fn make_segment(&self, number: u32) -> std::io::Result<Room> {
+    /// Makes a segment of `len` bytes after all others.
+    pub(super) fn make_segment(&self, number: u32, len: u64) -> std::io::Result<Room> {
         let salt = super::random().map_err(std::io::Error::other)?;
-        let opened = self.segments.create(number, u64::from_le_bytes(salt))?;
+        let opened = self.segments.create(number, u64::from_le_bytes(salt), len)?;
         Ok(room_of(&opened))
     }
 
@@ -78,14 +82,29 @@ impl Shared {
     pub(super) fn make_room(&self, log: &Log) {
         let mut leaving = None;
         let mut retry_at = Instant::now();
-        while !self.closes_within(ROUND) {
+        loop {
             if Instant::now() >= retry_at && !self.ensure_spare(log) {
                 retry_at = Instant::now() + RETRY;
+            }
+            if self.closes_within(ROUND) {
+                return;
             }
             if log.queue.failed().is_none() {
                 self.drop_dead(log, &mut leaving);
                 self.compact_oldest(log);
             }
+        }
+    }
+
+    /// At the start: until a claim has room, or the disk is full, or slow: then reads need not wait for it.
+    pub(super) fn wait_for_room(&self, log: &Log) {
+        let until = Instant::now() + START_PATIENCE;
+        let has_room = || {
+            let state = self.lock();
+            state.journal.as_ref().is_none_or(|journal| journal.room_for_claim() == RoomFor::Yes)
+        };
+        while !has_room() && log.queue.full().is_none() && Instant::now() < until {
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -98,7 +117,7 @@ impl Shared {
         };
         while log.queue.available() < wanted {
             let number = log.segments.span().map_or(1, |(_, newest, _)| newest + 1);
-            match log.make_segment(number) {
+            match log.make_segment(number, log.segments.segment_bytes) {
                 Ok(room) => {
                     if log.queue.full().is_some() {
                         tracing::info!("the store has room again; guarded writes go on");

@@ -99,7 +99,8 @@ pub(in super::super) struct Pushed {
 // === impl Room ===
 
 impl Room {
-    fn bytes(self) -> u64 {
+    /// Bytes that are sure to find room in it.
+    pub(in super::super) fn bytes(self) -> u64 {
         (self.end - self.at).saturating_sub(SLACK)
     }
 }

@@ -32,9 +32,9 @@ impl Segments {
         Segments { disk, open: Mutex::new(BTreeMap::new()), segment_bytes }
     }
 
-    /// Makes the segment `number`, all zeros, and opens it.
-    pub(in super::super) fn create(&self, number: u32, salt: u64) -> io::Result<Opened> {
-        let head = SegmentHead { number, salt, len: self.segment_bytes };
+    /// Makes the segment `number` of `len` bytes, all zeros, and opens it.
+    pub(in super::super) fn create(&self, number: u32, salt: u64, len: u64) -> io::Result<Opened> {
+        let head = SegmentHead { number, salt, len };
         let opened = Opened { file: self.disk.create(head)?, head };
         self.add(opened.clone());
         Ok(opened)

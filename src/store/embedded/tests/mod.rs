@@ -11,6 +11,7 @@ mod failing;
 mod faulty;
 mod machine;
 mod model;
+mod opening;
 
 #[test]
 fn a_store_is_shared_by_all_workers() {

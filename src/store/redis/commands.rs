@@ -1,0 +1,426 @@
+//! The store's commands, each as the one script that carries it out.
+
+use super::recall::Kept;
+use super::reply::{self, Reply};
+use super::script::{Call, Script};
+use super::{Inner, stored};
+use crate::domain::answer::Answer;
+use crate::domain::client::ScopeId;
+use crate::domain::lane::LaneId;
+use crate::domain::ledger::{Doubt, RecordId, Token};
+use crate::domain::time::Millis;
+use crate::store::{
+    AttemptEnd, ClaimRequest, Claimed, Completion, EndIntents, Held, Settle, Settled, Sighting, StoreError,
+};
+use redis::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// From this size on an answer goes over the connection for bodies.
+const LARGE: usize = 8 << 10;
+
+/// What the operator sees of a record takes at most so many bytes.
+const ABOUT_MAX: usize = 256;
+
+impl Inner {
+    /// See [`Store::claim`](crate::store::Store::claim).
+    pub(in crate::store) async fn claim(
+        self: &Arc<Inner>,
+        request: ClaimRequest,
+    ) -> Result<Claimed, StoreError> {
+        self.health.admits_claims()?;
+        let ClaimRequest { id, claim, quota, about, slots } = &request;
+        if !slots.is_empty() {
+            return Err(no_slots());
+        }
+        let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
+        let text = &about.request[..room(&about.request, ABOUT_MAX / 2)];
+        let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
+        let route = &about.route[..room(&about.route, ABOUT_MAX / 4)];
+        let call = self
+            .on(Script::Claim, id)
+            .arg(&claim.token.0.to_be_bytes())
+            .arg(owner(claim.owner.0))
+            .arg(&claim.fingerprint.0)
+            .arg(u8::from(claim.keyed))
+            .arg(&claim.policy.0.to_be_bytes())
+            .arg(&claim.scope.0)
+            .arg(&claim.target.0)
+            .millis(claim.lease)
+            .arg(u8::from(claim.sent))
+            .millis(claim.in_doubt_for)
+            .arg(*quota)
+            .arg(self.records_max)
+            .arg(route)
+            .arg(text)
+            .arg(request_id)
+            .for_this_life();
+        let mut told = Reply::array(self.run(call).await?)?;
+        match &told.bytes()?[..] {
+            b"granted" => {
+                let now = Millis(told.number()?);
+                self.clock.heard(now);
+                let (id, token) = (*id, claim.token);
+                self.recall.claimed(request, now);
+                self.replicated(id, token).await?;
+                Ok(Claimed::Granted)
+            }
+            b"flight" => {
+                let token = Token(u128::from_be_bytes(told.exactly()?));
+                let (lease, ended) = (told.number()?, told.number()? == 1);
+                Ok(Claimed::InFlight(self.ends.wait((*id, token), lease, ended, self.clock.elapsed())))
+            }
+            b"done" => {
+                let status = told.number()?;
+                Ok(Claimed::Done(kept_or_tombstone(status, told.maybe_bytes()?)))
+            }
+            b"large" => {
+                let status = told.number()?;
+                Ok(Claimed::Done(kept_or_tombstone(status, self.fetch(id).await?)))
+            }
+            b"other" => Ok(Claimed::OtherMeaning),
+            b"doubt" => {
+                let token = Token(u128::from_be_bytes(told.exactly()?));
+                let (since, until) = (Millis(told.number()?), Millis(told.number()?));
+                Ok(Claimed::InDoubt { token, since, until, why: doubt(&told.bytes()?) })
+            }
+            b"quota" => Ok(Claimed::OverQuota),
+            b"full" => Err(StoreError::Full(format!("it holds {} records, its limit", self.records_max))),
+            b"amnesia" => {
+                self.wire.doubtful.notify_one();
+                Err(StoreError::Unavailable(
+                    "it was restarted, replaced or emptied, and the gateways are telling it again what they know".into(),
+                ))
+            }
+            _ => Err(StoreError::Unavailable("its scripts are of another version".into())),
+        }
+    }
+
+    /// See [`Store::mark_sent`](crate::store::Store::mark_sent).
+    pub(in crate::store) async fn mark_sent(
+        self: &Arc<Inner>,
+        id: RecordId,
+        token: Token,
+    ) -> Result<Held, StoreError> {
+        let held = held(&self.run(self.on(Script::MarkSent, &id).arg(&token.0.to_be_bytes())).await?)?;
+        if held == Held::Yes {
+            self.replicated(id, token).await?;
+        }
+        Ok(held)
+    }
+
+    /// See [`Store::renew`](crate::store::Store::renew).
+    pub(in crate::store) async fn renew(
+        &self,
+        id: RecordId,
+        token: Token,
+        lease: Duration,
+    ) -> Result<Held, StoreError> {
+        held(&self.run(self.on(Script::Renew, &id).arg(&token.0.to_be_bytes()).millis(lease)).await?)
+    }
+
+    /// See [`Store::complete`](crate::store::Store::complete).
+    pub(in crate::store) async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
+        self.finish(completion, "own").await
+    }
+
+    /// See [`Store::recovered`](crate::store::Store::recovered).
+    pub(in crate::store) async fn recovered(&self, completion: Completion) -> Result<Held, StoreError> {
+        self.finish(completion, "found").await
+    }
+
+    async fn finish(&self, completion: Completion, word: &str) -> Result<Held, StoreError> {
+        let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = completion;
+        if !slots.bookings.is_empty() || !frees.is_empty() {
+            return Err(no_slots());
+        }
+        let whole = stored::encode(&answer);
+        let is_kept = whole.len() as u64 <= self.answer_most() && !self.health.is_tight();
+        // Empty: what is kept is the answer itself.
+        let kept = if is_kept { Vec::new() } else { stored::encode(&answer.to_tombstone()) };
+        let here = !self.wire.parts.are_several();
+        let mut call = self
+            .on(Script::Complete, &id)
+            .on_bodies(whole.len() > LARGE)
+            .arg(&token.0.to_be_bytes())
+            .millis(keep)
+            .arg(answer.status().as_u16())
+            .arg(&whole[..])
+            .arg(&kept[..])
+            .arg(names.as_ref().map_or(&[][..], |names| &names.0))
+            .arg(alias.as_ref().filter(|_| here).map_or(&[][..], |alias| &alias.0))
+            .arg(word);
+        call = match ends.as_ref().filter(|_| here) {
+            Some(ends) => targets(call.arg(meaning(ends)).arg(&ends.scope.0), ends),
+            None => call.arg(""),
+        };
+        let mut told = Reply::array(self.run(call).await?)?;
+        let (held, newly) = (told.number()? == 1, told.number()? == 1);
+        if !held {
+            return Ok(Held::No);
+        }
+        if newly {
+            let (kept, scope, now) = (told.number()? == 1, ScopeId(told.exactly()?), Millis(told.number()?));
+            self.clock.heard(now);
+            let lane = told.bytes()?;
+            if word == "found" {
+                // Nobody knows better than the attempt itself, and that one knows nothing any more.
+                self.recall.settled(id);
+                self.give_turn_on(&lane, token).await;
+            } else if kept {
+                let stays = Kept { answer: answer.clone(), names, done_at: now, until: now.after(keep) };
+                self.recall.done(id, token, stays);
+            } else {
+                self.recall.forget(id, token);
+            }
+            if let (Some(from), true) = (alias, kept) {
+                if !here {
+                    self.alias_to(from, scope, keep).await?;
+                }
+                self.aliases.add(from, scope, now.after(keep));
+            }
+            if let (Some(ends), false) = (&ends, here) {
+                self.end_everywhere(ends).await?;
+            }
+        }
+        self.ends.ended_here((id, token), AttemptEnd::Answered(answer));
+        Ok(Held::Yes)
+    }
+
+    /// See [`Store::abandon`](crate::store::Store::abandon).
+    pub(in crate::store) async fn abandon(
+        &self,
+        id: RecordId,
+        token: Token,
+        answer: Option<Answer>,
+    ) -> Result<Held, StoreError> {
+        let whole = answer.as_ref().map(stored::encode).unwrap_or_default();
+        let call = self.on(Script::Abandon, &id).on_bodies(whole.len() > LARGE);
+        let told = self.run(call.arg(&token.0.to_be_bytes()).arg(&whole[..])).await;
+        let held = match told {
+            Ok(value) => held(&value)?,
+            Err(error) => {
+                // It may come back after a failover: then it is given up once more.
+                self.recall.abandoned(id, token);
+                return Err(error);
+            }
+        };
+        self.recall.forget(id, token);
+        if held == Held::Yes {
+            self.ends.ended_here((id, token), answer.map_or(AttemptEnd::NotExecuted, AttemptEnd::Answered));
+        }
+        Ok(held)
+    }
+
+    /// See [`Store::doubt`](crate::store::Store::doubt).
+    pub(in crate::store) async fn doubt(
+        &self,
+        id: RecordId,
+        token: Token,
+        why: Doubt,
+    ) -> Result<Held, StoreError> {
+        held(&self.run(self.on(Script::Doubt, &id).arg(&token.0.to_be_bytes()).arg(word(why))).await?)
+    }
+
+    /// See [`Store::end_intents`](crate::store::Store::end_intents).
+    pub(in crate::store) async fn end_intents(&self, ends: EndIntents) -> Result<usize, StoreError> {
+        self.end_everywhere(&ends).await
+    }
+
+    /// One script for each part: which one holds the records of a target, nobody knows.
+    async fn end_everywhere(&self, ends: &EndIntents) -> Result<usize, StoreError> {
+        let calls = self.wire.parts.all().map(|part| {
+            let call = Call::of(&self.wire.parts, Script::End, part, self.wire.place.timeout).once();
+            self.run(targets(call.arg(meaning(ends)).arg(&ends.scope.0), ends))
+        });
+        let mut changed = 0;
+        for told in futures_util::future::join_all(calls).await {
+            changed += reply::number(&told?)?;
+        }
+        Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+    }
+
+    /// See [`Store::alias`](crate::store::Store::alias).
+    pub(in crate::store) async fn alias(
+        &self,
+        from: ScopeId,
+        to: ScopeId,
+        keep: Duration,
+    ) -> Result<(), StoreError> {
+        let to = self.aliases.resolve(to, || self.clock.now());
+        let parts = &self.wire.parts;
+        let live = Call::of(parts, Script::Live, parts.of_scope(&to), self.wire.place.timeout).arg(&to.0);
+        if reply::number(&self.run(live).await?)? == 1 {
+            self.alias_to(from, to, keep).await?;
+        }
+        Ok(())
+    }
+
+    async fn alias_to(&self, from: ScopeId, to: ScopeId, keep: Duration) -> Result<(), StoreError> {
+        let call = Call::of(&self.wire.parts, Script::Alias, super::HOME, self.wire.place.timeout);
+        let mut told = Reply::array(self.run(call.arg(&from.0).arg(&to.0).millis(keep)).await?)?;
+        self.aliases.add(from, ScopeId(told.exactly()?), Millis(told.number()?));
+        Ok(())
+    }
+
+    /// See [`Store::settle`](crate::store::Store::settle).
+    pub(in crate::store) async fn settle(&self, id: RecordId, how: Settle) -> Result<Settled, StoreError> {
+        let call = self.on(Script::Settle, &id).once();
+        let call = match &how {
+            Settle::Executed { answer, keep } => {
+                let whole = stored::encode(answer);
+                let call = call.on_bodies(whole.len() > LARGE).arg("executed").arg(&whole[..]);
+                call.arg(answer.status().as_u16()).millis(*keep)
+            }
+            Settle::NotExecuted => call.arg("not-executed"),
+            Settle::Delete => call.arg("delete"),
+        };
+        let mut told = Reply::array(self.run(call).await?)?;
+        match &told.bytes()?[..] {
+            b"yes" => {
+                self.recall.settled(id);
+                let (token, lane) = (told.bytes()?, told.bytes()?);
+                if let Ok(token) = <[u8; 16]>::try_from(&token[..]) {
+                    self.give_turn_on(&lane, Token(u128::from_be_bytes(token))).await;
+                }
+                Ok(Settled::Yes)
+            }
+            b"no" => Ok(Settled::NotInDoubt),
+            _ => Ok(Settled::NotFound),
+        }
+    }
+
+    /// See [`Store::proven_absent`](crate::store::Store::proven_absent).
+    pub(in crate::store) async fn proven_absent(
+        &self,
+        id: RecordId,
+        token: Token,
+    ) -> Result<Held, StoreError> {
+        let call = self.on(Script::Settle, &id).arg("absent").arg(&token.0.to_be_bytes());
+        let mut told = Reply::array(self.run(call).await?)?;
+        if told.bytes()? != b"yes" {
+            return Ok(Held::No);
+        }
+        self.recall.settled(id);
+        told.next();
+        self.give_turn_on(&told.bytes()?, token).await;
+        Ok(Held::Yes)
+    }
+
+    /// See [`Store::sighted`](crate::store::Store::sighted).
+    pub(in crate::store) async fn sighted(&self, sighting: Sighting) -> Result<Option<String>, StoreError> {
+        let Sighting { key, mut request_id, window } = sighting;
+        // It tells and never decides: where memory is scarce, it is what goes first.
+        if self.health.is_tight() {
+            return Ok(None);
+        }
+        request_id.truncate(request_id.floor_char_boundary(ABOUT_MAX / 2));
+        let call = self.about(Script::Sighted, self.wire.parts.spread_by(key.0[0]));
+        let call = call.arg(&key.0).arg(request_id).millis(window.max(Duration::from_millis(1)));
+        let first = Reply::array(self.run(call).await?)?.maybe_bytes()?;
+        Ok(first.map(|first| String::from_utf8_lossy(&first).into_owned()))
+    }
+
+    /// An attempt was settled by somebody else: where it has the turn in a lane, the next one's begins.
+    async fn give_turn_on(&self, lane: &[u8], token: Token) {
+        if let Ok(lane) = <[u8; 16]>::try_from(lane)
+            && let Err(error) = self.leave_lane(LaneId(lane), token).await
+        {
+            tracing::debug!(%error, "a turn could not be given on; it ends by itself");
+        }
+    }
+
+    /// A large answer's bytes, over the connection for bodies.
+    pub(super) async fn fetch(&self, id: &RecordId) -> Result<Option<Vec<u8>>, StoreError> {
+        let call = self.on(Script::Answer, id).on_bodies(true);
+        let mut told = Reply::array(self.run(call).await?)?;
+        told.maybe_bytes()
+    }
+
+    /// How an attempt stands that copies wait for. `Ok(Err)`: in flight, under a lease of so many milliseconds.
+    pub(super) async fn look(
+        &self,
+        id: RecordId,
+        token: Token,
+    ) -> Result<Result<AttemptEnd, u64>, StoreError> {
+        let call = self.on(Script::Look, &id).on_bodies(true).arg(&token.0.to_be_bytes());
+        let mut told = Reply::array(self.run(call).await?)?;
+        Ok(match &told.bytes()?[..] {
+            b"flight" => Err(told.number()?),
+            b"doubt" => {
+                let (since, until) = (Millis(told.number()?), Millis(told.number()?));
+                Ok(AttemptEnd::InDoubt { since, until, why: doubt(&told.bytes()?) })
+            }
+            b"answered" => {
+                let kept = told.maybe_bytes()?;
+                let status =
+                    told.maybe_bytes()?.and_then(|status| String::from_utf8(status).ok()?.parse().ok());
+                Ok(AttemptEnd::Answered(kept_or_tombstone(status.unwrap_or(200), kept)))
+            }
+            _ => Ok(AttemptEnd::NotExecuted),
+        })
+    }
+
+    /// A call about a record, under the usual deadline.
+    pub(super) fn on(&self, script: Script, id: &RecordId) -> Call {
+        Call::on(&self.wire.parts, script, id, self.wire.place.timeout)
+    }
+
+    /// Sends a call, and takes note of how the store is.
+    pub(super) async fn run(&self, call: Call) -> Result<Value, StoreError> {
+        self.health.check_open()?;
+        let told = self.wire.run(call).await;
+        if let Err(StoreError::Unavailable(why)) = &told {
+            self.health.failed(why);
+        }
+        told
+    }
+}
+
+/// A shared store keeps records and lanes; the configuration lets no slot near it.
+fn no_slots() -> StoreError {
+    StoreError::Unavailable("a shared store keeps no slots".into())
+}
+
+fn targets(mut call: Call, ends: &EndIntents) -> Call {
+    for target in ends.targets() {
+        call = call.arg(&target.0);
+    }
+    call
+}
+
+fn meaning(ends: &EndIntents) -> &[u8] {
+    ends.by.as_ref().map_or(&[], |by| &by.0)
+}
+
+/// 1 or 0.
+pub(super) fn held(told: &Value) -> Result<Held, StoreError> {
+    Ok(if reply::number(told)? == 1 { Held::Yes } else { Held::No })
+}
+
+/// The answer, or what is certain of it: that the request was executed, and with which status.
+pub(super) fn kept_or_tombstone(status: u64, kept: Option<Vec<u8>>) -> Answer {
+    kept.filter(|kept| !kept.is_empty()).and_then(stored::decode).unwrap_or_else(|| {
+        let status = u16::try_from(status).ok().and_then(|status| http::StatusCode::from_u16(status).ok());
+        Answer::new(status.unwrap_or(http::StatusCode::OK), &http::HeaderMap::new(), None)
+    })
+}
+
+/// How scripts name an owner.
+pub(super) fn owner(owner: u64) -> String {
+    format!("{owner:016x}")
+}
+
+/// How scripts name a reason of doubt: as the configuration's language does.
+fn word(why: Doubt) -> String {
+    match serde_json::to_value(why) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// A reason that this version does not know is told as the vaguest one.
+pub(super) fn doubt(word: &[u8]) -> Doubt {
+    let word = String::from_utf8_lossy(word).into_owned();
+    serde_json::from_value(serde_json::Value::String(word)).unwrap_or(Doubt::LeaseEnded)
+}

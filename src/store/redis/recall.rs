@@ -1,0 +1,240 @@
+//! What this gateway remembers of its own recent claims and answers, so that it can say them again to a store that was
+//! restarted, replaced or emptied. Bounded in number and in bytes; the oldest are forgotten first. It lives as long as
+//! the process: a gateway and the store lost at once are two faults.
+
+use crate::domain::answer::Answer;
+use crate::domain::ledger::{RecordId, TargetId, Token};
+use crate::domain::time::Millis;
+use crate::store::ClaimRequest;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Records that are remembered at most.
+const RECORDS_MOST: usize = 200_000;
+
+/// See the module.
+pub(super) struct Recall {
+    inner: Mutex<Inner>,
+    bytes_most: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    records: HashMap<RecordId, Remembered>,
+    /// In the order of their claims; what was forgotten meanwhile is passed over.
+    order: VecDeque<(RecordId, Token)>,
+    bytes: u64,
+}
+
+/// What is remembered of one record.
+#[derive(Clone)]
+pub(super) struct Remembered {
+    /// The claim that was granted, or would have been.
+    pub(super) request: ClaimRequest,
+    /// When.
+    pub(super) claimed_at: Millis,
+    /// What became of it.
+    pub(super) end: End,
+}
+
+/// What became of a claim, as far as this gateway knows.
+#[derive(Clone)]
+pub(super) enum End {
+    /// It may have been sent.
+    Sent,
+    /// It was answered.
+    Done(Kept),
+    /// Nothing was sent, and the store may not know that yet.
+    Abandoned,
+}
+
+/// An answer that is kept.
+#[derive(Clone)]
+pub(super) struct Kept {
+    /// The answer.
+    pub(super) answer: Answer,
+    /// The resource that it names.
+    pub(super) names: Option<TargetId>,
+    /// Since when.
+    pub(super) done_at: Millis,
+    /// Until when.
+    pub(super) until: Millis,
+}
+
+// === impl Recall ===
+
+impl Recall {
+    /// Remembers answers of at most `bytes_most` bytes in all.
+    pub(super) fn new(bytes_most: u64) -> Recall {
+        Recall { inner: Mutex::default(), bytes_most }
+    }
+
+    /// A claim was granted.
+    pub(super) fn claimed(&self, request: ClaimRequest, now: Millis) {
+        let (id, token) = (request.id, request.claim.token);
+        let mut inner = self.lock();
+        inner.take(&id);
+        inner.records.insert(id, Remembered { request, claimed_at: now, end: End::Sent });
+        inner.order.push_back((id, token));
+        inner.shrink(now, self.bytes_most);
+    }
+
+    /// It was answered.
+    pub(super) fn done(&self, id: RecordId, token: Token, kept: Kept) {
+        let now = kept.done_at;
+        let mut inner = self.lock();
+        let size = size(&kept);
+        match inner.of(&id, token) {
+            Some(record) if matches!(record.end, End::Done(_)) => return,
+            Some(record) => record.end = End::Done(kept),
+            None => return,
+        }
+        inner.bytes += size;
+        inner.shrink(now, self.bytes_most);
+    }
+
+    /// Nothing was sent, and the store was not reached with that.
+    pub(super) fn abandoned(&self, id: RecordId, token: Token) {
+        if let Some(record) = self.lock().of(&id, token) {
+            record.end = End::Abandoned;
+        }
+    }
+
+    /// There is nothing left to say of it.
+    pub(super) fn forget(&self, id: RecordId, token: Token) {
+        let mut inner = self.lock();
+        if inner.of(&id, token).is_some() {
+            inner.take(&id);
+        }
+    }
+
+    /// An operator has settled it.
+    pub(super) fn settled(&self, id: RecordId) {
+        self.lock().take(&id);
+    }
+
+    /// Everything that is still worth saying at `now`.
+    pub(super) fn all(&self, now: Millis) -> Vec<Remembered> {
+        let inner = self.lock();
+        let counts = |record: &&Remembered| match &record.end {
+            End::Sent => now < record.claimed_at.after(record.request.claim.in_doubt_for),
+            End::Done(kept) => now < kept.until,
+            End::Abandoned => true,
+        };
+        inner.records.values().filter(counts).cloned().collect()
+    }
+
+    /// How many records are remembered.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.lock().records.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn of(&mut self, id: &RecordId, token: Token) -> Option<&mut Remembered> {
+        self.records.get_mut(id).filter(|record| record.request.claim.token == token)
+    }
+
+    fn take(&mut self, id: &RecordId) {
+        if let Some(Remembered { end: End::Done(kept), .. }) = self.records.remove(id) {
+            self.bytes -= size(&kept);
+        }
+    }
+
+    /// Forgets the oldest: those that are over, and as many as there are too many.
+    fn shrink(&mut self, now: Millis, bytes_most: u64) {
+        while let Some((id, token)) = self.order.front().copied() {
+            let too_many = self.records.len() > RECORDS_MOST || self.bytes > bytes_most;
+            let is_over = match self.of(&id, token).map(|record| &record.end) {
+                None => true,
+                Some(End::Done(kept)) => kept.until <= now,
+                Some(End::Sent | End::Abandoned) => false,
+            };
+            // The front may stay for long while those behind it are forgotten.
+            if self.order.len() > 2 * RECORDS_MOST {
+                let records = &self.records;
+                self.order.retain(|(id, token)| {
+                    records.get(id).is_some_and(|record| record.request.claim.token == *token)
+                });
+            }
+            if !too_many && !is_over {
+                return;
+            }
+            self.order.pop_front();
+            if self.of(&id, token).is_some() {
+                self.take(&id);
+            }
+        }
+    }
+}
+
+fn size(kept: &Kept) -> u64 {
+    kept.answer.as_bytes().len() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::client::ScopeId;
+    use crate::domain::fingerprint::Fingerprint;
+    use crate::domain::ledger::{Claim, Owner, PolicyVersion};
+    use crate::store::About;
+    use std::time::Duration;
+
+    fn claimed(recall: &Recall, n: u8, now: u64) {
+        let claim = Claim {
+            fingerprint: Fingerprint([n; 32]),
+            keyed: true,
+            policy: PolicyVersion(1),
+            scope: ScopeId([1; 16]),
+            target: TargetId([1; 16]),
+            token: Token(u128::from(n)),
+            owner: Owner(1),
+            lease: Duration::from_secs(1),
+            sent: true,
+            in_doubt_for: Duration::from_secs(10),
+        };
+        let about = About { route: "r".into(), request: String::new(), request_id: String::new() };
+        recall.claimed(
+            ClaimRequest { id: RecordId([n; 32]), claim, quota: 1, about, slots: Vec::new() },
+            Millis(now),
+        );
+    }
+
+    fn done(recall: &Recall, n: u8, now: u64, bytes: usize) {
+        let answer = Answer::new(http::StatusCode::OK, &http::HeaderMap::new(), Some(&vec![0; bytes]));
+        let kept = Kept { answer, names: None, done_at: Millis(now), until: Millis(now + 100) };
+        recall.done(RecordId([n; 32]), Token(u128::from(n)), kept);
+    }
+
+    #[test]
+    fn answers_are_bounded_in_bytes_and_the_oldest_go_first() {
+        let recall = Recall::new(1_000);
+        for n in 1..=3 {
+            claimed(&recall, n, 0);
+            done(&recall, n, 0, 400);
+        }
+        let left: Vec<u8> = recall.all(Millis(1)).iter().map(|record| record.request.id.0[0]).collect();
+        assert_eq!((left.contains(&1), left.len(), recall.len()), (false, 2, 2));
+    }
+
+    #[test]
+    fn what_is_over_or_settled_is_not_said_again() {
+        let recall = Recall::new(1_000);
+        (1..=4).for_each(|n| claimed(&recall, n, 0));
+        done(&recall, 1, 0, 1);
+        recall.forget(RecordId([2; 32]), Token(2));
+        recall.settled(RecordId([3; 32]));
+        recall.abandoned(RecordId([4; 32]), Token(9));
+        assert_eq!(recall.all(Millis(99)).len(), 2);
+        assert_eq!(recall.all(Millis(100)).len(), 1, "the answer's window is over");
+        assert!(recall.all(Millis(10_000)).is_empty(), "so is the doubt's");
+    }
+}

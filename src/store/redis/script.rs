@@ -1,0 +1,225 @@
+//! The scripts, one file each, and the one way to say that a script shall run. What the store does is in them; how a
+//! call gets there is in `wire`.
+
+use super::part::{Part, Parts, SHARED_KEYS};
+use crate::domain::lane::LaneId;
+use crate::domain::ledger::RecordId;
+use redis::{Cmd, ToRedisArgs};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// Shared by all scripts.
+const COMMON: &str = include_str!("scripts/common.lua");
+
+/// Shared by the scripts of lanes, whose names begin with `lane_`.
+const LANES: &str = include_str!("scripts/lanes.lua");
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal,)*) => {
+        /// One of the scripts.
+        #[allow(missing_docs, reason = "each is described at the head of its file")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Script { $($name,)* }
+
+        /// All scripts, in the order of [`Script`].
+        const SOURCES: &[(&str, &str)] = &[$(($file, include_str!(concat!("scripts/", $file, ".lua"))),)*];
+    };
+}
+
+// A new script is a file in `scripts/` and a line here.
+scripts! {
+    Abandon = "abandon",
+    Alias = "alias",
+    Aliases = "aliases",
+    Answer = "answer",
+    Claim = "claim",
+    Complete = "complete",
+    Dead = "dead",
+    Doubt = "doubt",
+    End = "end",
+    Enter = "enter",
+    Hold = "hold",
+    Ids = "ids",
+    LaneGiveUp = "lane_give_up",
+    LaneJoin = "lane_join",
+    LaneLeave = "lane_leave",
+    LaneList = "lane_list",
+    LaneLook = "lane_look",
+    LaneRenew = "lane_renew",
+    LaneSend = "lane_send",
+    Live = "live",
+    Look = "look",
+    MarkSent = "mark_sent",
+    Renew = "renew",
+    Restore = "restore",
+    Settle = "settle",
+    Sighted = "sighted",
+    Show = "show",
+    Sweep = "sweep",
+    Tell = "tell",
+}
+
+/// A script's text and the digest by which the server knows it.
+struct Loaded {
+    text: String,
+    sha: String,
+}
+
+static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
+    let load = |(name, source): &(&str, &str)| {
+        let lanes = if name.starts_with("lane_") { LANES } else { "" };
+        let text = format!("{COMMON}\n{lanes}\n{source}");
+        let sha = redis::Script::new(&text).get_hash().to_owned();
+        Loaded { text, sha }
+    };
+    SOURCES.iter().map(load).collect()
+});
+
+/// Which of a worker's connections a call takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// For short commands and short replies.
+    Commands,
+    /// For what carries a large body, which would hold up the others.
+    Bodies,
+}
+
+/// One script with its keys and arguments.
+pub(super) struct Call {
+    /// Which script.
+    pub(super) script: Script,
+    /// The part whose keys it touches.
+    pub(super) part: Part,
+    /// How long its caller waits.
+    pub(super) deadline: Duration,
+    /// Which connection.
+    pub(super) lane: Lane,
+    /// Whether it may be sent again after a reply was lost.
+    pub(super) repeatable: bool,
+    /// Whether a last argument says for which life of the server it is meant.
+    pub(super) says_life: bool,
+    /// `EVALSHA` with everything.
+    pub(super) command: Cmd,
+}
+
+// === impl Script ===
+
+impl Script {
+    /// The server's name for it.
+    pub(super) fn sha(self) -> &'static str {
+        &LOADED[self as usize].sha
+    }
+
+    /// `SCRIPT LOAD` of its text.
+    pub(super) fn load(self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(&LOADED[self as usize].text);
+        command
+    }
+
+    /// How many there are.
+    pub(super) fn count() -> usize {
+        SOURCES.len()
+    }
+
+    /// Loads all of them.
+    pub(super) fn load_all() -> redis::Pipeline {
+        let mut pipeline = redis::pipe();
+        for loaded in LOADED.iter() {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(&loaded.text);
+        }
+        pipeline
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    /// A call about one record.
+    pub(super) fn on(parts: &Parts, script: Script, id: &RecordId, deadline: Duration) -> Call {
+        Call::with(parts, script, parts.of(id), &id.0, None, deadline)
+    }
+
+    /// A call about a lane, and the record of an attempt in it where there is one to speak of.
+    pub(super) fn in_lane(
+        parts: &Parts,
+        script: Script,
+        lane: &LaneId,
+        id: Option<&RecordId>,
+        deadline: Duration,
+    ) -> Call {
+        let id = id.map_or(&[][..], |id| &id.0);
+        Call::with(parts, script, parts.of_lanes(), id, Some(lane), deadline)
+    }
+
+    /// A call about a part as a whole.
+    pub(super) fn of(parts: &Parts, script: Script, part: Part, deadline: Duration) -> Call {
+        Call::with(parts, script, part, b"", None, deadline)
+    }
+
+    fn with(
+        parts: &Parts,
+        script: Script,
+        part: Part,
+        id: &[u8],
+        lane: Option<&LaneId>,
+        deadline: Duration,
+    ) -> Call {
+        let prefix = parts.prefix(part);
+        let mut command = Cmd::with_capacity(28, 512);
+        command.arg("EVALSHA").arg(script.sha()).arg(2 + SHARED_KEYS.len() + lane.map_or(0, |_| 2));
+        let mut key = Vec::with_capacity(prefix.len() + 34);
+        for kind in [&b"r:"[..], b"a:"] {
+            key.clear();
+            key.extend_from_slice(prefix);
+            key.extend_from_slice(kind);
+            key.extend_from_slice(id);
+            command.arg(&key[..]);
+        }
+        for name in SHARED_KEYS {
+            key.clear();
+            key.extend_from_slice(prefix);
+            key.extend_from_slice(name);
+            command.arg(&key[..]);
+        }
+        if let Some(lane) = lane {
+            command.arg([prefix, b"n:", &lane.0].concat()).arg([prefix, b"n"].concat());
+        }
+        command.arg(prefix).arg(parts.channel());
+        Call { script, part, deadline, lane: Lane::Commands, repeatable: true, says_life: false, command }
+    }
+
+    /// With one more argument.
+    pub(super) fn arg(mut self, arg: impl ToRedisArgs) -> Call {
+        self.command.arg(arg);
+        self
+    }
+
+    /// With a duration in milliseconds.
+    pub(super) fn millis(self, duration: Duration) -> Call {
+        self.arg(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(FOREVER))
+    }
+
+    /// On the connection for bodies.
+    pub(super) fn on_bodies(mut self, large: bool) -> Call {
+        if large {
+            self.lane = Lane::Bodies;
+        }
+        self
+    }
+
+    /// Sent once at most: late, it would hit another attempt.
+    pub(super) fn once(mut self) -> Call {
+        self.repeatable = false;
+        self
+    }
+
+    /// Meant for the life of the server that it is sent to.
+    pub(super) fn for_this_life(mut self) -> Call {
+        self.says_life = true;
+        self
+    }
+}
+
+/// The longest duration in milliseconds that a script can add to an instant without losing a digit (ten thousand years).
+const FOREVER: u64 = 10_000 * 366 * 86_400_000;

@@ -1,0 +1,60 @@
+-- `Command::Claim`. Answers { what, ... }.
+local token, owner, meaning, keyed, policy = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7]
+local scope, target, lease, sent, doubt_for = ARGV[8], ARGV[9], tonumber(ARGV[10]), ARGV[11] == '1', tonumber(ARGV[12])
+local quota, most = tonumber(ARGV[13]), tonumber(ARGV[14])
+
+local now = read_clock()
+-- Another life of the server, or everything lost: nothing is granted before the gateways have said again what they know.
+if LIFE ~= ARGV[18] then return {'amnesia'} end
+
+local key = KEYS[1]
+local record, before = find(key, now)
+if record then
+  if record[POLICY] == policy and record[MEANING] ~= meaning then return {'other'} end
+  if in_flight(record) then
+    if record[TOKEN] == token then
+      if sent and record[PHASE] == QUEUED then
+        write_clock(now)
+        record[PHASE], record[SINCE] = SENT, now
+        put(key, record, before)
+      end
+      return {'granted', now}
+    end
+    -- 1: copies of the owner's own gateway wait, 2: of others too.
+    local waited = record[OWNER] == owner and 1 or 2
+    if (record[WAITED] or 0) < waited then
+      record[WAITED] = waited
+      put(key, record, before)
+    end
+    return {'flight', record[TOKEN], record[UNTIL] - now, record[ENDED] and 1 or 0}
+  end
+  if record[PHASE] == DONE then
+    if record[LENGTH] > INLINE then return {'large', record[STATUS]} end
+    return {'done', record[STATUS], redis.call('GET', KEYS[2])}
+  end
+  return {'doubt', record[TOKEN], record[SINCE], record[UNTIL], record[WHY]}
+end
+
+local scoped = P .. 's:' .. scope
+purge(scoped, now, 4)
+if redis.call('ZCARD', scoped) >= quota then
+  while purge(scoped, now, 1000) == 1000 do end
+  if redis.call('ZCARD', scoped) >= quota then return {'quota'} end
+end
+local function held()
+  return redis.call('ZCARD', KEYS[4]) + redis.call('ZCARD', KEYS[5]) + redis.call('ZCARD', KEYS[6])
+    + redis.call('ZCARD', KEYS[7])
+end
+if held() >= most then
+  purge(KEYS[6], now, 1000)
+  purge(KEYS[7], now, 1000)
+  if held() >= most then return {'full'} end
+end
+
+write_clock(now)
+record = {
+  VERSION, sent and SENT or QUEUED, token, owner, meaning, keyed, policy, scope, target, now, doubt_for, false,
+  now + lease, now, false, 0, false, false, 0, ARGV[15], ARGV[16], ARGV[17],
+}
+put(key, record, nil)
+return {'granted', now}

@@ -1,0 +1,28 @@
+-- `lane::Command::Send` and `ledger::Command::MarkSent` in one, so that neither is ever sent without the other. The turn is
+-- looked at first: where it is lost, the record is not touched. ARGV: 3 token, 4 how long the turn is held.
+local token, last = ARGV[3], read_clock() + tonumber(ARGV[4])
+local lane = read_lane()
+if lane then settle_lane(lane) end
+if not has_turn(lane, token) then
+  if lane then
+    write_lane(lane)
+    tell_next(token)
+  end
+  return 0
+end
+local record, before = find(KEYS[1], NOW)
+if not record or not in_flight(record) or record[TOKEN] ~= token then
+  write_lane(lane)
+  return 0
+end
+write_clock(NOW)
+local turn = lane[TURN]
+turn[T_UNTIL] = turn[T_SENT] and math.max(last, turn[T_UNTIL]) or last
+turn[T_SENT] = true
+write_lane(lane)
+if record[PHASE] == QUEUED then
+  -- Whoever settles the record gives the turn on.
+  record[PHASE], record[SINCE], record[LANE] = SENT, NOW, lane_id()
+  put(KEYS[1], record, before)
+end
+return 1

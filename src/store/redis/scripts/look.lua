@@ -1,0 +1,16 @@
+-- How an attempt stands, for the copies that wait for it. ARGV[3]: its token.
+local token, now = ARGV[3], read_clock()
+local record = find(KEYS[1], now)
+if record and in_flight(record) and record[TOKEN] == token then
+  return {'flight', record[UNTIL] - now}
+end
+if record and record[PHASE] == DOUBT and record[TOKEN] == token then
+  return {'doubt', record[SINCE], record[UNTIL], record[WHY]}
+end
+local answer = redis.call('GET', P .. 'e:' .. id_of(KEYS[1]) .. token)
+if answer then return {'answered', answer} end
+if record and record[PHASE] == DONE then
+  return {'answered', redis.call('GET', KEYS[2]) or '', record[STATUS]}
+end
+-- Gone without an answer, or another attempt is at work: whoever waits claims anew.
+return {'gone'}

@@ -1,0 +1,11 @@
+-- `Command::Renew`: never shortens.
+local now = read_clock()
+local record, before = find(KEYS[1], now)
+if not record or not in_flight(record) or record[TOKEN] ~= ARGV[3] then return 0 end
+local later = now + tonumber(ARGV[4])
+if later > record[UNTIL] then
+  write_clock(now)
+  record[UNTIL] = later
+  put(KEYS[1], record, before)
+end
+return 1

@@ -1,0 +1,33 @@
+-- A gateway says again what it knows of one record, after the store may have forgotten it. What the store still knows is
+-- not overwritten by it; only what the same attempt did later is added. Answers `kept`, `put`, `other` or `gone`.
+--
+-- ARGV: 3 `sent`, `done` or `abandoned`, 4 token, 5 owner, 6 meaning, 7 keyed, 8 policy, 9 scope, 10 target, 11 lease,
+-- 12 how long a doubt is kept, 13 route, 14 request, 15 request id, 16 claimed at, 17 done at, 18 until, 19 status,
+-- 20 answer, 21 names.
+local how, token, now = ARGV[3], ARGV[4], read_clock()
+local record, before = find(KEYS[1], now)
+if how == 'abandoned' then
+  if not record or record[TOKEN] ~= token or record[PHASE] == DONE then return 'gone' end
+  write_clock(now)
+  remove(KEYS[1], record, before)
+  tell_gone(id_of(KEYS[1]), record, nil)
+  return 'put'
+end
+if record and record[TOKEN] ~= token then return 'other' end
+if record and (how == 'sent' or record[PHASE] == DONE) then return 'kept' end
+local last = tonumber(ARGV[18])
+if how == 'done' and last <= now then return 'gone' end
+write_clock(now)
+if not record then
+  record = {
+    VERSION, SENT, token, ARGV[5], ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[16]),
+    tonumber(ARGV[12]), false, now + tonumber(ARGV[11]), now, false, 0, false, false, 0, ARGV[13], ARGV[14], ARGV[15],
+  }
+end
+if how == 'sent' then
+  put(KEYS[1], record, before)
+  return 'put'
+end
+if ARGV[21] ~= '' and not record[NAMES] then record[NAMES] = ARGV[21] end
+answered(KEYS[1], record, before, token, ARGV[20], ARGV[20], tonumber(ARGV[19]), last - now, now)
+return 'put'

@@ -1,0 +1,1 @@
+//! The scripts against the ledger, on a real server.

@@ -1,0 +1,227 @@
+//! How a call gets to the server whose business it is, and back: the one place that runs a script.
+//!
+//! Every thread has connections of its own, driven by its own runtime, so that a worker's command wakes no other thread.
+//! What is certainly not executed is sent again within the call's deadline (an unknown script, a moved slot, a replica
+//! that was a master, a server that loads); what may have been executed only where the call says that it may.
+
+use super::link::Link;
+use super::map::Map;
+use super::node::Node;
+use super::part::Parts;
+use super::place::{Address, Layout, Shared};
+use super::script::Call;
+use crate::store::StoreError;
+use redis::{RedisError, Value};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::ThreadId;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How often a call is sent at most.
+const SENT_MOST: u32 = 60;
+
+/// The pause before a call is sent again to a server that cannot take it now.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// See the module.
+pub(super) struct Wire {
+    /// Where the store is.
+    pub(super) place: Arc<Shared>,
+    /// Its parts.
+    pub(super) parts: Parts,
+    /// Who is the master of which part.
+    pub(super) map: Map,
+    /// Somebody found that the map is wrong, or that a server has begun another life; the keeper looks after it.
+    pub(super) doubtful: Notify,
+    lines: RwLock<HashMap<ThreadId, Arc<Line>>>,
+}
+
+/// One thread's links.
+#[derive(Default)]
+pub(super) struct Line {
+    links: Mutex<HashMap<Address, Arc<Link>>>,
+}
+
+/// What came of sending a call once.
+enum Sent {
+    /// Not executed; another attempt may succeed, at once or after a pause.
+    Again(Option<Duration>, String),
+    /// Not executed, and it stays so.
+    Refused(StoreError),
+    /// It may have been executed.
+    Lost(String),
+}
+
+// === impl Wire ===
+
+impl Wire {
+    /// Nothing is connected yet.
+    pub(super) fn new(place: Shared) -> Wire {
+        let parts = match place.layout {
+            Layout::Cluster => Parts::spread(&place.prefix),
+            Layout::Single | Layout::Sentinel(_) => Parts::one(&place.prefix),
+        };
+        let map = Map::new(&place, &parts);
+        let (doubtful, lines) = (Notify::new(), RwLock::default());
+        Wire { place: Arc::new(place), parts, map, doubtful, lines }
+    }
+
+    /// Runs a script; the one way in which anything is asked of the store.
+    pub(super) async fn run(&self, call: Call) -> Result<Value, StoreError> {
+        let using = Mutex::new(None);
+        match tokio::time::timeout(call.deadline, self.send(&call, &using)).await {
+            Ok(result) => result,
+            Err(_) => {
+                // Nobody knows what has become of a connection that is silent for so long.
+                let used = using.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some((link, node)) = used {
+                    Link::broken(&link, &node, &self.place);
+                    self.doubtful.notify_one();
+                }
+                Err(StoreError::Unavailable(format!("it does not answer within {:?}", call.deadline)))
+            }
+        }
+    }
+
+    /// The link of this thread to the master of the call's part.
+    pub(super) fn link(&self, address: &Address) -> Arc<Link> {
+        let line = self.line();
+        let mut links = line.links.lock().unwrap_or_else(PoisonError::into_inner);
+        match links.get(address) {
+            Some(link) => link.clone(),
+            None => links.entry(address.clone()).or_insert(Link::new(address.clone())).clone(),
+        }
+    }
+
+    async fn send(
+        &self,
+        call: &Call,
+        using: &Mutex<Option<(Arc<Link>, Arc<Node>)>>,
+    ) -> Result<Value, StoreError> {
+        let mut redirected = None;
+        let mut why = String::from("its master is not known");
+        for _ in 0..SENT_MOST {
+            let (address, asking) = match redirected.take() {
+                Some(address) => (address, true),
+                None => match self.map.master(call.part) {
+                    Some(address) => (address, false),
+                    None => {
+                        self.doubtful.notify_one();
+                        return Err(StoreError::Unavailable(why));
+                    }
+                },
+            };
+            let link = self.link(&address);
+            let node = match link.node(&self.place).await {
+                Ok(node) => node,
+                Err(why) => {
+                    self.doubtful.notify_one();
+                    return Err(StoreError::Unavailable(format!("{address}: {why}")));
+                }
+            };
+            *using.lock().unwrap_or_else(PoisonError::into_inner) = Some((link.clone(), node.clone()));
+            let sent = self.send_once(call, &node, asking).await;
+            *using.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            match sent {
+                Ok(value) => return Ok(value),
+                Err(error) => match self.judge(call, &error, &link, &node) {
+                    Sent::Refused(error) => return Err(error),
+                    Sent::Lost(lost) if !call.repeatable => return Err(StoreError::Unavailable(lost)),
+                    Sent::Lost(lost) => why = lost,
+                    Sent::Again(pause, not_now) => {
+                        why = not_now;
+                        if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::Ask) {
+                            redirected = error.redirect_node().and_then(|(to, _)| Address::parse(to));
+                        }
+                        if let Some(pause) = pause {
+                            tokio::time::sleep(pause).await;
+                        }
+                    }
+                },
+            }
+        }
+        Err(StoreError::Unavailable(why))
+    }
+
+    async fn send_once(&self, call: &Call, node: &Node, asking: bool) -> Result<Value, RedisError> {
+        let said;
+        let command = if call.says_life {
+            let mut command = call.command.clone();
+            command.arg(&*node.life);
+            said = command;
+            &said
+        } else {
+            &call.command
+        };
+        if asking {
+            let mut both = redis::pipe();
+            both.cmd("ASKING").add_command(command.clone());
+            let replies = node.send_all(&both, 2).await?;
+            return replies.into_iter().nth(1).unwrap_or(Value::Nil).extract_error();
+        }
+        match node.send(command, call.lane).await {
+            Err(error) if code(&error) == Some("NOSCRIPT") => {
+                node.send(&call.script.load(), call.lane).await?;
+                node.send(command, call.lane).await
+            }
+            sent => sent,
+        }
+    }
+
+    /// What an error means.
+    fn judge(&self, call: &Call, error: &RedisError, link: &Arc<Link>, node: &Arc<Node>) -> Sent {
+        let why = format!("{}: {}", link.address(), super::link::reason(error));
+        match code(error) {
+            Some("MOVED") => {
+                if let Some(to) = error.redirect_node().and_then(|(to, _)| Address::parse(to)) {
+                    self.map.moved(call.part, to);
+                }
+                self.doubtful.notify_one();
+                Sent::Again(None, why)
+            }
+            Some("ASK") => Sent::Again(None, why),
+            Some("TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "LOADING" | "BUSY") => {
+                self.doubtful.notify_one();
+                Sent::Again(Some(PAUSE), why)
+            }
+            Some("READONLY") => {
+                // It was a master once: another connection would find the same server.
+                Link::broken(link, node, &self.place);
+                self.doubtful.notify_one();
+                Sent::Again(Some(PAUSE), why)
+            }
+            Some("OOM") => Sent::Refused(StoreError::Full("its memory is full (maxmemory)".into())),
+            Some("NOREPLICAS") => Sent::Refused(StoreError::Unavailable(format!(
+                "{}: too few replicas are in step (min-replicas-to-write)",
+                link.address()
+            ))),
+            Some(_) => Sent::Refused(StoreError::Unavailable(why)),
+            None => {
+                Link::broken(link, node, &self.place);
+                self.doubtful.notify_one();
+                Sent::Lost(why)
+            }
+        }
+    }
+
+    /// This thread's links.
+    fn line(&self) -> Arc<Line> {
+        let thread = std::thread::current().id();
+        if let Some(line) = self.lines.read().unwrap_or_else(PoisonError::into_inner).get(&thread) {
+            return line.clone();
+        }
+        let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        lines.entry(thread).or_default().clone()
+    }
+}
+
+/// The server's word for an error; before version 7 it hides the one that a script met behind a general one.
+fn code(error: &RedisError) -> Option<&str> {
+    let code = error.code()?;
+    let met = |code: &&str| error.detail().is_some_and(|detail| detail.contains(&format!("-{code} ")));
+    match code {
+        "ERR" => ["OOM", "READONLY", "NOREPLICAS"].into_iter().find(met).or(Some(code)),
+        _ => Some(code),
+    }
+}
