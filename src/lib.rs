@@ -50,6 +50,8 @@
 //! | **limit** | so many requests per window, and how many of them at once ([`domain::throttle`]) |
 //! | **turn** | when a client's next request is within its limits; until then it is **held** |
 //! | **storm** | one client reading one path far too often ([`domain::poll`]) |
+//! | **coalesce** | many equal reads, one call to the backend ([`domain::read`]) |
+//! | **copy** | of a write: the same intent again. Of an answer: one that is kept for equal reads |
 //! | **event** | a fact for the journal |
 //! | **policy** | the compiled configuration that a request keeps from start to end |
 //!
@@ -65,7 +67,8 @@
 //! it is done, the recorded one; if nobody knows, a refusal that says so. Nothing is sent.
 //!
 //! **A read.** `gateway::exchange` finds a route that does not guard it. Where the route limits how often a client may ask,
-//! `gateway::throttle` lets it pass, holds it until its turn, or refuses it; then `gateway::forward` streams it both ways. A
+//! `gateway::throttle` lets it pass, holds it until its turn, or refuses it. Where the route keeps or shares answers,
+//! `gateway::reads` answers it from a copy or lets it wait for an equal read's call; then `gateway::forward` streams it both ways. A
 //! PUT, PATCH or DELETE that succeeds this way ends what was remembered of its target, so that booking again after a
 //! cancellation is a new intent.
 #![forbid(unsafe_code)]

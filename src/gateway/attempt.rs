@@ -157,7 +157,7 @@ impl Attempt {
     ) -> Option<Outcome> {
         let timeout = self.exchange.rules().timeout;
         // A guarded GET writes too: that is why it is guarded.
-        self.writing.replace(self.exchange.writing(asked.uri.path(), request.headers()));
+        self.writing.replace(self.exchange.writing(asked.uri.path(), request.headers()).await);
         let (mut permit, mut request) = (permit, request);
         for further in 0.. {
             let flight = Flight::default();

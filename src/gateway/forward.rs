@@ -41,7 +41,7 @@ pub async fn pass(
     reuse: Reuse,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
-    let mut writing = exchange.writing_by(request.method(), request.uri().path(), request.headers());
+    let mut writing = exchange.writing_by(request.method(), request.uri().path(), request.headers()).await;
     let hearing = exchange.hears_interims();
     let answered = ask(exchange, permit, request, upload, reuse, hearing).await;
     let Answered { head, body, upstream } = answered.inspect_err(|refusal| {

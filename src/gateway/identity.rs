@@ -282,7 +282,8 @@ impl Shown {
 // === impl LastCaller ===
 
 impl LastCaller {
-    fn counted(&self, shown: &Shown, digest: &FingerprintKey, address: IpAddr) -> ScopeId {
+    /// As [`Shown::counted`].
+    pub fn counted(&self, shown: &Shown, digest: &FingerprintKey, address: IpAddr) -> ScopeId {
         let mut last = self.0.borrow_mut();
         if let Some((_, _, scope)) =
             last.as_deref().filter(|(known, from, _)| known == shown && *from == address)

@@ -120,6 +120,9 @@ impl Gateway {
             .collect::<Result<_, _>>()?;
         let digest = FingerprintKey::new(store.secret());
         let reads = policy.shares_reads().then(|| reads::Reads::new(&config.cache, journal.clone()));
+        if let Some(reads) = &reads {
+            store.hear_writes(reads.clone());
+        }
         let shared = Arc::new(Shared {
             store,
             journal,

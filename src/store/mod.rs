@@ -11,6 +11,7 @@ mod recovery;
 mod redis;
 pub mod slots;
 mod waiters;
+mod writes;
 
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
@@ -29,6 +30,7 @@ pub use recovery::{AnswerKey, Sighting};
 pub use redis::{Address, Finding, Layout, Redis, Shared, Tls, examine};
 pub use slots::{Free, Settlement, SlotFigures};
 pub use waiters::Waiter;
+pub use writes::{HearsWrites, WriteHeard, WriteTold};
 
 /// What a store needs to open.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 mod backend;
 mod coalescing;
+mod fleet;
 mod keeping;
 mod rules;
 mod strangers;

@@ -6,7 +6,7 @@
 //! bounded: where it is full, the older half of it becomes one mark over everything.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -27,6 +27,8 @@ pub struct Endings {
     floor: AtomicU64,
     /// No scope is held open for longer, in milliseconds since `started`.
     open_until: AtomicU64,
+    /// Whether the writes of the other gateways are not heard: then nothing is good.
+    deaf: AtomicBool,
     started: Instant,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -60,6 +62,7 @@ impl Endings {
             latest: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             open_until: AtomicU64::new(0),
+            deaf: AtomicBool::new(false),
             started: now,
             shards: Default::default(),
         }
@@ -93,7 +96,6 @@ impl Endings {
     }
 
     /// A write under `id` has ended.
-    #[allow(dead_code, reason = "told by the other gateways of a fleet")]
     pub fn closed(&self, id: EndingId, now: Instant) {
         self.mark(id, now, |mark| {
             mark.open = mark.open.saturating_sub(1);
@@ -104,16 +106,25 @@ impl Endings {
     }
 
     /// Ends everything that was asked for before now: nobody knows what was missed.
-    #[allow(dead_code, reason = "told by the other gateways of a fleet")]
     pub fn end_all(&self) {
         let at = self.order.fetch_add(1, Ordering::SeqCst) + 1;
         self.floor.fetch_max(at, Ordering::SeqCst);
         self.latest.fetch_max(at, Ordering::SeqCst);
     }
 
+    /// From now on nothing of what the others write is heard, or everything again. What was asked for before is ended both
+    /// times, because nobody knows what was missed.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.deaf.store(deaf, Ordering::SeqCst);
+        self.end_all();
+    }
+
     /// Whether what was asked for at `born` must not be given any more at `now`: a write under one of `ids` came after
     /// it. `ids` are only asked for where any write did.
     pub fn ended(&self, born: Moment, now: Instant, ids: impl FnOnce() -> [EndingId; 2]) -> bool {
+        if self.deaf.load(Ordering::SeqCst) {
+            return true;
+        }
         let millis = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
         let open = millis <= self.open_until.load(Ordering::SeqCst);
         if born.0 >= self.latest.load(Ordering::SeqCst) && !open {
@@ -242,7 +253,11 @@ mod tests {
     fn what_was_missed_ends_everything() {
         let endings = Endings::new(clock::now());
         let before = endings.moment();
-        endings.end_all();
-        assert!(ended(&endings, before, BOB) && !ended(&endings, endings.moment(), BOB));
+        endings.set_deaf(true);
+        let during = endings.moment();
+        assert!(ended(&endings, before, BOB) && ended(&endings, during, BOB));
+        endings.set_deaf(false);
+        assert!(ended(&endings, before, BOB) && ended(&endings, during, BOB));
+        assert!(!ended(&endings, endings.moment(), BOB));
     }
 }

@@ -69,7 +69,6 @@ impl Kept {
     }
 
     /// Whether it will do for a caller that would have to wait for its turn.
-    #[allow(dead_code, reason = "asked by the throttle")]
     pub fn is_younger(&self, now: Instant, limit: Duration) -> bool {
         self.lifetime.is_younger(self.kept_for(now), limit)
     }

@@ -129,7 +129,7 @@ impl Lead {
         if let Some(stale) = stale {
             parts.headers.extend(stale.conditions());
         }
-        let permit = self.exchange.admit()?;
+        let permit = self.exchange.admit_in_turn(&parts.headers).await?;
         let request = Request::from_parts(parts, RequestBody::empty());
         forward::ask(&self.exchange, permit, request, None, Reuse::Any, hearing).await
     }

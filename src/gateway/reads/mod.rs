@@ -198,7 +198,7 @@ impl Reads {
         stale: Option<Arc<Kept>>,
     ) -> Result<Outcome, Refusal> {
         let deadline = clock::now() + exchange.rules().timeout;
-        let resource = exchange.target(parts.uri.path());
+        let resource = exchange.own_target(parts.uri.path());
         if !rules.coalesce {
             let (reads, seat, born) = (self.clone(), None, self.endings.moment());
             let lead = Lead { reads, exchange, reading, resource, stale, seat, born };

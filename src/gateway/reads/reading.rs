@@ -104,7 +104,7 @@ impl Reading {
         Asked {
             reader,
             route: &exchange.rules().name,
-            scheme: "http",
+            scheme: if exchange.connection.secure { "https" } else { "http" },
             uri,
             // A GET's copy answers a HEAD too.
             method: &Method::GET,

@@ -6,13 +6,17 @@ use super::Reads;
 use super::endings::Endings;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::TargetId;
+use crate::domain::route::is_safe;
 use crate::domain::target::NormalTarget;
 use crate::gateway::clock;
 use crate::gateway::exchange::Exchange;
 use crate::gateway::forward::is_success;
 use crate::gateway::identity::Shown;
+use crate::gateway::worker::Shared;
+use crate::store::{HearsWrites, WriteHeard, WriteTold};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +28,9 @@ pub struct Writing {
     authority: Option<HeaderValue>,
     caller: Shown,
     timeout: Duration,
+    shared: Arc<Shared>,
+    /// What the others are told with its end.
+    changed: Vec<TargetId>,
     state: State,
 }
 
@@ -34,6 +41,9 @@ enum State {
     /// It is known how it ended.
     Told,
 }
+
+/// How long a write waits until the other gateways are told of it.
+const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
 // === impl Exchange ===
 
@@ -46,29 +56,43 @@ impl Exchange {
     /// The scope that reads and writes of this caller have in common: without an Idempotency-Key's.
     pub fn scope_of(&self, shown: &Shown) -> ScopeId {
         let shared = self.shared();
-        shared.store.scope_of(shown.counted(&shared.digest, self.address))
+        shared.store.scope_of(self.connection.last_caller.counted(shown, &shared.digest, self.address))
     }
 
-    /// A write is about to be forwarded. `None` where nothing is kept that it could end.
-    pub fn writing(&self, path: &str, headers: &HeaderMap) -> Option<Writing> {
+    /// A write is about to be forwarded, and every gateway of the fleet has been told. `None` where nothing is kept that it
+    /// could end.
+    pub async fn writing(&self, path: &str, headers: &HeaderMap) -> Option<Writing> {
         let reads = self.reads()?.clone();
         let caller = self.shown(headers);
         let scope = self.scope_of(&caller);
+        let timeout = self.rules().timeout;
         reads.write_begins(scope);
+        let store = &self.shared().store;
+        if store.has_others() {
+            let told = store.tell_write(WriteTold::Begins(scope, Endings::untold(timeout)));
+            if !matches!(
+                self.worker.deadlines.within(clock::now() + TOLD_WITHIN, pin!(told)).await,
+                Some(Ok(()))
+            ) {
+                tracing::warn!(request_id = ?self.request_id, "the other gateways could not be told of a write; what they keep may be older than it");
+            }
+        }
         Some(Writing {
             reads,
             scope,
             path: path.to_owned(),
             authority: headers.get(header::HOST).cloned(),
             caller,
-            timeout: self.rules().timeout,
+            timeout,
+            shared: self.worker.shared.clone(),
+            changed: Vec::new(),
             state: State::Untold,
         })
     }
 
     /// The same, where `method` writes.
-    pub fn writing_by(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Writing> {
-        if crate::domain::route::is_safe(method) { None } else { self.writing(path, headers) }
+    pub async fn writing_by(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Writing> {
+        if is_safe(method) { None } else { self.writing(path, headers).await }
     }
 }
 
@@ -87,6 +111,7 @@ impl Writing {
             );
         }
         self.reads.changed(self.scope, &ended);
+        self.changed = ended;
         // Whoever gets other cookies by this comes back as somebody else, who must not see what was before it either.
         if headers.contains_key(header::SET_COOKIE)
             && let Some(renewed) = self.caller.renewed(headers, exchange.wall_clock())
@@ -135,10 +160,35 @@ impl Drop for Writing {
             self.reads.write_untold(self.scope, Endings::untold(self.timeout));
         }
         self.reads.write_ended(self.scope);
+        // Until they hear it the others keep nothing of this scope, so nobody has to wait for it.
+        if self.shared.store.has_others() && self.state == State::Told {
+            let (shared, changed) = (self.shared.clone(), std::mem::take(&mut self.changed));
+            let told = WriteTold::Ended(self.scope, changed);
+            tokio::task::spawn_local(async move {
+                let _ = shared.store.tell_write(told).await;
+            });
+        }
     }
 }
 
 // === impl Reads ===
+
+impl HearsWrites for Reads {
+    fn heard(&self, heard: WriteHeard) {
+        let (now, endings) = (clock::now(), &self.endings);
+        match heard {
+            WriteHeard::Told(WriteTold::Begins(scope, at_most)) => {
+                endings.opened(scope.0, now, now + at_most)
+            }
+            WriteHeard::Told(WriteTold::Ended(scope, changed)) => {
+                endings.closed(scope.0, now);
+                changed.iter().for_each(|resource| endings.end(resource.0, now));
+            }
+            WriteHeard::Deaf => endings.set_deaf(true),
+            WriteHeard::Hearing => endings.set_deaf(false),
+        }
+    }
+}
 
 impl Reads {
     fn write_begins(&self, scope: ScopeId) {

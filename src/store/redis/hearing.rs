@@ -33,6 +33,7 @@ impl Inner {
                 tracing::debug!(why, "the subscription to the store ended; records are looked at instead");
             }
             self.ends.hearing(false, self.clock.elapsed());
+            self.ears.hearing(false);
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -50,6 +51,7 @@ impl Inner {
         // Read after the subscription has begun, so that none falls in between.
         self.read_aliases().await.map_err(|error| error.to_string())?;
         self.ends.hearing(true, self.clock.elapsed());
+        self.ears.hearing(true);
         let mut pings = tokio::time::interval(PING);
         loop {
             tokio::select! {
@@ -74,6 +76,7 @@ impl Inner {
         match kind {
             b'l' => return self.heard_alias(rest),
             b't' => return self.heard_turn(rest),
+            b'r' => return self.heard_write(rest),
             _ => {}
         }
         let Some((id, rest)) = rest.split_first_chunk::<32>() else { return };

@@ -32,6 +32,7 @@ mod settings;
 mod stored;
 mod views;
 mod wire;
+mod writes;
 
 use super::{OpenError, Options};
 use crate::domain::client::ScopeId;
@@ -54,6 +55,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Notify;
 use wire::Wire;
+use writes::Ears;
 
 pub use place::{Address, Layout, Shared, Tls};
 pub use settings::{Finding, examine};
@@ -79,6 +81,7 @@ pub(super) struct Inner {
     clock: Clock,
     ends: Ends,
     aliases: Aliases,
+    ears: Ears,
     places: Places,
     recall: Recall,
     replicas: Replicas,
@@ -109,6 +112,7 @@ impl Redis {
             clock: Clock::new(),
             ends: Ends::default(),
             aliases: Aliases::default(),
+            ears: Ears::default(),
             places: Places::default(),
             recall: Recall::new(options.memory_max),
             replicas: Replicas::default(),

@@ -56,6 +56,7 @@ scripts! {
     Sighted = "sighted",
     Show = "show",
     Sweep = "sweep",
+    Tell = "tell",
 }
 
 /// A script's text and the digest by which the server knows it.
