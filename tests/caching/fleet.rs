@@ -111,7 +111,8 @@ fn nothing_is_kept_while_another_gateways_write_is_under_way() {
     eventually("the copy is not given", || (fleet.backend.count() == before + 2).then_some(()));
     assert_eq!(fleet.read(1, "anybody", "/probe"), "state 1", "another caller's is");
     fleet.backend.release();
-    (write.join().unwrap(), read.join().unwrap());
+    write.join().unwrap();
+    read.join().unwrap();
     assert_eq!(fleet.read(1, "ann", "/a"), "state 2");
 }
 
