@@ -1,8 +1,9 @@
 //! Real Redis servers on free ports: one, a master with a replica and Sentinels, a cluster. They end with the test.
 
-use super::{eventually, free_address};
+use super::{EVENTUALLY, eventually, free_address};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// One `redis-server` process; dropping it ends it.
@@ -50,6 +51,11 @@ impl Server {
 
     /// Starts it, on the files that it left, and waits until it answers.
     pub fn run(&mut self) {
+        self.try_run().unwrap_or_else(|log| panic!("{} does not answer; its log:\n{log}", self.program));
+    }
+
+    /// The same; gives back its log where it does not come up.
+    fn try_run(&mut self) -> Result<(), String> {
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
         let mut command = Command::new(self.program);
         command.args(&self.arguments).arg("--dir").arg(self.directory.path());
@@ -62,8 +68,16 @@ impl Server {
             )
         });
         self.child = Some(child);
-        let answers = || self.cli(&["ping"]).contains("PONG").then_some(());
-        eventually("the server answers", answers);
+        let until = Instant::now() + EVENTUALLY;
+        while !self.cli(&["ping"]).contains("PONG") {
+            let ended = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+            if ended || Instant::now() > until {
+                self.kill();
+                return Err(std::fs::read_to_string(self.directory.path().join("log")).unwrap());
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        Ok(())
     }
 
     /// Ends it as a crash does.
@@ -170,14 +184,19 @@ impl Cluster {
     /// Starts them, and waits until the cluster is whole.
     pub fn start() -> Cluster {
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500"];
-        // The bus listens 10,000 above: a port for which there is none is passed over.
+        // The bus listens 10,000 above, on a port that nobody reserved: a node that finds it taken tries another.
         let node = || {
-            let mut node = Server::prepare("redis-server", &settings);
-            while node.address.port() > 55_000 {
-                node = Server::prepare("redis-server", &settings);
+            for _ in 0..20 {
+                let mut node = Server::prepare("redis-server", &settings);
+                if node.address.port() > 55_000 {
+                    continue;
+                }
+                match node.try_run() {
+                    Ok(()) => return node,
+                    Err(log) => assert!(log.contains("Address already in use"), "{log}"),
+                }
             }
-            node.run();
-            node
+            panic!("no node of a cluster found two free ports");
         };
         let nodes: Vec<Server> = (0..6).map(|_| node()).collect();
         let mut create = vec!["--cluster".to_owned(), "create".to_owned()];
