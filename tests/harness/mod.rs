@@ -6,6 +6,7 @@ mod config;
 mod curl;
 pub mod frames;
 mod handed;
+pub mod net;
 mod numbering;
 mod pki;
 mod postgres;

@@ -123,9 +123,40 @@ impl Drop for Server {
     }
 }
 
-/// A master with one replica, and three Sentinels that watch it under the name `main`.
+impl Server {
+    /// A Sentinel that watches the master at `master` under the name `main`, with two others.
+    pub fn sentinel(master: SocketAddr, settings: &[&str]) -> Server {
+        let mut sentinel = Server::prepare("redis-sentinel", settings);
+        sentinel.configure(&format!(
+            "sentinel monitor main {} {} 2\nsentinel down-after-milliseconds main 800\n\
+             sentinel failover-timeout main 4000\n",
+            master.ip(),
+            master.port()
+        ));
+        sentinel.run();
+        sentinel
+    }
+
+    /// Whether this Sentinel knows two others and so many replicas.
+    pub fn knows(&self, replicas: usize) -> bool {
+        let told = self.cli(&["sentinel", "master", "main"]).replace('\n', " ");
+        told.contains("num-other-sentinels 2 ") && told.contains(&format!("num-slaves {replicas} "))
+    }
+
+    /// The port of the master that this Sentinel names.
+    pub fn master(&self) -> Option<u16> {
+        self.cli(&["sentinel", "get-master-addr-by-name", "main"]).lines().nth(1)?.trim().parse().ok()
+    }
+
+    /// Whether so many replicas of this master are in step.
+    pub fn leads(&self, replicas: usize) -> bool {
+        self.cli(&["info", "replication"]).matches("state=online").count() == replicas
+    }
+}
+
+/// A master with replicas, and three Sentinels that watch it under the name `main`.
 pub struct Watched {
-    /// The master that the test started with, then its replica.
+    /// The master that the test started with, then its replicas.
     pub servers: Vec<Server>,
     /// The Sentinels.
     pub sentinels: Vec<Server>,
@@ -134,33 +165,23 @@ pub struct Watched {
 // === impl Watched ===
 
 impl Watched {
-    /// Starts them, and waits until the Sentinels know each other and the replica is in step.
+    /// Starts them with one replica and nothing on disk.
     pub fn start() -> Watched {
-        let master = Server::start(&[]);
-        let port = master.address.port().to_string();
-        let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {port}")]);
-        let text = format!(
-            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 800\n\
-             sentinel failover-timeout main 4000\n"
-        );
-        let sentinels: Vec<Server> = (0..3)
-            .map(|_| {
-                let mut sentinel = Server::prepare("redis-sentinel", &[]);
-                sentinel.configure(&text);
-                sentinel.run();
-                sentinel
-            })
-            .collect();
-        let watched = Watched { servers: vec![master, replica], sentinels };
-        eventually("the replica is in step", || {
-            watched.servers[0].cli(&["info", "replication"]).contains("state=online").then_some(())
-        });
-        eventually("the Sentinels know each other and the replica", || {
-            let knows = |sentinel: &Server| {
-                let told = sentinel.cli(&["sentinel", "master", "main"]).replace('\n', " ");
-                told.contains("num-other-sentinels 2 ") && told.contains("num-slaves 1 ")
-            };
-            watched.sentinels.iter().all(knows).then_some(())
+        Watched::with(1, &[])
+    }
+
+    /// Starts them, and waits until the Sentinels know each other and the replicas are in step.
+    pub fn with(replicas: usize, settings: &[&str]) -> Watched {
+        let master = Server::start(settings);
+        let of = format!("127.0.0.1 {}", master.address.port());
+        let replica = |_| Server::start(&[settings, &["--replicaof", &of]].concat());
+        let others: Vec<Server> = (0..replicas).map(replica).collect();
+        let sentinels = (0..3).map(|_| Server::sentinel(master.address, &[])).collect();
+        let servers = std::iter::once(master).chain(others).collect();
+        let watched = Watched { servers, sentinels };
+        eventually("the replicas are in step", || watched.servers[0].leads(replicas).then_some(()));
+        eventually("the Sentinels know each other and the replicas", || {
+            watched.sentinels.iter().all(|sentinel| sentinel.knows(replicas)).then_some(())
         });
         watched
     }
@@ -181,9 +202,14 @@ pub struct Cluster {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Starts them, and waits until the cluster is whole.
+    /// Starts them with nothing on disk.
     pub fn start() -> Cluster {
-        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500"];
+        Cluster::with(&[])
+    }
+
+    /// Starts them, and waits until the cluster is whole.
+    pub fn with(settings: &[&str]) -> Cluster {
+        let settings = [settings, &["--cluster-enabled", "yes", "--cluster-node-timeout", "1500"]].concat();
         // The bus listens 10,000 above, on a port that nobody reserved: a node that finds it taken tries another.
         let node = || {
             for _ in 0..20 {
@@ -206,15 +232,26 @@ impl Cluster {
         let told = nodes[0].cli(&create);
         assert!(told.contains("[OK] All 16384 slots covered"), "{told}");
         let cluster = Cluster { nodes };
+        cluster.until_whole();
+        cluster
+    }
+
+    /// Waits until every master has its replica in step, and all of them say that the cluster works.
+    pub fn until_whole(&self) {
         eventually("the cluster is whole", || {
             let whole = |node: &Server| {
                 let replication = node.cli(&["info", "replication"]);
                 node.cli(&["cluster", "info"]).contains("cluster_state:ok")
                     && (replication.contains("state=online") || replication.contains("master_link_status:up"))
             };
-            cluster.nodes.iter().all(whole).then_some(())
+            self.nodes.iter().all(whole).then_some(())
         });
-        cluster
+    }
+
+    /// The present masters.
+    pub fn masters(&self) -> Vec<usize> {
+        let leads = |n: &usize| self.nodes[*n].cli(&["info", "replication"]).contains("role:master");
+        (0..self.nodes.len()).filter(leads).collect()
     }
 
     /// The address for a configuration.

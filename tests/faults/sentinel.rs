@@ -1,0 +1,27 @@
+//! A master with two replicas under Sentinels: claims wait for one replica, so a failover forgets none.
+
+use super::{DURABLE, stand, under};
+use crate::harness::eventually;
+use crate::harness::redis::Watched;
+
+#[test]
+fn a_watched_master_is_killed() {
+    let redis = Watched::with(2, &DURABLE);
+    let url = redis.url();
+    under("kill -9 of the master, Sentinels fail over", stand(redis, &url), |stand, _| {
+        let redis = &mut stand.redis;
+        let master = redis.sentinels[0].master().expect("there is a master");
+        let at =
+            redis.servers.iter().position(|server| server.address.port() == master).expect("one of ours");
+        redis.servers[at].kill();
+        let next = eventually("another one leads", || {
+            let next = redis.sentinels[0].master().filter(|next| *next != master)?;
+            redis.servers.iter().position(|server| server.address.port() == next)
+        });
+        redis.servers[at].run();
+        eventually("it follows the new master", || redis.servers[next].leads(2).then_some(()));
+        eventually("the Sentinels know it", || {
+            redis.sentinels.iter().all(|sentinel| sentinel.knows(2)).then_some(())
+        });
+    });
+}
