@@ -1,6 +1,6 @@
 //! A cluster whose masters are killed in turn with moves of the slot that the operations are in.
 
-use super::{DURABLE, stand, under};
+use super::{DURABLE, at_last, stand, under};
 use crate::harness::eventually;
 use crate::harness::redis::{Cluster, Server};
 use redis::{Connection, cmd};
@@ -18,7 +18,7 @@ fn a_cluster_fails_over_and_moves_slots() {
         let (slot, owner) = eventually("the operations have left keys", || busiest(cluster));
         if cycle % 2 == 0 {
             cluster.nodes[owner].kill();
-            eventually("its replica leads", || {
+            at_last("its replica leads", || {
                 let masters = cluster.masters();
                 (masters.len() == 3 && !masters.contains(&owner)).then_some(())
             });

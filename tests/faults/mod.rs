@@ -94,6 +94,27 @@ fn carry_out(n: u32, gates: &[SocketAddr]) -> Option<Told> {
     None
 }
 
+/// Ends the senders, also where a fault could not be brought about.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Waits for what servers do among themselves, which on a busy machine takes its time.
+fn at_last<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(90);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < until, "it did not happen that {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Lets senders work while `fault` happens again and again, and asks the backend what became of it.
 fn under<R>(name: &str, mut stand: Stand<R>, mut fault: impl FnMut(&mut Stand<R>, u32))
 where
@@ -110,6 +131,7 @@ where
                 }
             });
         }
+        let _ending = Ending(&over);
         for cycle in 0..cycles() {
             let before = next.load(SeqCst);
             fault(&mut stand, cycle);
@@ -118,7 +140,6 @@ where
                 (next.load(SeqCst) > before + 2 * SENDERS as u32).then_some(())
             });
         }
-        over.store(true, SeqCst);
     });
     let told = told.into_inner().unwrap();
     let mut effects: BTreeMap<String, u32> = BTreeMap::new();

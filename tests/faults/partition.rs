@@ -1,7 +1,7 @@
 //! Three sites, each with a gateway, a server and a Sentinel, in network namespaces of their own; clients and the backend
 //! are at the hub. The site of the master is cut off from the others, with its gateway, whose clients still reach it.
 
-use super::{DURABLE, STORE, Stand, under};
+use super::{DURABLE, STORE, Stand, at_last, under};
 use crate::harness::net::Net;
 use crate::harness::redis::Server;
 use crate::harness::{Backend, Config, eventually, program};
@@ -47,7 +47,7 @@ impl Sites<'_> {
     /// Until every Sentinel knows the others and both replicas.
     fn until_known(&self) {
         for (sentinel, site) in self.sentinels.iter().zip(1..) {
-            self.net.at(site, || eventually("it knows all", || sentinel.knows(SITES - 1).then_some(())));
+            self.net.at(site, || at_last("it knows all", || sentinel.knows(SITES - 1).then_some(())));
         }
     }
 
@@ -67,7 +67,7 @@ impl Sites<'_> {
     /// Until the master at `site` has both replicas again.
     fn until_whole(&self, site: usize) {
         let server = &self.servers[site - 1];
-        self.net.at(site, || eventually("all follow", || server.leads(SITES - 1).then_some(())));
+        self.net.at(site, || at_last("all follow", || server.leads(SITES - 1).then_some(())));
         self.until_known();
     }
 
@@ -105,7 +105,7 @@ fn the_site_of_the_master_is_cut_off() {
         let site = sites.master(1).expect("one leads");
         let others = Sites::others(site);
         sites.net.cut(site, &others);
-        let next = eventually("the others choose another master", || {
+        let next = at_last("the others choose another master", || {
             sites.master(others[0]).filter(|next| *next != site)
         });
         // Writes go on for a while on both sides of the cut.

@@ -1,7 +1,6 @@
 //! A master with two replicas under Sentinels: claims wait for one replica, so a failover forgets none.
 
-use super::{DURABLE, stand, under};
-use crate::harness::eventually;
+use super::{DURABLE, at_last, stand, under};
 use crate::harness::redis::Watched;
 
 #[test]
@@ -14,13 +13,13 @@ fn a_watched_master_is_killed() {
         let at =
             redis.servers.iter().position(|server| server.address.port() == master).expect("one of ours");
         redis.servers[at].kill();
-        let next = eventually("another one leads", || {
+        let next = at_last("another one leads", || {
             let next = redis.sentinels[0].master().filter(|next| *next != master)?;
             redis.servers.iter().position(|server| server.address.port() == next)
         });
         redis.servers[at].run();
-        eventually("it follows the new master", || redis.servers[next].leads(2).then_some(()));
-        eventually("the Sentinels know it", || {
+        at_last("it follows the new master", || redis.servers[next].leads(2).then_some(()));
+        at_last("the Sentinels know it", || {
             redis.sentinels.iter().all(|sentinel| sentinel.knows(2)).then_some(())
         });
     });

@@ -59,13 +59,23 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 /// Sends `calls` at one moment, each from a client of its own; answers in the order of the calls.
 #[track_caller]
 pub fn at_once(address: SocketAddr, calls: &[Call]) -> Vec<Reply> {
+    at_once_over(&[address], calls)
+}
+
+/// The same over several gateways in turn.
+#[track_caller]
+pub fn at_once_over(addresses: &[SocketAddr], calls: &[Call]) -> Vec<Reply> {
     let start = Barrier::new(calls.len());
     thread::scope(|scope| {
-        let send = |call: &Call| {
+        let send = |call: &Call, address: SocketAddr| {
             start.wait();
             call.send(address)
         };
-        let clients: Vec<_> = calls.iter().map(|call| scope.spawn(move || send(call))).collect();
+        let clients: Vec<_> = calls
+            .iter()
+            .zip(addresses.iter().cycle())
+            .map(|(call, address)| scope.spawn(move || send(call, *address)))
+            .collect();
         clients.into_iter().map(|client| client.join().unwrap().expect("an answer")).collect()
     })
 }

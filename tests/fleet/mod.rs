@@ -1,6 +1,8 @@
 //! Several gateways, one truth: a fleet over one Redis. Whichever gateway a copy reaches, the backend executes once, and
 //! every client gets the one answer or a refusal that says why.
 
+mod lanes;
+
 use crate::harness::redis::{Cluster, Server, Watched};
 use crate::harness::{Authority, Backend, Call, Config, Reply, at_once, eventually, free_address, program};
 use oncegate::cli::demo::gate::Gate;
@@ -27,8 +29,11 @@ impl<R> Fleet<R> {
     }
 
     fn with(count: usize, redis: R, url: &str, store: &'static str) -> Fleet<R> {
+        Fleet::of(count, redis, url, Config { store, ..Config::default() })
+    }
+
+    fn of(count: usize, redis: R, url: &str, config: Config) -> Fleet<R> {
         let backend = Backend::start();
-        let config = Config { store, ..Config::default() };
         let text = config.text(backend.address).replace("{store}", url);
         let mut fleet = Fleet { gates: Vec::new(), backend, redis, _directories: Vec::new() };
         for _ in 0..count {
