@@ -310,8 +310,8 @@ fn measure(criterion: &mut Criterion, name: &'static str, table: &mut Table) {
 
 fn print(table: &mut Table) {
     println!(
-        "\n{:<8} {:<15} {:>7} {:>12} {:>10} {:>10}",
-        "store", "work", "callers", "a second", "p50 us", "p99 us"
+        "\n{:<9} {:<15} {:>7} {:>12} {:>10} {:>10} {:>9}",
+        "store", "work", "callers", "a second", "p50 us", "p99 us", "cpu us"
     );
     for ((name, work, callers), line) in table {
         line.waits.sort_unstable();
@@ -325,7 +325,7 @@ fn print(table: &mut Table) {
         }
         let cpu = line.cpu.as_secs_f64() * 1e6 / line.operations as f64;
         println!(
-            "{name:<8} {:<15} {callers:>7} {rate:>12.0} {:>10.1} {:>10.1} {cpu:>9.1}",
+            "{name:<9} {:<15} {callers:>7} {rate:>12.0} {:>10.1} {:>10.1} {cpu:>9.1}",
             work.name(),
             at(0.5),
             at(0.99)
