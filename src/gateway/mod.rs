@@ -123,6 +123,7 @@ impl Gateway {
         if let Some(reads) = &reads {
             store.hear_writes(reads.clone());
         }
+        let throttles = throttle::Throttles::new(config, &store, started);
         let shared = Arc::new(Shared {
             store,
             journal,
@@ -139,7 +140,7 @@ impl Gateway {
             upgrades: Default::default(),
             unrecorded: Default::default(),
             draining: AtomicBool::new(false),
-            throttles: throttle::Throttles::new(config, started),
+            throttles,
             policy: policy.clone(),
         });
         let failed = |error: std::io::Error| StartError(error.to_string());

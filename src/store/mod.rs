@@ -7,6 +7,7 @@
 mod embedded;
 mod error;
 mod lanes;
+mod limits;
 mod recovery;
 mod redis;
 pub mod slots;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use embedded::Embedded;
 pub use error::{OpenError, StoreError};
 pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
+pub use limits::{LimitsTaken, Said, SharedBucket, TakeLimits};
 pub use recovery::{AnswerKey, Sighting};
 pub use redis::{Address, Finding, Layout, Redis, Shared, Tls, examine};
 pub use slots::{Free, Settlement, SlotFigures};

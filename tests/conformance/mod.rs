@@ -5,6 +5,7 @@ mod behaviours;
 mod differential;
 mod killed;
 mod lanes;
+mod limits;
 mod slots;
 mod support;
 

@@ -6,7 +6,8 @@ use crate::config::redis_url::RedisLayout;
 use crate::config::values::show_duration;
 
 /// Keys of `[store]` that mean nothing without a shared one.
-const SHARED_KEYS: [&str; 7] = ["wait_replicas", "prefix", "timeout", "password", "tls", "ca", "state"];
+const SHARED_KEYS: [&str; 8] =
+    ["wait_replicas", "prefix", "timeout", "limit_timeout", "password", "tls", "ca", "state"];
 
 impl Check<'_> {
     pub(super) fn shared_store(&self) {

@@ -191,6 +191,7 @@ impl Keeper {
                     self.latest.insert(part.0, now);
                     if part == super::HOME {
                         self.others = told.filter_map(|other| reply::bytes(other).ok()).collect();
+                        self.inner.limits.counted(1 + self.others.len());
                     }
                     return Ok(Found::Good);
                 }

@@ -19,6 +19,7 @@ mod hearing;
 mod identity;
 mod keeper;
 mod lanes;
+mod limits;
 mod link;
 mod map;
 mod node;
@@ -46,6 +47,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use identity::Identity;
 use keeper::Keeper;
 use lanes::Places;
+use limits::Limits;
 use part::Part;
 use recall::Recall;
 use replicas::Replicas;
@@ -83,6 +85,7 @@ pub(super) struct Inner {
     aliases: Aliases,
     ears: Ears,
     places: Places,
+    limits: Limits,
     recall: Recall,
     replicas: Replicas,
     owner: u64,
@@ -114,6 +117,7 @@ impl Redis {
             aliases: Aliases::default(),
             ears: Ears::default(),
             places: Places::default(),
+            limits: Limits::new(),
             recall: Recall::new(options.memory_max),
             replicas: Replicas::default(),
             owner: identity.owner,

@@ -14,6 +14,9 @@ const COMMON: &str = include_str!("scripts/common.lua");
 /// Shared by the scripts of lanes, whose names begin with `lane_`.
 const LANES: &str = include_str!("scripts/lanes.lua");
 
+/// The one script without anything in front of it.
+const BARE: &str = "limits";
+
 macro_rules! scripts {
     ($($name:ident = $file:literal,)*) => {
         /// One of the scripts.
@@ -47,6 +50,7 @@ scripts! {
     LaneLook = "lane_look",
     LaneRenew = "lane_renew",
     LaneSend = "lane_send",
+    Limits = "limits",
     Live = "live",
     Look = "look",
     MarkSent = "mark_sent",
@@ -68,7 +72,10 @@ struct Loaded {
 static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
     let load = |(name, source): &(&str, &str)| {
         let lanes = if name.starts_with("lane_") { LANES } else { "" };
-        let text = format!("{COMMON}\n{lanes}\n{source}");
+        let text = match *name {
+            BARE => (*source).to_owned(),
+            _ => format!("{COMMON}\n{lanes}\n{source}"),
+        };
         let sha = redis::Script::new(&text).get_hash().to_owned();
         Loaded { text, sha }
     };
@@ -96,6 +103,8 @@ pub(super) struct Call {
     pub(super) lane: Lane,
     /// Whether it may be sent again after a reply was lost.
     pub(super) repeatable: bool,
+    /// Whether its caller gives up so early that a timeout says nothing about the connection.
+    pub(super) hasty: bool,
     /// Whether a last argument says for which life of the server it is meant.
     pub(super) says_life: bool,
     /// `EVALSHA` with everything.
@@ -186,7 +195,28 @@ impl Call {
             command.arg([prefix, b"n:", &lane.0].concat()).arg([prefix, b"n"].concat());
         }
         command.arg(prefix).arg(parts.channel());
-        Call { script, part, deadline, lane: Lane::Commands, repeatable: true, says_life: false, command }
+        Call::made(script, part, deadline, command)
+    }
+
+    /// A call with these `count` keys of a part, and nothing else.
+    pub(super) fn bare(
+        script: Script,
+        part: Part,
+        keys: impl Iterator<Item = Vec<u8>>,
+        count: usize,
+        deadline: Duration,
+    ) -> Call {
+        let mut command = Cmd::with_capacity(5 + 3 * count, 64 + 64 * count);
+        command.arg("EVALSHA").arg(script.sha()).arg(count);
+        for key in keys {
+            command.arg(key);
+        }
+        Call::made(script, part, deadline, command)
+    }
+
+    fn made(script: Script, part: Part, deadline: Duration, command: Cmd) -> Call {
+        let (lane, repeatable, hasty, says_life) = (Lane::Commands, true, false, false);
+        Call { script, part, deadline, lane, repeatable, hasty, says_life, command }
     }
 
     /// With one more argument.
@@ -205,6 +235,12 @@ impl Call {
         if large {
             self.lane = Lane::Bodies;
         }
+        self
+    }
+
+    /// A timeout says nothing about its connection.
+    pub(super) fn hasty(mut self, hasty: bool) -> Call {
+        self.hasty = hasty;
         self
     }
 
