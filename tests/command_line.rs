@@ -66,9 +66,8 @@ fn the_demo_ends_well_and_shows_the_bug_and_its_end() {
         "{said}"
     );
     let mut flood = said.lines().skip_while(|line| !line.starts_with("3 a page that polls"));
-    let numbers = |line: &str| {
-        line.split_whitespace().filter_map(|word| word.parse::<u64>().ok()).collect::<Vec<_>>()
-    };
+    let numbers =
+        |line: &str| line.split_whitespace().filter_map(|word| word.parse::<u64>().ok()).collect::<Vec<_>>();
     // Behind the incident's number: client requests, backend requests, errors.
     let without = numbers(flood.next().expect("incident 3 without the gate"));
     let with = numbers(flood.next().expect("and with it"));

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 mod fleet;
+mod flood;
 mod limits;
 mod loops;
 

@@ -144,7 +144,10 @@ fn a_client_that_obeys_is_never_refused_again_by_any_gateway() {
 #[test]
 fn a_flood_that_is_refused_costs_the_store_nearly_nothing() {
     let fleet = Fleet::start(3, "limits = [\"1/s burst 3\", \"10/h\"]\nover = \"reject\"");
-    while fleet.send(0, "k").status != 429 || fleet.send(1, "k").status != 429 || fleet.send(2, "k").status != 429 {}
+    while fleet.send(0, "k").status != 429
+        || fleet.send(1, "k").status != 429
+        || fleet.send(2, "k").status != 429
+    {}
     let (began, before) = (Instant::now(), fleet.scripts());
     let mut refused = 0;
     let mut pollers: Vec<_> = fleet.gates.iter().map(|gate| Poller::new(gate.address, quick("k"))).collect();
@@ -155,7 +158,11 @@ fn a_flood_that_is_refused_costs_the_store_nearly_nothing() {
     }
     // Every gateway says twice a second and more that it is there; that has nothing to do with the flood.
     let took = began.elapsed();
-    let idle = { let before = fleet.scripts(); thread::sleep(took); fleet.scripts() - before };
+    let idle = {
+        let before = fleet.scripts();
+        thread::sleep(took);
+        fleet.scripts() - before
+    };
     let scripts = (fleet.scripts() - before).saturating_sub(2 * idle);
     println!("{scripts} commands for {refused} refused requests in {took:?} ({idle} without them)");
     assert!(scripts <= 30, "{scripts} for {refused}");
@@ -184,7 +191,8 @@ fn while_the_store_is_away_each_gateway_keeps_its_share_and_says_so_once() {
     }
     // What each knows of itself still counts.
     assert_eq!(fleet.send(0, "used").status, 429);
-    let together: usize = (0..3).map(|gate| (0..40).filter(|_| fleet.send(gate, "new").status != 429).count()).sum();
+    let together: usize =
+        (0..3).map(|gate| (0..40).filter(|_| fleet.send(gate, "new").status != 429).count()).sum();
     assert_eq!(together, 30);
 }
 

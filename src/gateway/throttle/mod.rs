@@ -171,6 +171,10 @@ async fn throttle(
     }
 }
 
+/// Of a fleet's turn, a request that has just come lets so much pass, at most, and at most such a part of the turn.
+const LETS_PASS: Duration = Duration::from_millis(24);
+const LETS_PASS_PART: u32 = 16;
+
 /// What the table takes where no route has limits: the least that `limit_memory` allows.
 const UNLIMITED_BYTES: u64 = 1 << 20;
 
@@ -240,13 +244,7 @@ impl Throttles {
     }
 
     /// The buckets that a client, and its address where it proves nothing, have on a route. `path` is a digest, too.
-    fn keys(
-        throttle: &ThrottlePolicy,
-        space: u64,
-        client: u64,
-        umbrella: Option<u64>,
-        path: u64,
-    ) -> Keys {
+    fn keys(throttle: &ThrottlePolicy, space: u64, client: u64, umbrella: Option<u64>, path: u64) -> Keys {
         let key = |who: u64, kind: u64| match throttle.rules.per {
             Per::Route => Key::of(&[space, kind]),
             Per::Client => Key::of(&[space, kind, who]),
@@ -317,7 +315,9 @@ impl Asked<'_> {
                     }
                     Verdict::Early(denied, _) | Verdict::Hard(denied, _) => {
                         last = denied;
-                        Err(denied.wait)
+                        let waited = clock::now().saturating_duration_since(began);
+                        let fleet = throttles.fleet.as_ref();
+                        Err(denied.wait + fleet.map_or(Duration::ZERO, |_| self.lets_pass(denied, waited)))
                     }
                 }
             })
@@ -350,6 +350,16 @@ impl Asked<'_> {
             None => throttles.buckets.take(self.throttle, self.keys, throttles.now(), false),
             Some(fleet) => fleet.decide(self, Asks::Again).await,
         }
+    }
+
+    /// How much later than its turn it asks, so that those at other gateways who wait for longer ask before it: nobody
+    /// keeps a line for all of them, and who comes last would win as often as who waits.
+    fn lets_pass(&self, denied: Denied, waited: Duration) -> Duration {
+        let limits = &self.throttle.rules.limits;
+        let turn = limits[denied.by % limits.len()].interval().saturating_mul(self.throttle.rules.cost);
+        let turn = Duration::from_nanos(turn);
+        let newcomer = (turn / LETS_PASS_PART).min(LETS_PASS);
+        newcomer.div_f64(1.0 + waited.as_secs_f64() / turn.as_secs_f64().max(1e-6))
     }
 
     /// What is kept of an earlier answer, while it is young enough.

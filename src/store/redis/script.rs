@@ -105,8 +105,8 @@ pub(super) struct Call {
     pub(super) repeatable: bool,
     /// Whether its caller gives up so early that a timeout says nothing about the connection.
     pub(super) hasty: bool,
-    /// Whether a last argument says for which life of the server it is meant.
-    pub(super) says_life: bool,
+    /// Whether a last argument says which agreement of the gateways it relies on.
+    pub(super) says_agreement: bool,
     /// `EVALSHA` with everything.
     pub(super) command: Cmd,
 }
@@ -215,8 +215,8 @@ impl Call {
     }
 
     fn made(script: Script, part: Part, deadline: Duration, command: Cmd) -> Call {
-        let (lane, repeatable, hasty, says_life) = (Lane::Commands, true, false, false);
-        Call { script, part, deadline, lane, repeatable, hasty, says_life, command }
+        let (lane, repeatable, hasty, says_agreement) = (Lane::Commands, true, false, false);
+        Call { script, part, deadline, lane, repeatable, hasty, says_agreement, command }
     }
 
     /// With one more argument.
@@ -250,9 +250,9 @@ impl Call {
         self
     }
 
-    /// Meant for the life of the server that it is sent to.
-    pub(super) fn for_this_life(mut self) -> Call {
-        self.says_life = true;
+    /// To be carried out only where the gateways agreed that nothing is missing, this one among them.
+    pub(super) fn under_agreement(mut self) -> Call {
+        self.says_agreement = true;
         self
     }
 }
