@@ -141,7 +141,7 @@ async fn the_hard_limit_counts_what_the_stack_refuses_and_the_stack_nothing_abov
 async fn every_bucket_ends_when_it_is_whole_again_and_is_kept_under_the_prefix() {
     let server = crate::harness::redis::Server::start(&[]);
     let store = on(&server, Duration::from_secs(2));
-    let stack = vec![limits("2/min"), SharedBucket { name: 9, ..limits("5/s burst 1") }];
+    let stack = vec![limits("2/min"), SharedBucket { name: 9, ..limits("1/20s") }];
     let take = TakeLimits { space: 1, hard: Some(SharedBucket { name: 8, ..limits("9/h") }), stack, cost: 1 };
     decided(&store, &take).await;
     let names = server.cli(&["--no-raw", "keys", "{oncegate}g:*"]);
@@ -153,9 +153,9 @@ async fn every_bucket_ends_when_it_is_whole_again_and_is_kept_under_the_prefix()
     ]);
     let mut ends: Vec<i64> = ends.lines().map(|line| line.trim().parse().unwrap_or(-9)).collect();
     ends.sort_unstable();
-    // The shortest may have ended already.
-    assert!(ends[0] <= 200, "{ends:?}");
-    assert!((25_000..=30_000).contains(&ends[1]) && (390_000..=400_000).contains(&ends[2]), "{ends:?}");
+    // When the burst is whole again, less what the test took to look.
+    assert!((5_000..=20_000).contains(&ends[0]), "{ends:?}");
+    assert!((15_000..=30_000).contains(&ends[1]) && (380_000..=400_000).contains(&ends[2]), "{ends:?}");
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ impl Backend for File {
 impl Backend for Single {
     fn open(&self, limits: Limits) -> Opened {
         let server = Server::start(&[]);
-        let opened = on_with(&server, limits, Duration::from_millis(50));
+        let opened = on_with(&server, limits, Duration::from_secs(2));
         Opened { _server: Some(server), ..opened }
     }
 }
@@ -172,7 +172,7 @@ pub fn shared(layout: Layout, nodes: Vec<Address>, state: &std::path::Path) -> S
         prefix: "oncegate".into(),
         wait_replicas: 0,
         timeout: Duration::from_secs(2),
-        limit_timeout: Duration::from_millis(50),
+        limit_timeout: Duration::from_secs(2),
         state: state.to_owned(),
     }
 }
