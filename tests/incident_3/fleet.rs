@@ -123,7 +123,7 @@ fn what_passes_in_any_window_is_burst_and_rate_over_one_gateway_and_over_three()
 
 #[test]
 fn a_client_that_obeys_is_never_refused_again_by_any_gateway() {
-    let fleet = Fleet::start(3, "limits = [\"2/s burst 3\", \"5/3s\"]\nover = \"reject\"");
+    let fleet = Fleet::start(3, "limits = [\"2/s burst 3\", \"2/3s burst 5\"]\nover = \"reject\"");
     let until = Instant::now() + Duration::from_secs(12);
     let obedient = |key: &str, mut gate: usize| {
         let mut refused = 0;

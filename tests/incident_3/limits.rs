@@ -44,7 +44,7 @@ fn what_passes_in_any_window_is_burst_and_rate_and_not_less_by_more_than_one() {
 
 #[test]
 fn a_client_that_obeys_is_never_refused_again() {
-    let stand = Stand::with(throttled("limits = [\"2/s burst 3\", \"5/3s\"]\nover = \"reject\""));
+    let stand = Stand::with(throttled("limits = [\"2/s burst 3\", \"2/3s burst 5\"]\nover = \"reject\""));
     let until = Instant::now() + Duration::from_secs(8);
     let mut refused = 0;
     while Instant::now() < until {
