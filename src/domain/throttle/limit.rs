@@ -261,7 +261,7 @@ mod tests {
     fn in_microseconds_a_limit_is_no_wider() {
         let limit = Limit::parse("7/min").expect("a limit");
         let micros = limit.in_micros();
-        assert!(micros.interval() >= limit.interval() && micros.interval() % 1_000 == 0);
+        assert!(micros.interval() >= limit.interval() && micros.interval().is_multiple_of(1_000));
         assert_eq!(micros.to_string(), "7/min");
         assert_eq!(Limit::parse("10/min").map(|limit| limit.in_micros()), Limit::parse("10/min"));
     }

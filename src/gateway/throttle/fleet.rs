@@ -235,7 +235,8 @@ impl Known {
     fn early(&self, throttle: &ThrottlePolicy, keys: Keys, now: Nanos) -> Option<Denied> {
         let own = throttle.rules.limits.len();
         let stack = if keys.umbrella.is_some() { &throttle.stack[..] } else { &throttle.stack[..own] };
-        decide(stack, &mut self.tats.clone()[..stack.len()], now, throttle.rules.cost).err()
+        let mut tats = self.tats;
+        decide(stack, &mut tats[..stack.len()], now, throttle.rules.cost).err()
     }
 
     fn stand(&self, throttle: &ThrottlePolicy, now: Nanos) -> Stand {
