@@ -202,7 +202,7 @@ pub fn intent(
         headers: &headers,
     });
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
-    let id = shared.store.placed(id, &counted, guard.lane.is_some());
+    let id = shared.store.placed(id, &counted, guard.lane.is_some() || !rules.slots.is_empty());
     let slots = Slotted::read(exchange, parts, body);
     Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted, slots }))
 }

@@ -254,6 +254,9 @@ impl Keeper {
                 }
             }
         }
+        if part == self.inner.wire.parts.of_bearing() {
+            self.inner.say_slots_again(now).await?;
+        }
         Ok(known.len())
     }
 
@@ -292,6 +295,7 @@ impl Keeper {
                 .arg(kept.names.as_ref().map_or(&[][..], |names| &names.0)),
             End::Sent | End::Abandoned => call.arg(0).arg(0).arg(0).arg("").arg(""),
         }
+        .arg(request.slots.iter().flat_map(|wanted| wanted.slot.0).collect::<Vec<u8>>())
     }
 
     /// What earlier lives of this gateway had in flight is in doubt: their process is gone, or this one would not have
