@@ -3,6 +3,7 @@
 
 mod behaviours;
 mod differential;
+mod differential_slots;
 mod killed;
 mod lanes;
 mod slots;

@@ -167,7 +167,8 @@ pub(super) fn read_hold(mut fields: Reply) -> Result<Known, StoreError> {
     let witness = ScopeId(fields.exactly()?);
     let (asleep, looks) = (fields.number()? == 1, fields.number()? == 1);
     let (key, id) = (fields.bytes()?, fields.text()?);
-    let booking = <[u8; 16]>::try_from(&key[..]).ok().map(|key| Booking { key: BookingId(key), id: id.into() });
+    let booking =
+        <[u8; 16]>::try_from(&key[..]).ok().map(|key| Booking { key: BookingId(key), id: id.into() });
     let instead_of = named(&fields.bytes()?);
     let (name, label, request_id) = (fields.text()?.into(), fields.text()?.into(), fields.text()?.into());
     let parts = fields.bytes()?.as_chunks::<16>().0.iter().map(|part| Part(*part)).collect();
@@ -193,7 +194,8 @@ pub(super) fn read_hold(mut fields: Reply) -> Result<Known, StoreError> {
 }
 
 fn read_keep(text: &[u8]) -> Result<Keep, StoreError> {
-    let wrong = || StoreError::Unavailable("it says of a hold's end what no script of this version does".into());
+    let wrong =
+        || StoreError::Unavailable("it says of a hold's end what no script of this version does".into());
     let text = std::str::from_utf8(text).map_err(|_| wrong())?;
     let read = |millis: &str| millis.parse::<u64>().map_err(|_| wrong());
     match text.split_at_checked(1).ok_or_else(wrong)? {

@@ -156,3 +156,104 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::client::ScopeId;
+    use crate::domain::fingerprint::Fingerprint;
+    use crate::domain::ledger::{Claim, Owner, PolicyVersion, RecordId, TargetId};
+    use crate::domain::slot::{HoldState, Keep, Wanted};
+    use crate::store::About;
+    use std::time::Duration;
+
+    const HELD: Settlement = Settlement { end: End::Held, bookings: Vec::new() };
+
+    fn wanted(slot: u8) -> Wanted {
+        Wanted {
+            slot: SlotId([slot; 16]),
+            capacity: 1,
+            keep: Keep::For(Duration::from_millis(100)),
+            witness: ScopeId([1; 16]),
+            asleep: false,
+            booking: None,
+            instead_of: None,
+            was_released: false,
+            looks: false,
+            name: "room".into(),
+            label: "".into(),
+            parts: [].into(),
+        }
+    }
+
+    fn reserve(holdings: &Holdings, token: u128, slots: Vec<Wanted>) {
+        let claim = Claim {
+            fingerprint: Fingerprint([1; 32]),
+            keyed: false,
+            policy: PolicyVersion(1),
+            scope: ScopeId([1; 16]),
+            target: TargetId([1; 16]),
+            token: Token(token),
+            owner: Owner(1),
+            lease: Duration::from_secs(1),
+            sent: true,
+            in_doubt_for: Duration::from_secs(10),
+        };
+        let about = About { route: "r".into(), request: String::new(), request_id: String::new() };
+        let request = ClaimRequest { id: RecordId([1; 32]), claim, quota: 1, about, slots };
+        holdings.reserved(&request, Millis(1));
+    }
+
+    fn said(holdings: &Holdings, now: u64) -> Vec<(u8, HoldState)> {
+        let mut said: Vec<_> =
+            holdings.all(Millis(now)).iter().map(|known| (known.slot.0[0], known.hold.state)).collect();
+        said.sort_unstable();
+        said
+    }
+
+    #[test]
+    fn what_is_said_again_is_what_the_store_was_told() {
+        let holdings = Holdings::default();
+        reserve(&holdings, 1, vec![wanted(1), wanted(2)]);
+        reserve(&holdings, 2, vec![wanted(3)]);
+        reserve(&holdings, 3, vec![wanted(4)]);
+        assert_eq!(said(&holdings, 1).len(), 4);
+        holdings.settled(Token(1), &HELD, Millis(10));
+        holdings.doubted(Token(2), Millis(10));
+        holdings.gone(Token(3));
+        use HoldState::{Held, Unsettled};
+        assert_eq!(said(&holdings, 10), [(1, Held), (2, Held), (3, Unsettled)]);
+        holdings.freed(HoldKey { slot: SlotId([1; 16]), token: Token(1) });
+        holdings.settled(Token(2), &HELD, Millis(20));
+        assert_eq!(said(&holdings, 20), [(2, Held), (3, Held)]);
+        assert_eq!(said(&holdings, 110), [(3, Held)], "a hold that is over is not said");
+    }
+
+    #[test]
+    fn a_move_leaves_its_new_hold_and_a_look_leaves_nothing() {
+        let holdings = Holdings::default();
+        reserve(&holdings, 1, vec![wanted(1)]);
+        holdings.settled(Token(1), &HELD, Millis(10));
+        let old = Some(HoldKey { slot: SlotId([1; 16]), token: Token(1) });
+        reserve(&holdings, 2, vec![Wanted { instead_of: old, ..wanted(2) }]);
+        reserve(&holdings, 3, vec![Wanted { instead_of: old, looks: true, ..wanted(1) }]);
+        holdings.settled(Token(2), &HELD, Millis(20));
+        holdings.settled(Token(3), &HELD, Millis(20));
+        assert_eq!(said(&holdings, 20), [(2, HoldState::Held)]);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_first() {
+        let holdings = Holdings::default();
+        for n in 0..(HOLDS_MOST as u128 + 10) {
+            let mut slot = wanted(0);
+            slot.slot.0.copy_from_slice(&n.to_be_bytes());
+            slot.keep = Keep::For(Duration::from_secs(1_000));
+            reserve(&holdings, n, vec![slot]);
+        }
+        let inner = holdings.lock();
+        assert_eq!((inner.holds.len(), inner.open.len()), (HOLDS_MOST, HOLDS_MOST));
+        let first = HoldKey { slot: SlotId([0; 16]), token: Token(0) };
+        assert!(!inner.holds.contains_key(&first));
+    }
+}

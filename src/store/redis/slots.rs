@@ -3,15 +3,13 @@
 //!
 //! All slots are in one part, beside the records of the routes that bear them.
 
+use super::Inner;
 use super::held::{letter, name_of, named, read_hold, read_taken};
 use super::reply::{self, Reply};
 use super::script::{Call, Script};
-use super::Inner;
 use crate::domain::slot::{BookingId, Known, Taken, Wanted};
 use crate::domain::time::Millis;
-use crate::store::slots::{
-    Adopted, Adoption, Free, HoldListing, HoldView, Released, SlotFigures, Which,
-};
+use crate::store::slots::{Adopted, Adoption, Free, HoldListing, HoldView, Released, SlotFigures, Which};
 use crate::store::{EndIntents, StoreError};
 use std::collections::BTreeMap;
 
@@ -74,7 +72,8 @@ impl Inner {
             let mut call = self.about_slots(Script::SlotAdopt).on_bodies(true);
             call = call.arg(self.records_max).arg(some.len());
             for one in some {
-                let wanted = Wanted { witness: crate::domain::client::ScopeId([0; 16]), ..one.wanted.clone() };
+                let wanted =
+                    Wanted { witness: crate::domain::client::ScopeId([0; 16]), ..one.wanted.clone() };
                 call = call.arg(&one.token.0.to_be_bytes()).wanted(&wanted);
             }
             let told = Reply::array(self.run(call).await?)?;
