@@ -53,7 +53,7 @@ impl Inner {
             .arg(route)
             .arg(text)
             .arg(request_id);
-        let call = slots.iter().fold(call, Call::wanted).for_this_life();
+        let call = slots.iter().fold(call, Call::wanted).under_agreement();
         let mut told = Reply::array(self.run(call).await?)?;
         match &told.bytes()?[..] {
             b"granted" => {

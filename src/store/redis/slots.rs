@@ -40,7 +40,7 @@ impl Inner {
         if let Some(ends) = ends.as_ref().filter(|_| here) {
             call = call.ends(ends);
         }
-        let told = Reply::array(self.run(call.for_this_life()).await?)?.next();
+        let told = Reply::array(self.run(call.under_agreement()).await?)?.next();
         let freed = told.ok_or_else(super::commands::amnesia).and_then(|freed| reply::number(&freed))?;
         if let (Some(ends), false) = (&ends, here) {
             self.end_everywhere(ends).await?;
