@@ -255,13 +255,16 @@ impl Keeper {
                 }
             }
         }
-        if part == self.inner.wire.parts.of_bearing() {
-            self.inner.say_slots_again(now).await?;
-        }
-        if !known.is_empty() {
+        // After the records by which they live.
+        let holds = match part == self.inner.wire.parts.of_bearing() {
+            true => self.inner.say_slots_again(now).await?,
+            false => 0,
+        };
+        if !known.is_empty() || holds > 0 {
             tracing::warn!(
                 part = part.0,
                 records = known.len(),
+                holds,
                 "the store began another life or forgot something; what this gateway knows was said again"
             );
         }
