@@ -4,6 +4,8 @@
 use crate::harness::redis::{Cluster, Server};
 use crate::harness::{Backend, Call, Config, Reply, assert_problem, eventually, program};
 use oncegate::cli::demo::gate::Gate;
+use rustix::process::{Pid, Signal, kill_process};
+use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
 use tempfile::TempDir;
@@ -90,10 +92,10 @@ impl<R> Fleet<R> {
         fleet
     }
 
-    /// Sends through one of the gateways.
+    /// Sends through one of the gateways; again while that says that its store does not answer in time.
     #[track_caller]
     fn send(&self, gate: usize, call: &Call) -> Reply {
-        call.send(self.gates[gate].address).expect("an answer")
+        until_answered(call, self.gates[gate].address)
     }
 
     /// Sends all at one moment, over the gateways in turn.
@@ -104,20 +106,19 @@ impl<R> Fleet<R> {
                 let (start, address, call) = (&start, self.gates[at % 3].address, call.clone());
                 scope.spawn(move || {
                     start.wait();
-                    call.send(address)
+                    until_answered(&call, address)
                 })
             };
             let clients: Vec<_> = calls.iter().enumerate().map(send).collect();
-            clients.into_iter().map(|client| client.join().unwrap().expect("an answer")).collect()
+            clients.into_iter().map(|client| client.join().unwrap()).collect()
         })
     }
+}
 
-    /// Sends until the fleet agrees again about what it knows.
-    fn when_it_agrees(&self, gate: usize, call: &Call) -> Reply {
-        eventually("the fleet agrees again", || {
-            call.send(self.gates[gate].address).ok().filter(|reply| reply.status != 503)
-        })
-    }
+/// What a client does with a 503 and its `Retry-After`, a little sooner.
+#[track_caller]
+fn until_answered(call: &Call, address: SocketAddr) -> Reply {
+    eventually("the store answers in time", || call.send(address).ok().filter(|reply| reply.status != 503))
 }
 
 fn usual() -> Fleet<Server> {
@@ -245,19 +246,35 @@ fn a_booking_that_moves_through_another_gateway_frees_the_old_slot_and_takes_the
 }
 
 #[test]
-fn two_moves_of_one_booking_at_once_over_two_gateways_lose_no_slot() {
+fn of_two_moves_of_one_booking_over_two_gateways_the_second_is_told_to_wait_and_no_slot_is_lost() {
     let fleet = usual();
     let id = fleet.send(0, &book(1, 1)).json()["id"].clone();
-    let to =
-        |slot: usize| change(&id, &format!(r#"{{"slotIndex":{slot}}}"#)).header("X-Demo-Fault", "delay=300");
-    let replies = fleet.at_once(&[to(2), to(3)]);
-    let mut statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
-    statuses.sort_unstable();
-    assert_eq!(statuses, [200, 409]);
-    let moved = if replies[0].status == 200 { 2 } else { 3 };
-    assert_taken(&fleet.send(2, &book(5, moved)));
-    assert_eq!(fleet.send(2, &book(6, 5 - moved)).status, 201, "what the other one asked for is free");
+    let to = |slot: usize| change(&id, &format!(r#"{{"slotIndex":{slot}}}"#));
+    let (address, slow) = (fleet.gates[0].address, to(2).header("X-Demo-Fault", "delay=2000"));
+    let first = thread::spawn(move || until_answered(&slow, address));
+    eventually("the backend has the first", || (fleet.backend.requests() == 2).then_some(()));
+    assert_problem(&fleet.send(1, &to(3)), 409, "in-flight");
+    assert_eq!(first.join().unwrap().status, 200);
+    assert_taken(&fleet.send(2, &book(5, 2)));
+    assert_eq!(fleet.send(2, &book(6, 3)).status, 201, "what the other one asked for is free");
     assert_eq!(fleet.send(0, &book(7, 1)).status, 201);
+}
+
+#[test]
+fn a_claim_whose_answer_was_lost_takes_no_slot() {
+    let fleet = usual();
+    assert_eq!(fleet.send(0, &book(1, 4)).status, 201);
+    let pid = Pid::from_raw(fleet.redis.pid().cast_signed()).expect("it runs");
+    kill_process(pid, Signal::STOP).expect("a process of ours");
+    // The claim lies in the server's buffer when its gateway gives up waiting.
+    let refused = book(2, 5).send(fleet.gates[0].address).expect("an answer");
+    assert_problem(&refused, 503, "store-unavailable");
+    kill_process(pid, Signal::CONT).expect("a process of ours");
+    let other = eventually("what was claimed for nobody is free", || {
+        let reply = book(3, 5).send(fleet.gates[1].address).ok()?;
+        (reply.status == 201).then_some(reply)
+    });
+    assert!(!other.is_replay() && fleet.backend.effects().len() == 2);
 }
 
 #[test]
@@ -292,12 +309,12 @@ fn a_redis_that_loses_everything_is_told_its_holds_again_and_none_that_were_give
     fleet.redis.run();
     for slot in [1, 2, 3, 6] {
         for gate in 0..3 {
-            assert_taken(&fleet.when_it_agrees(gate, &book(20 + gate, slot)));
+            assert_taken(&fleet.send(gate, &book(20 + gate, slot)));
         }
     }
     assert_eq!(fleet.backend.requests(), sent, "nothing was sent for a slot that somebody has");
-    assert_eq!(fleet.when_it_agrees(0, &book(30, 4)).status, 201, "what was cancelled stays free");
-    assert_eq!(fleet.when_it_agrees(1, &book(31, 5)).status, 201, "and what was moved away from");
+    assert_eq!(fleet.send(0, &book(30, 4)).status, 201, "what was cancelled stays free");
+    assert_eq!(fleet.send(1, &book(31, 5)).status, 201, "and what was moved away from");
     // A hold that was told again is still that booking's.
     assert_eq!(fleet.send(0, &cancel(&moved)).status, 200);
     assert_eq!(fleet.send(1, &book(32, 6)).status, 201);

@@ -279,7 +279,7 @@ fn same_refusal(got: Option<Taken>, expected: Option<Taken>) {
 fn redis_does_with_slots_what_the_domain_says() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let bench = std::cell::RefCell::new(Bench::start());
-    let config = ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(steps in prop::collection::vec(step(), 1..80))| {
         let mut bench = bench.borrow_mut();
         bench.clear();
