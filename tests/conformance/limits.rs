@@ -144,11 +144,11 @@ async fn every_bucket_ends_when_it_is_whole_again_and_is_kept_under_the_prefix()
     let stack = vec![limits("2/min"), SharedBucket { name: 9, ..limits("1/20s") }];
     let take = TakeLimits { space: 1, hard: Some(SharedBucket { name: 8, ..limits("9/h") }), stack, cost: 1 };
     decided(&store, &take).await;
-    let names = server.cli(&["--no-raw", "keys", "{oncegate}g:*"]);
+    let names = server.cli(&["--no-raw", "keys", "{oncegate}q:*"]);
     assert_eq!(names.lines().count(), 3, "{names}");
     let ends = server.cli(&[
         "eval",
-        "local t = {} for _, k in ipairs(redis.call('keys', '{oncegate}g:*')) do table.insert(t, redis.call('pttl', k)) end return t",
+        "local t = {} for _, k in ipairs(redis.call('keys', '{oncegate}q:*')) do table.insert(t, redis.call('pttl', k)) end return t",
         "0",
     ]);
     let mut ends: Vec<i64> = ends.lines().map(|line| line.trim().parse().unwrap_or(-9)).collect();
@@ -164,12 +164,12 @@ async fn a_clock_that_was_set_back_makes_nobody_wait_longer_than_a_burst_takes()
     let store = on(&server, Duration::from_secs(2));
     let take = TakeLimits { space: 1, hard: None, stack: vec![limits("2/min")], cost: 1 };
     decided(&store, &take).await;
-    let key = server.cli(&["--raw", "eval", "return redis.call('keys', '{oncegate}g:*')[1]", "0"]);
-    assert!(key.starts_with("{oncegate}g:"), "{key}");
+    let key = server.cli(&["--raw", "eval", "return redis.call('keys', '{oncegate}q:*')[1]", "0"]);
+    assert!(key.starts_with("{oncegate}q:"), "{key}");
     // As written by a clock a century ahead.
     server.cli(&[
         "eval",
-        "return redis.call('set', redis.call('keys', '{oncegate}g:*')[1], '4900000000000000')",
+        "return redis.call('set', redis.call('keys', '{oncegate}q:*')[1], '4900000000000000')",
         "0",
     ]);
     let told = decided(&store, &take).await;

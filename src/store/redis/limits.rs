@@ -155,7 +155,7 @@ impl Inner {
         let buckets = take.hard.iter().chain(&take.stack);
         let count = usize::from(take.hard.is_some()) + take.stack.len();
         let prefix = self.wire.parts.prefix(part);
-        let keys = buckets.clone().map(|bucket| [prefix, b"g:", &bucket.name.to_be_bytes()].concat());
+        let keys = buckets.clone().map(|bucket| [prefix, b"q:", &bucket.name.to_be_bytes()].concat());
         // A timeout of this short patience says nothing about the connection.
         let hasty = patience < self.wire.place.timeout;
         let mut call = Call::bare(Script::Limits, part, keys, count, patience).once().hasty(hasty);
