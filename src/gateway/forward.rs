@@ -1,6 +1,6 @@
 //! Unguarded requests: forwarded as they come, streamed both ways.
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{Outgoing, ResponseBody};
 use super::clock;
 use super::connection::Connection;
 use super::exchange::{Exchange, Outcome};
@@ -11,9 +11,10 @@ use super::upload::Upload;
 use super::upstream::{Failure, Flight, Hearing, Permit, Reply, Reuse, UpstreamBody, send};
 use crate::domain::event::Decision;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::route::is_safe;
 use crate::store::{EndIntents, StoreError};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, response};
+use http::{Method, Response, StatusCode, response};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,12 +37,16 @@ pub struct Answered {
 pub async fn pass(
     exchange: &Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
-    let mut writing = exchange.writing_by(request.method(), request.uri().path(), request.headers()).await;
+    // Boxed, as all that few requests do: the others would be copied with room for it.
+    let mut writing = match is_safe(request.method()) || exchange.reads().is_none() {
+        true => None,
+        false => Box::pin(exchange.writing(request.uri().path(), request.headers())).await.map(Box::new),
+    };
     let hearing = exchange.hears_interims();
     let answered = ask(exchange, permit, request, upload, reuse, hearing).await;
     let Answered { head, body, upstream } = answered.inspect_err(|refusal| {
@@ -61,7 +66,7 @@ pub async fn pass(
 pub async fn ask(
     exchange: &Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     hearing: Option<Rc<Connection>>,
@@ -87,8 +92,10 @@ pub async fn ask(
         _ => None,
     };
     match ends {
-        ends if !frees.is_empty() && is_success(head.status) => slots::release(exchange, frees, ends).await,
-        Some(ends) => end_intents(exchange, ends).await,
+        ends if !frees.is_empty() && is_success(head.status) => {
+            Box::pin(slots::release(exchange, frees, ends)).await
+        }
+        Some(ends) => Box::pin(end_intents(exchange, ends)).await,
         None => {}
     }
     if let Some(caller) = caller.filter(|_| renews) {
@@ -102,7 +109,7 @@ pub async fn ask(
 async fn head_in_time(
     exchange: &Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     flight: &Flight,

@@ -6,7 +6,6 @@ use super::Reads;
 use super::endings::Endings;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::TargetId;
-use crate::domain::route::is_safe;
 use crate::domain::target::NormalTarget;
 use crate::gateway::clock;
 use crate::gateway::exchange::Exchange;
@@ -15,7 +14,7 @@ use crate::gateway::identity::Shown;
 use crate::gateway::worker::Shared;
 use crate::store::{HearsWrites, WriteHeard, WriteTold};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Uri};
+use http::{StatusCode, Uri};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,11 +87,6 @@ impl Exchange {
             changed: Vec::new(),
             state: State::Untold,
         })
-    }
-
-    /// The same, where `method` writes.
-    pub async fn writing_by(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Writing> {
-        if is_safe(method) { None } else { self.writing(path, headers).await }
     }
 }
 
