@@ -188,6 +188,22 @@ fn a_redis_that_loses_everything_is_told_again_before_anything_is_granted() {
     assert_eq!(fleet.backend.effects().len(), 2);
 }
 
+#[test]
+fn a_gateway_that_was_away_while_the_others_agreed_says_what_it_knows_before_it_is_granted_anything() {
+    let fleet = usual(2);
+    assert_eq!(fleet.send(0, &booking(1)).status, 201);
+    assert_eq!(fleet.send(1, &booking(2)).status, 201);
+    let pid = fleet.gates[0].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
+    kill_process(pid, Signal::STOP).expect("a process of ours");
+    fleet.redis.cli(&["flushall"]);
+    assert!(until_made(&fleet, 1, &booking(2)).is_replay(), "told again by the one that is there");
+    assert!(!until_made(&fleet, 1, &booking(3)).is_replay(), "it went on without the other one");
+    kill_process(pid, Signal::CONT).expect("a process of ours");
+    assert!(until_made(&fleet, 0, &booking(1)).is_replay(), "executed again after the store forgot it");
+    assert!(until_made(&fleet, 1, &booking(1)).is_replay());
+    assert_eq!(fleet.backend.effects().len(), 3);
+}
+
 /// Writes before, during and after `fail` takes a master away, over both gateways in turn; then each once more.
 fn survives<R>(mut fleet: Fleet<R>, fail: impl FnOnce(&mut R)) {
     for n in 0..10 {

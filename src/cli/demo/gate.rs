@@ -7,6 +7,8 @@ use std::io::{Error, Result};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a gateway may take to be ready.
@@ -112,19 +114,34 @@ impl Drop for Gate {
     }
 }
 
-/// A loopback address that nobody listens on at this moment.
+/// A loopback address that nobody listens on at this moment, and that this process was not given before.
 ///
 /// # Errors
 /// None is free.
 pub fn free_address() -> Result<SocketAddr> {
-    for _ in 0..100 {
-        let mut random = [0; 2];
-        getrandom::fill(&mut random).map_err(Error::other)?;
-        let port = PORTS.start + u16::from_ne_bytes(random) % (PORTS.end - PORTS.start);
+    /// The next port, counted from a random one so that processes beside this one find others.
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let mut random = [0; 2];
+    getrandom::fill(&mut random).map_err(Error::other)?;
+    let next = NEXT.get_or_init(|| AtomicU16::new(u16::from_ne_bytes(random)));
+    for _ in 0..PORTS.len() {
+        let port = PORTS.start + next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if TcpListener::bind(address).is_ok() {
             return Ok(address);
         }
     }
     Err(Error::other("no free port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_address_is_given_twice() {
+        let given: HashSet<SocketAddr> = (0..500).map(|_| free_address().unwrap()).collect();
+        assert_eq!(given.len(), 500);
+    }
 }

@@ -55,7 +55,7 @@ impl Inner {
             .arg(route)
             .arg(text)
             .arg(request_id)
-            .for_this_life();
+            .under_agreement();
         let mut told = Reply::array(self.run(call).await?)?;
         match &told.bytes()?[..] {
             b"granted" => {

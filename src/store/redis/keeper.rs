@@ -26,8 +26,12 @@ const ROUND: Duration = Duration::from_secs(1);
 /// The least time between two rounds that doubts bring about.
 const ROUND_LEAST: Duration = Duration::from_millis(30);
 
-/// How long gateways wait for each other, after the store forgot something, before they go on without the missing ones.
-const OTHERS: Duration = Duration::from_secs(3);
+/// How long gateways wait for each other, after the store forgot something, before they go on without the missing ones:
+/// longer than a living one may need to find the server again.
+const OTHERS: Duration = Duration::from_secs(10);
+
+/// How often one round says again what this gateway knows of a part, before it leaves the rest to the next one.
+const SAID_AT_MOST: u32 = 3;
 
 /// Records that are said again at once.
 const RESTORED_AT_ONCE: usize = 128;
@@ -38,6 +42,8 @@ pub(super) struct Keeper {
     identity: Identity,
     /// By part, the latest instant that this gateway wrote there.
     latest: HashMap<u8, u64>,
+    /// By part, the agreement for which this gateway has said again all that it knows.
+    said: HashMap<Part, Vec<u8>>,
     /// The other gateways that were there in the last good round.
     others: BTreeSet<Vec<u8>>,
     /// Lives of servers whose settings were looked at.
@@ -64,8 +70,9 @@ impl Keeper {
         identity: Identity,
         opened: SyncSender<Result<(), OpenError>>,
     ) -> Keeper {
-        let (latest, others, looked_at) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
-        Keeper { inner, identity, latest, others, looked_at, opened: Some(opened) }
+        let (latest, said) = (HashMap::new(), HashMap::new());
+        let (others, looked_at) = (BTreeSet::new(), BTreeSet::new());
+        Keeper { inner, identity, latest, said, others, looked_at, opened: Some(opened) }
     }
 
     /// Runs until the store closes.
@@ -181,27 +188,23 @@ impl Keeper {
 
     /// Says that this gateway is there, and where the store has forgotten something, says again what it knows.
     async fn enter(&mut self, part: Part) -> Result<Found, StoreError> {
-        let mut said_again = false;
-        loop {
-            let mut told = Reply::array(self.inner.run(self.entering(part, said_again)?).await?)?;
-            let (what, now) = (told.bytes()?, told.number()?);
+        for _ in 0..SAID_AT_MOST {
+            let (life, call) = self.entering(part)?;
+            let mut told = Reply::array(self.inner.run(call).await?)?;
+            let (what, now, agreement) = (told.bytes()?, told.number()?, told.bytes()?);
             self.inner.clock.heard(Millis(now));
             match &what[..] {
                 b"go" => {
+                    self.inner.wire.agreements.enter(part, &life, &agreement);
                     self.latest.insert(part.0, now);
                     if part == super::HOME {
                         self.others = told.filter_map(|other| reply::bytes(other).ok()).collect();
                     }
                     return Ok(Found::Good);
                 }
-                b"again" if !said_again => {
-                    let count = self.say_again(part, Millis(now)).await?;
-                    tracing::warn!(
-                        part = part.0,
-                        records = count,
-                        "the store began another life or forgot something; what this gateway knows was said again"
-                    );
-                    said_again = true;
+                b"again" => {
+                    self.say_again(part, Millis(now)).await?;
+                    self.said.insert(part, agreement);
                 }
                 b"secret" => {
                     return Ok(Found::Unfit(
@@ -210,18 +213,16 @@ impl Keeper {
                             .into(),
                     ));
                 }
-                _ => {
-                    // Others are still at it; looked at again at once.
-                    self.inner.wire.doubtful.notify_one();
-                    return Ok(Found::Bad(
-                        "it began another life; waiting for the other gateways to say what they know".into(),
-                    ));
-                }
+                _ => break,
             }
         }
+        // Others are still at it; looked at again at once.
+        self.inner.wire.doubtful.notify_one();
+        Ok(Found::Bad("it began another life; waiting for the other gateways to say what they know".into()))
     }
 
-    fn entering(&self, part: Part, said_again: bool) -> Result<Call, StoreError> {
+    /// The life of the part's master, and the call that enters there.
+    fn entering(&self, part: Part) -> Result<(Arc<str>, Call), StoreError> {
         let wire = &self.inner.wire;
         let node = wire.map.master(part).and_then(|address| wire.link(&address).up());
         let node = node.ok_or_else(|| StoreError::Unavailable("its master is not connected".into()))?;
@@ -231,17 +232,17 @@ impl Keeper {
             .arg(&self.inner.secret_id[..])
             .arg(owner(self.inner.owner))
             .arg(&*node.life)
-            .arg(u8::from(said_again))
+            .arg(self.said.get(&part).map_or(&[][..], Vec::as_slice))
             .arg(self.latest.get(&part.0).copied().unwrap_or(0))
             .millis(OTHERS);
         for other in &self.others {
             call = call.arg(&other[..]);
         }
-        Ok(call)
+        Ok((node.life.clone(), call))
     }
 
-    /// Says again what this gateway knows of a part's records. Returns how many there were.
-    async fn say_again(&self, part: Part, now: Millis) -> Result<usize, StoreError> {
+    /// Says again what this gateway knows of a part's records.
+    async fn say_again(&self, part: Part, now: Millis) -> Result<(), StoreError> {
         let mut known = self.inner.recall.all(now);
         known.retain(|record| self.inner.wire.parts.of(&record.request.id) == part);
         for some in known.chunks(RESTORED_AT_ONCE) {
@@ -254,7 +255,14 @@ impl Keeper {
                 }
             }
         }
-        Ok(known.len())
+        if !known.is_empty() {
+            tracing::warn!(
+                part = part.0,
+                records = known.len(),
+                "the store began another life or forgot something; what this gateway knows was said again"
+            );
+        }
+        Ok(())
     }
 
     fn restoring(&self, record: &Remembered) -> Call {

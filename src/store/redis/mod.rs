@@ -10,6 +10,7 @@
 //! Every command is one script, and every script one step of `domain::ledger`. What the store decides, it decides by its
 //! own clock and in one place; a gateway keeps nothing that it could decide by.
 
+mod agreement;
 mod aliases;
 mod clock;
 mod commands;

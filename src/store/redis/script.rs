@@ -96,8 +96,8 @@ pub(super) struct Call {
     pub(super) lane: Lane,
     /// Whether it may be sent again after a reply was lost.
     pub(super) repeatable: bool,
-    /// Whether a last argument says for which life of the server it is meant.
-    pub(super) says_life: bool,
+    /// Whether a last argument says which agreement of the gateways it relies on.
+    pub(super) says_agreement: bool,
     /// `EVALSHA` with everything.
     pub(super) command: Cmd,
 }
@@ -186,7 +186,15 @@ impl Call {
             command.arg([prefix, b"n:", &lane.0].concat()).arg([prefix, b"n"].concat());
         }
         command.arg(prefix).arg(parts.channel());
-        Call { script, part, deadline, lane: Lane::Commands, repeatable: true, says_life: false, command }
+        Call {
+            script,
+            part,
+            deadline,
+            lane: Lane::Commands,
+            repeatable: true,
+            says_agreement: false,
+            command,
+        }
     }
 
     /// With one more argument.
@@ -214,9 +222,9 @@ impl Call {
         self
     }
 
-    /// Meant for the life of the server that it is sent to.
-    pub(super) fn for_this_life(mut self) -> Call {
-        self.says_life = true;
+    /// To be carried out only where the gateways agreed that nothing is missing, this one among them.
+    pub(super) fn under_agreement(mut self) -> Call {
+        self.says_agreement = true;
         self
     }
 }

@@ -4,6 +4,7 @@
 //! What is certainly not executed is sent again within the call's deadline (an unknown script, a moved slot, a replica
 //! that was a master, a server that loads); what may have been executed only where the call says that it may.
 
+use super::agreement::Agreements;
 use super::link::Link;
 use super::map::Map;
 use super::node::Node;
@@ -32,6 +33,8 @@ pub(super) struct Wire {
     pub(super) parts: Parts,
     /// Who is the master of which part.
     pub(super) map: Map,
+    /// What the gateways agreed on.
+    pub(super) agreements: Agreements,
     /// Somebody found that the map is wrong, or that a server has begun another life; the keeper looks after it.
     pub(super) doubtful: Notify,
     lines: RwLock<HashMap<ThreadId, Arc<Line>>>,
@@ -64,7 +67,7 @@ impl Wire {
         };
         let map = Map::new(&place, &parts);
         let (doubtful, lines) = (Notify::new(), RwLock::default());
-        Wire { place: Arc::new(place), parts, map, doubtful, lines }
+        Wire { place: Arc::new(place), parts, map, agreements: Agreements::default(), doubtful, lines }
     }
 
     /// Runs a script; the one way in which anything is asked of the store.
@@ -146,9 +149,9 @@ impl Wire {
 
     async fn send_once(&self, call: &Call, node: &Node, asking: bool) -> Result<Value, RedisError> {
         let said;
-        let command = if call.says_life {
+        let command = if call.says_agreement {
             let mut command = call.command.clone();
-            command.arg(&*node.life);
+            command.arg(&*self.agreements.name(call.part, &node.life));
             said = command;
             &said
         } else {

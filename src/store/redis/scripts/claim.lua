@@ -4,7 +4,8 @@ local scope, target, lease, sent, doubt_for = ARGV[8], ARGV[9], tonumber(ARGV[10
 local quota, most = tonumber(ARGV[13]), tonumber(ARGV[14])
 
 local now = read_clock()
--- Another life of the server, or everything lost: nothing is granted before the gateways have said again what they know.
+-- Another life of the server, everything lost, or the gateways agreed without this one: nothing is granted before it
+-- has said again what it knows.
 if LIFE ~= ARGV[18] then return {'amnesia'} end
 
 local key = KEYS[1]

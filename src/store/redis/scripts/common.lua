@@ -31,8 +31,8 @@ local INLINE = 8192
 -- Scopes that stand for others, at most.
 local ALIASES_MOST = 1000000
 
--- The clock's key says the latest instant at which something changed, and for which life of which server the gateways
--- have agreed that nothing is missing; '' where they have not. Nil: there is no clock, so everything was lost.
+-- The clock's key says the latest instant at which something changed, and under which agreement of the gateways nothing
+-- is missing (`enter.lua`); '' where they have not agreed. Nil: there is no clock, so everything was lost.
 local LIFE, FLOOR = nil, 0
 
 -- Reads the present instant into NOW: it never goes back, whatever the server's own clock does.

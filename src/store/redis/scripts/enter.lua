@@ -1,58 +1,62 @@
 -- A gateway says that it is there, and agrees with the others whether the store may be trusted.
 --
--- ARGV: 3 the secret's id, 4 the gateway, 5 the life of this server, 6 whether the gateway has said again all that it
--- knows, 7 the latest instant that it wrote here, 8 how long it waits for the others (ms), 9 … those that it knew.
--- Answers { 'go' | 'again' | 'wait' | 'secret', now, others … }.
+-- What they agree on has a name, `life@since`: the life of the server, and the instant at which the list of those who
+-- said again what they know was opened. A gateway that has not said it for just this agreement is told to, however long
+-- the others have gone on already: they may have agreed without it, on a server that had lost its records.
+--
+-- ARGV: 3 the secret's id, 4 the gateway, 5 the life of this server, 6 the agreement for which the gateway has said again
+-- all that it knows, 7 the latest instant that it wrote here, 8 how long it waits for the others (ms), 9 … those that it
+-- knew. Answers { 'go' | 'again' | 'wait' | 'secret', now, agreement, others … }.
 local now = read_clock()
 local secret = redis.call('GET', P .. 'secret')
-if secret and secret ~= ARGV[3] then return {'secret', now} end
+if secret and secret ~= ARGV[3] then return {'secret', now, ''} end
 redis.call('SET', P .. 'secret', ARGV[3], 'PX', CLOCK_KEPT)
 
-local me, life = ARGV[4], ARGV[5]
+local me, life, said = ARGV[4], ARGV[5], ARGV[6]
 local members, back = P .. 'm', P .. 'b'
 redis.call('ZADD', members, now, me)
 redis.call('PEXPIRE', members, 3600000)
 redis.call('ZREMRANGEBYSCORE', members, '-inf', now - 10000)
-local others, answer = {}, {'go', now}
+local others, answer = {}, {'go', now, ''}
 for _, other in ipairs(redis.call('ZRANGE', members, 0, -1)) do
   if other ~= me then
     others[other] = true
     table.insert(answer, other)
   end
 end
-
--- Something written down was lost without a new life of the server: everybody has to say again what they know.
-if LIFE and tonumber(ARGV[7]) > FLOOR then LIFE = '' end
-if LIFE == life then
-  write_clock(now)
-  return answer
-end
-
--- Who is back is said for this life alone. The first one opens the list.
-local opened = redis.call('HGET', back, 'life')
-if opened ~= life then
-  redis.call('DEL', back)
-  redis.call('HSET', back, 'life', life, 'since', now)
-end
-redis.call('PEXPIRE', back, 3600000)
-if ARGV[6] ~= '1' then
-  answer[1] = 'again'
+local function answered_with(what, agreement)
+  answer[1], answer[3] = what, agreement
   if LIFE then write_clock(now) end
   return answer
 end
+
+-- Something written down was lost without a new life of the server: everybody has to say again what they know.
+if LIFE and tonumber(ARGV[7]) > FLOOR then LIFE = '' end
+if string.match(LIFE or '', '^(.*)@%d+$') == life then
+  return answered_with(said == LIFE and 'go' or 'again', LIFE)
+end
+
+-- Who is back is said for one agreement alone. The first one opens its list; one that nobody has looked at for a while
+-- belongs to an earlier fault.
+local opened = redis.call('HMGET', back, 'life', 'since', 'seen')
+if opened[1] ~= life or now - tonumber(opened[3]) > 3000 then
+  redis.call('DEL', back)
+  opened[2] = string.format('%.0f', now)
+end
+redis.call('HSET', back, 'life', life, 'since', opened[2], 'seen', string.format('%.0f', now))
+redis.call('PEXPIRE', back, 3600000)
+local agreement = life .. '@' .. opened[2]
+if said ~= agreement then return answered_with('again', agreement) end
+
 redis.call('HSET', back, me, 1)
 for at = 9, #ARGV do
   if ARGV[at] ~= me then others[ARGV[at]] = true end
 end
-if now - tonumber(redis.call('HGET', back, 'since')) < tonumber(ARGV[8]) then
+if now - tonumber(opened[2]) < tonumber(ARGV[8]) then
   for other in pairs(others) do
-    if redis.call('HEXISTS', back, other) == 0 then
-      answer[1] = 'wait'
-      return answer
-    end
+    if redis.call('HEXISTS', back, other) == 0 then return answered_with('wait', agreement) end
   end
 end
-LIFE = life
+LIFE = agreement
 redis.call('DEL', back)
-write_clock(now)
-return answer
+return answered_with('go', agreement)

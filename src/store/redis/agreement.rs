@@ -1,0 +1,58 @@
+//! What the gateways agreed on: that nothing is missing in a certain life of a server. A claim names the agreement that it
+//! relies on, and the store grants none under another: a gateway that was away while the others agreed has to say first
+//! what it knows.
+
+use super::part::Part;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The agreement of each part that this gateway is in. At most one entry a part.
+#[derive(Default)]
+pub(super) struct Agreements {
+    entered: RwLock<HashMap<Part, Agreement>>,
+}
+
+/// One of them.
+#[derive(Clone)]
+pub(super) struct Agreement {
+    /// The life of the server that it is about.
+    life: Arc<str>,
+    /// The store's name for it.
+    name: Arc<[u8]>,
+}
+
+// === impl Agreements ===
+
+impl Agreements {
+    /// This gateway has said all that it knows, and everybody goes on.
+    pub(super) fn enter(&self, part: Part, life: &Arc<str>, name: &[u8]) {
+        let mut entered = self.entered.write().unwrap_or_else(PoisonError::into_inner);
+        let known = entered.get(&part).is_some_and(|known| known.life == *life && *known.name == *name);
+        if !known {
+            entered.insert(part, Agreement { life: life.clone(), name: name.into() });
+        }
+    }
+
+    /// What a claim says to a server in this life; nothing where that is not the life that was agreed on.
+    pub(super) fn name(&self, part: Part, life: &str) -> Arc<[u8]> {
+        let entered = self.entered.read().unwrap_or_else(PoisonError::into_inner);
+        let agreed = entered.get(&part).filter(|agreed| *agreed.life == *life);
+        agreed.map(|agreed| agreed.name.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agreement_holds_for_its_part_and_its_life_alone() {
+        let agreements = Agreements::default();
+        agreements.enter(Part(1), &"a".into(), b"a@1");
+        assert_eq!(&*agreements.name(Part(1), "a"), b"a@1");
+        assert_eq!(&*agreements.name(Part(0), "a"), b"");
+        assert_eq!(&*agreements.name(Part(1), "b"), b"");
+        agreements.enter(Part(1), &"a".into(), b"a@2");
+        assert_eq!(&*agreements.name(Part(1), "a"), b"a@2");
+    }
+}
