@@ -9,10 +9,10 @@ mod turn;
 
 use super::body::{Outgoing, ResponseBody};
 use super::clock;
-use super::completion::{Asked, completion};
+use super::completion::{Asked, completion, ends_beside};
 use super::detect;
 use super::exchange::{Exchange, Outcome};
-use super::forward::unreachable_backend;
+use super::forward::{end_intents, unreachable_backend};
 use super::guard::{Intent, outcome_unknown};
 use super::headers::{IDEMPOTENT_STORED, strip_hop_by_hop};
 use super::lane::InLane;
@@ -124,7 +124,7 @@ impl Attempt {
     }
 
     async fn run(&self, permit: Permit, request: Outgoing, mut tell: oneshot::Sender<Outcome>) {
-        let asked = Asked { method: request.method().clone(), uri: request.uri().clone() };
+        let asked = Asked::of(request.method(), request.uri(), request.headers());
         let permit = match &self.lane {
             None => Ok(permit),
             // Whoever waits holds no place at the backend.
@@ -157,7 +157,7 @@ impl Attempt {
     ) -> Option<Outcome> {
         let timeout = self.exchange.rules().timeout;
         // A guarded GET writes too: that is why it is guarded.
-        self.writing.replace(self.exchange.writing(asked.uri.path(), request.headers()).await);
+        self.writing.replace(self.exchange.writing(&request).await);
         let (mut permit, mut request) = (permit, request);
         for further in 0.. {
             let flight = Flight::default();
@@ -355,6 +355,9 @@ impl Attempt {
         head: &response::Parts,
         asked: &Asked,
     ) -> Result<bool, Option<Answer>> {
+        if let Some(ends) = ends_beside(&self.exchange, &self.intent, head.status, asked) {
+            Box::pin(end_intents(&self.exchange, ends)).await;
+        }
         let completion = completion(&self.exchange, &self.intent, self.token, answer, head, asked);
         let store = &self.exchange.worker.shared.store;
         match store.complete(completion.clone()).await {

@@ -28,6 +28,8 @@ enum Source {
 /// What goes to the client. While it lives, its connection is busy.
 pub struct ResponseBody {
     kind: Kind,
+    /// How the backend broke it off, while what came before goes out.
+    broken: Option<BodyError>,
     _busy: Option<Busy>,
     /// What a backend does while it answers is part of the write.
     _writing: Option<Box<Writing>>,
@@ -171,7 +173,7 @@ impl ResponseBody {
     }
 
     fn of(kind: Kind) -> ResponseBody {
-        ResponseBody { kind, _busy: None, _writing: None, _flight: None }
+        ResponseBody { kind, broken: None, _busy: None, _writing: None, _flight: None }
     }
 
     /// The write lasts until the body is gone.
@@ -185,6 +187,20 @@ impl ResponseBody {
     }
 }
 
+impl Kind {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Stream(body) => Pin::new(body).poll_frame(cx),
+            Kind::Piped(outlet) => outlet.poll_frame(cx),
+            Kind::Prefixed(prefix, rest) => match prefix.take() {
+                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => Pin::new(rest).poll_frame(cx),
+            },
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -193,14 +209,19 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().kind {
-            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Stream(body) => Pin::new(body).poll_frame(cx),
-            Kind::Piped(outlet) => outlet.poll_frame(cx),
-            Kind::Prefixed(prefix, rest) => match prefix.take() {
-                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                None => Pin::new(rest).poll_frame(cx),
-            },
+        let this = self.get_mut();
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match this.kind.poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) => {
+                // hyper gives up a connection at once, with all that it holds for it: the head, and what came of the body.
+                // One turn later that has gone out, as far as the client takes it.
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
         }
     }
 

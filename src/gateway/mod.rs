@@ -18,6 +18,7 @@ mod asked;
 mod attempt;
 mod body;
 mod caller;
+mod changes;
 mod clock;
 mod completion;
 mod connection;

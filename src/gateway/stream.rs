@@ -50,6 +50,15 @@ impl ClientStream {
         }
     }
 
+    /// `bytes` with the gateway's own version where they begin the answer to a request of HTTP/1.0: a server says which
+    /// version it speaks itself (RFC 9110, 6.2), and hyper echoes the client's. Only where everything before went out, so
+    /// that they are certain to begin with a head.
+    fn own_version(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let begins = self.connection.begins_answer_10() && self.flushed;
+        let rest = bytes.strip_prefix(b"HTTP/1.0").filter(|_| begins)?;
+        Some([b"HTTP/1.1", rest].concat())
+    }
+
     /// Sends the interim answers that came for the client, if it is their turn.
     fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let came = self.connection.interims();
@@ -107,12 +116,12 @@ impl AsyncRead for ClientStream {
             if !in_body {
                 connection.bytes_came();
             }
-            if let Some(problem) = intake.came(buf, before) {
+            if intake.came(buf, before).is_some() {
                 if intake.is_preface() {
                     connection.turn();
                     return Poll::Pending;
                 }
-                connection.malformed(problem);
+                connection.malformed(intake.stop());
             }
             if in_body && intake.scanner().is_between_messages() {
                 connection.stall.rests();
@@ -130,8 +139,9 @@ impl AsyncRead for ClientStream {
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         ready!(self.poll_interims(cx))?;
+        let named = self.own_version(bytes);
         self.flushed = false;
-        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.socket).poll_write(cx, named.as_deref().unwrap_or(bytes));
         self.note(&written);
         written
     }
@@ -142,8 +152,12 @@ impl AsyncWrite for ClientStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         ready!(self.poll_interims(cx))?;
+        let named = slices.first().and_then(|front| self.own_version(front));
         self.flushed = false;
-        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        let written = match named {
+            Some(front) => Pin::new(&mut self.socket).poll_write(cx, &front),
+            None => Pin::new(&mut self.socket).poll_write_vectored(cx, slices),
+        };
         self.note(&written);
         written
     }
