@@ -156,7 +156,7 @@ pub async fn send(
                 (Some(back), _) if unsent < UNSENT_MOST => {
                     flight.sent_at.set(None);
                     unsent += 1;
-                    request = Box::new(back);
+                    *request = back;
                 }
                 (Some(_), _) => {
                     flight.sent_at.set(None);
