@@ -10,6 +10,7 @@ use super::identity::Shown;
 use super::key::idempotency_key;
 use super::lane::{InLane, lane_of};
 use super::observe;
+use super::pending::Pending;
 use super::recover::{self, InDoubt};
 use super::refused::{key_reused, over_quota, still_in_flight};
 pub use super::refused::{outcome_unknown, store_away, too_large};
@@ -76,15 +77,6 @@ enum Verdict {
     Refuse(Refusal),
     /// Forward it without a claim: the store is away, and the route says so; or the route voids the promise.
     Forward,
-}
-
-/// A claim that nobody carries out yet. Where its client leaves now, nothing was sent: it is given up at once, and a
-/// waiting copy takes its place.
-struct Pending<'a> {
-    exchange: &'a Exchange,
-    id: RecordId,
-    token: Token,
-    armed: bool,
 }
 
 /// How long a copy's answer waits for the name of its original.
@@ -202,7 +194,7 @@ pub fn intent(
         headers: &headers,
     });
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
-    let id = shared.store.placed(id, &counted, guard.lane.is_some());
+    let id = shared.store.placed(id, &counted, guard.lane.is_some() || !rules.slots.is_empty());
     let slots = Slotted::read(exchange, parts, body);
     Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted, slots }))
 }
@@ -305,7 +297,7 @@ pub async fn claim(
     token: Token,
 ) -> Result<Claimed, StoreError> {
     let request = claim_request(exchange, idempotency, parts, intent, token);
-    let mut pending = Pending { exchange, id: intent.id, token, armed: true };
+    let pending = Pending::new(exchange, intent.id, token);
     let deadlines = &exchange.worker.deadlines;
     let claimed = deadlines
         .within(clock::recent() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request)))
@@ -313,20 +305,11 @@ pub async fn claim(
     let Some(claimed) = claimed else {
         return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
     };
-    pending.armed = false;
-    claimed
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            let (shared, id, token) = (self.exchange.worker.shared.clone(), self.id, self.token);
-            tokio::task::spawn_local(async move {
-                // Refused where the claim was not granted; then there is nothing to give up.
-                let _ = shared.store.abandon(id, token, None).await;
-            });
-        }
+    // Where nobody knows what became of it, it may have been granted.
+    if !matches!(claimed, Err(StoreError::Unavailable(_))) {
+        pending.answered();
     }
+    claimed
 }
 
 /// Waits for the attempt in flight; `None` where it ended without an answer and this copy may claim anew.

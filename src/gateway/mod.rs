@@ -41,6 +41,7 @@ mod line;
 mod linger;
 mod listener;
 mod observe;
+mod pending;
 mod places;
 mod proxy_protocol;
 mod reads;
@@ -139,6 +140,7 @@ impl Gateway {
             flood: config.server.flood.and_then(Flood::new),
             upgrades: Default::default(),
             unrecorded: Default::default(),
+            giving_up: Default::default(),
             draining: AtomicBool::new(false),
             throttles: throttle::Throttles::new(config, started),
             policy: policy.clone(),

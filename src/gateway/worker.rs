@@ -66,6 +66,8 @@ pub struct Shared {
     /// How often clients may ask.
     pub throttles: Throttles,
     pub unrecorded: Apart<AtomicUsize>,
+    /// Claims that nobody carries out and that the store has still to forget.
+    pub giving_up: Apart<AtomicUsize>,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
 }

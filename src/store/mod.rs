@@ -384,12 +384,12 @@ impl Store {
     }
 
     /// The id under which a record of `scope` (whom the quota counts) is kept. A cluster keeps the records of a scope
-    /// together, and those of routes with a lane (`in_lane`) beside the lanes, and an id says where; everywhere else it is
-    /// the id that came in.
-    pub fn placed(&self, id: RecordId, scope: &ScopeId, in_lane: bool) -> RecordId {
+    /// together, and those of routes with a lane or with slots (`apart`) beside these, and an id says where; everywhere else
+    /// it is the id that came in.
+    pub fn placed(&self, id: RecordId, scope: &ScopeId, apart: bool) -> RecordId {
         match self {
             Store::Embedded(_) => id,
-            Store::Redis(store) => store.placed(id, scope, in_lane),
+            Store::Redis(store) => store.placed(id, scope, apart),
         }
     }
 

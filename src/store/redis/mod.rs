@@ -1,10 +1,10 @@
 //! The shared store: records of a fleet of gateways, on a Redis or Valkey server, behind Sentinel, or on a cluster.
 //!
 //! ```text
-//! commands, views -> script::Call -> wire -> link -> node -> the server, which runs scripts/*.lua
+//! commands, slots, views -> script::Call -> wire -> link -> node -> the server, which runs scripts/*.lua
 //!        |                             |
 //!      ends <- hearing (subscription)  map (who is the master)        keeper: every second, and when somebody doubts
-//!      recall (said again after a loss)   replicas (WAIT)
+//!      recall, holdings (said again after a loss)   replicas (WAIT)
 //! ```
 //!
 //! Every command is one script, and every script one step of `domain::ledger`. What the store decides, it decides by its
@@ -17,6 +17,8 @@ mod commands;
 mod ends;
 mod health;
 mod hearing;
+mod held;
+mod holdings;
 mod identity;
 mod keeper;
 mod lanes;
@@ -30,6 +32,7 @@ mod replicas;
 mod reply;
 mod script;
 mod settings;
+mod slots;
 mod stored;
 mod views;
 mod wire;
@@ -162,8 +165,8 @@ impl Redis {
     }
 
     /// See [`Store::placed`](super::Store::placed).
-    pub(super) fn placed(&self, id: RecordId, scope: &ScopeId, in_lane: bool) -> RecordId {
-        self.inner.wire.parts.placed(id, scope, in_lane)
+    pub(super) fn placed(&self, id: RecordId, scope: &ScopeId, apart: bool) -> RecordId {
+        self.inner.wire.parts.placed(id, scope, apart)
     }
 
     /// See [`Store::refusing`](super::Store::refusing).

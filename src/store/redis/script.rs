@@ -11,6 +11,12 @@ use std::time::Duration;
 /// Shared by all scripts.
 const COMMON: &str = include_str!("scripts/common.lua");
 
+/// Shared by all scripts: what a record's change means for the slots of its attempt.
+const SLOTS: &str = include_str!("scripts/slots.lua");
+
+/// Shared by the scripts that take slots and give them back: some of records, and those whose names begin with `slot_`.
+const BOOKINGS: &str = include_str!("scripts/bookings.lua");
+
 /// Shared by the scripts of lanes, whose names begin with `lane_`.
 const LANES: &str = include_str!("scripts/lanes.lua");
 
@@ -55,6 +61,16 @@ scripts! {
     Settle = "settle",
     Sighted = "sighted",
     Show = "show",
+    SlotAdopt = "slot_adopt",
+    SlotCount = "slot_count",
+    SlotFreed = "slot_freed",
+    SlotGiveBack = "slot_give_back",
+    SlotList = "slot_list",
+    SlotLook = "slot_look",
+    SlotOf = "slot_of",
+    SlotRelease = "slot_release",
+    SlotRestore = "slot_restore",
+    SlotShow = "slot_show",
     Sweep = "sweep",
     Tell = "tell",
 }
@@ -67,8 +83,13 @@ struct Loaded {
 
 static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
     let load = |(name, source): &(&str, &str)| {
-        let lanes = if name.starts_with("lane_") { LANES } else { "" };
-        let text = format!("{COMMON}\n{lanes}\n{source}");
+        let own = match *name {
+            lanes if lanes.starts_with("lane_") => LANES,
+            "claim" | "complete" | "settle" => BOOKINGS,
+            slots if slots.starts_with("slot_") => BOOKINGS,
+            _ => "",
+        };
+        let text = format!("{COMMON}\n{SLOTS}\n{own}\n{source}");
         let sha = redis::Script::new(&text).get_hash().to_owned();
         Loaded { text, sha }
     };
@@ -149,7 +170,7 @@ impl Call {
         deadline: Duration,
     ) -> Call {
         let id = id.map_or(&[][..], |id| &id.0);
-        Call::with(parts, script, parts.of_lanes(), id, Some(lane), deadline)
+        Call::with(parts, script, parts.of_bearing(), id, Some(lane), deadline)
     }
 
     /// A call about a part as a whole.
@@ -230,4 +251,4 @@ impl Call {
 }
 
 /// The longest duration in milliseconds that a script can add to an instant without losing a digit (ten thousand years).
-const FOREVER: u64 = 10_000 * 366 * 86_400_000;
+pub(super) const FOREVER: u64 = 10_000 * 366 * 86_400_000;
