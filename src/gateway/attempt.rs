@@ -7,7 +7,7 @@ mod again;
 mod recover;
 mod turn;
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{Outgoing, ResponseBody};
 use super::clock;
 use super::completion::{Asked, completion, ends_beside};
 use super::detect;
@@ -29,7 +29,7 @@ use crate::domain::refusal::{Reason, Refusal};
 use crate::store::{Completion, Held};
 use bytes::Bytes;
 use http::header::HeaderValue;
-use http::{Request, Response, request, response};
+use http::{Response, request, response};
 use http_body_util::BodyExt;
 use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
@@ -111,7 +111,7 @@ impl Attempt {
     }
 
     /// Runs the attempt in its own task.
-    pub fn start(self, permit: Permit, request: Request<RequestBody>) -> oneshot::Receiver<Outcome> {
+    pub fn start(self, permit: Permit, request: Outgoing) -> oneshot::Receiver<Outcome> {
         let (tell, told) = oneshot::channel();
         let running = Running::new(&self.exchange.worker);
         // Boxed: the runtime moves what it spawns several times, and this is some kilobytes. What few attempts do is boxed
@@ -123,7 +123,7 @@ impl Attempt {
         told
     }
 
-    async fn run(&self, permit: Permit, request: Request<RequestBody>, mut tell: oneshot::Sender<Outcome>) {
+    async fn run(&self, permit: Permit, request: Outgoing, mut tell: oneshot::Sender<Outcome>) {
         let asked = Asked::of(request.method(), request.uri(), request.headers());
         let permit = match &self.lane {
             None => Ok(permit),
@@ -151,7 +151,7 @@ impl Attempt {
     async fn execute(
         &self,
         permit: Permit,
-        request: Request<RequestBody>,
+        request: Outgoing,
         asked: &Asked,
         tell: &mut oneshot::Sender<Outcome>,
     ) -> Option<Outcome> {
@@ -208,12 +208,7 @@ impl Attempt {
     }
 
     /// Sends the request and reads the answer, as far as it is kept.
-    async fn exchange_with_backend(
-        &self,
-        permit: Permit,
-        request: Request<RequestBody>,
-        flight: &Flight,
-    ) -> Ended {
+    async fn exchange_with_backend(&self, permit: Permit, request: Outgoing, flight: &Flight) -> Ended {
         let may_send = |now| {
             !self.told.get() && now < self.lease_until.get() && self.send_by.get().is_none_or(|by| now <= by)
         };

@@ -6,6 +6,7 @@ use super::throttle::Flight;
 use super::upload::{ClientBody, Upload};
 use super::upstream::UpstreamBody;
 use bytes::Bytes;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,6 +14,9 @@ use std::task::{Context, Poll, ready};
 
 /// What goes to the backend. Small, because a request is handed through many futures and each copies it.
 pub struct RequestBody(Option<Box<Source>>);
+
+/// A request on its way to the backend. Boxed: it is handed down through many futures, and each would copy it.
+pub type Outgoing = Box<Request<RequestBody>>;
 
 enum Source {
     /// A body that was read whole; `None` once it was handed over.
@@ -173,8 +177,8 @@ impl ResponseBody {
     }
 
     /// The write lasts until the body is gone.
-    pub fn end_with(&mut self, writing: Option<Writing>) {
-        self._writing = writing.map(Box::new);
+    pub fn end_with(&mut self, writing: Option<Box<Writing>>) {
+        self._writing = writing;
     }
 
     /// The connection counts as busy, and its client's request as in flight, until the body is gone.

@@ -367,19 +367,19 @@ impl Connection {
         if self.interims.borrow().is_empty() { Vec::new() } else { self.interims.take() }
     }
 
-    /// Bytes came in. Between requests they begin the next one; whether they do.
-    pub(super) fn bytes_came(&self) -> bool {
-        let begins = self.phase.get() == Phase::Idle;
-        if begins {
-            self.phase.set(Phase::Head);
-            self.since.set(clock::now());
+    /// Bytes came in. Between requests they begin the next one.
+    pub(super) fn bytes_came(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.rest_as(Phase::Head);
         }
-        begins
     }
 
-    /// A head came in with names that are not in Title-Case.
+    /// A head came in with names that are not in Title-Case. One that comes while the exchange before it runs is not noted:
+    /// that one has not taken its own yet, or will not look again.
     pub(super) fn spelled(&self, spelling: Spelling) {
-        self.spelling.set(Some(spelling));
+        if self.phase.get() == Phase::Head {
+            self.spelling.set(Some(spelling));
+        }
     }
 
     /// How names are spelled in the head whose exchange begins.

@@ -147,7 +147,7 @@ pub(super) async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody)
         parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
     }
     let (body, upload) = RequestBody::stream(body);
-    let request = Request::from_parts(parts, body);
+    let request = Box::new(Request::from_parts(parts, body));
     if !is_unsafe_change(request.method()) {
         return forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
     }

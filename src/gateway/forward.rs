@@ -1,6 +1,6 @@
 //! Unguarded requests: forwarded as they come, streamed both ways.
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{Outgoing, ResponseBody};
 use super::changes::{changes_target, destination};
 use super::clock;
 use super::connection::Connection;
@@ -12,6 +12,7 @@ use super::upload::Upload;
 use super::upstream::{Failure, Flight, Hearing, Permit, Reply, Reuse, UpstreamBody, send};
 use crate::domain::event::Decision;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::route::is_safe;
 use crate::store::{EndIntents, StoreError};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode, response};
@@ -37,12 +38,16 @@ pub struct Answered {
 pub async fn pass(
     exchange: &Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
-    let mut writing = exchange.writing_by(&request).await;
+    // Boxed, as all that few requests do: the others would be copied with room for it.
+    let mut writing = match is_safe(request.method()) || exchange.reads().is_none() {
+        true => None,
+        false => Box::pin(exchange.writing(&request)).await.map(Box::new),
+    };
     let hearing = exchange.hears_interims();
     let answered = ask(exchange, permit, request, upload, reuse, hearing).await;
     let Answered { head, body, upstream } = answered.inspect_err(|refusal| {
@@ -62,7 +67,7 @@ pub async fn pass(
 pub async fn ask(
     exchange: &Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     hearing: Option<Rc<Connection>>,
@@ -86,10 +91,10 @@ pub async fn ask(
         let ends = |path: String| Some(ends_of(exchange, &path, caller.as_ref()?));
         let mut ends = changed.into_iter().filter_map(ends);
         if !frees.is_empty() {
-            slots::release(exchange, frees, ends.next()).await;
+            Box::pin(slots::release(exchange, frees, ends.next())).await;
         }
         for ends in ends {
-            end_intents(exchange, ends).await;
+            Box::pin(end_intents(exchange, ends)).await;
         }
     }
     if let Some(caller) = caller.filter(|_| renews) {
@@ -103,7 +108,7 @@ pub async fn ask(
 async fn head_in_time(
     exchange: &Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     flight: &Flight,
@@ -160,7 +165,7 @@ pub fn is_success(status: StatusCode) -> bool {
 }
 
 /// The paths of what a success of `request` changes.
-fn changed_paths(request: &Request<RequestBody>) -> Vec<String> {
+fn changed_paths<B>(request: &Request<B>) -> Vec<String> {
     let (method, target) = (request.method(), request.uri());
     let own = changes_target(method).then(|| target.path().to_owned());
     own.into_iter().chain(destination(method, target, request.headers())).collect()

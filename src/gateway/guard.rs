@@ -1,7 +1,7 @@
 //! A guarded write: claimed before anything leaves, executed once, answered from the record ever after.
 
 use super::attempt::{Attempt, Original};
-use super::body::RequestBody;
+use super::body::{Outgoing, RequestBody};
 use super::clock;
 use super::exchange::{Exchange, Outcome};
 use super::forward::{self, STORE_PATIENCE};
@@ -390,14 +390,14 @@ async fn execute(
 }
 
 /// The request with its body read whole: its length is known now, and said where a backend may insist on it.
-pub fn request_of(mut parts: Parts, body: Bytes) -> Request<RequestBody> {
+pub fn request_of(mut parts: Parts, body: Bytes) -> Outgoing {
     if parts.headers.remove(header::TRANSFER_ENCODING).is_some() {
         parts.headers.remove(header::TRAILER);
         if body.is_empty() {
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
     }
-    Request::from_parts(parts, RequestBody::whole(body))
+    Box::new(Request::from_parts(parts, RequestBody::whole(body)))
 }
 
 /// Forwards a request whose body was read whole, without a claim. A route that guards a GET says that it may create

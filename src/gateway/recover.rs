@@ -142,7 +142,7 @@ impl<'a> Question<'a> {
         let Ok(permit) = self.exchange.admit() else {
             return Evidence::Nothing("the backend has as much to do as it may".into());
         };
-        let mut request = Request::new(RequestBody::empty());
+        let mut request = Box::new(Request::new(RequestBody::empty()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = self.headers.clone();

@@ -5,7 +5,6 @@ use super::intake::Intake;
 use super::linger::Linger;
 use super::scan::{Limits, Scanner, Stop};
 use super::socket::Socket;
-use super::spelling::Watch;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,7 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct ClientStream {
     socket: Socket,
     connection: Rc<Connection>,
-    watch: Watch,
     intake: Intake<Scanner>,
     /// Everything that hyper gave so far went out, so that an interim answer may go before what comes next.
     flushed: bool,
@@ -30,8 +28,8 @@ pub struct ClientStream {
 impl ClientStream {
     /// Wraps `socket` for `connection`; `http2` where it may begin with the preface of HTTP/2.
     pub fn new(socket: Socket, connection: Rc<Connection>, limits: Limits, http2: bool) -> ClientStream {
-        let (watch, intake) = (Watch::default(), Intake::of_requests(limits, http2));
-        ClientStream { socket, connection, watch, intake, flushed: true, interims: Vec::new(), linger: None }
+        let intake = Intake::of_requests(limits, http2);
+        ClientStream { socket, connection, intake, flushed: true, interims: Vec::new(), linger: None }
     }
 
     /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
@@ -79,14 +77,11 @@ impl ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        let ClientStream { socket, connection, intake, watch, .. } = self.get_mut();
+        let ClientStream { socket, connection, intake, .. } = self.get_mut();
         // Goes round only while parts of one head trickle in, which is bounded by the head's limit.
         loop {
             let before = buf.filled().len();
             if intake.hand_over(buf) {
-                if let Some(spelling) = watch.came(&buf.filled()[before..]) {
-                    connection.spelled(spelling);
-                }
                 return Poll::Ready(Ok(()));
             }
             match intake.stop() {
@@ -118,8 +113,8 @@ impl AsyncRead for ClientStream {
                 return Poll::Ready(Ok(()));
             }
             // The rest of a body that nobody wanted begins no request.
-            if !in_body && connection.bytes_came() {
-                watch.begin();
+            if !in_body {
+                connection.bytes_came();
             }
             if intake.came(buf, before).is_some() {
                 if intake.is_preface() {
@@ -131,10 +126,10 @@ impl AsyncRead for ClientStream {
             if in_body && intake.scanner().is_between_messages() {
                 connection.stall.rests();
             }
+            if let Some(spelling) = intake.spelling() {
+                connection.spelled(spelling);
+            }
             if buf.filled().len() > before {
-                if let Some(spelling) = watch.came(&buf.filled()[before..]) {
-                    connection.spelled(spelling);
-                }
                 return Poll::Ready(Ok(()));
             }
         }

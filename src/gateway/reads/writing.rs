@@ -6,7 +6,6 @@ use super::Reads;
 use super::endings::Endings;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::TargetId;
-use crate::domain::route::is_safe;
 use crate::gateway::changes::{destination, path_named};
 use crate::gateway::clock;
 use crate::gateway::exchange::Exchange;
@@ -92,11 +91,6 @@ impl Exchange {
             changed: Vec::new(),
             state: State::Untold,
         })
-    }
-
-    /// The same, where the method writes.
-    pub async fn writing_by<B>(&self, request: &Request<B>) -> Option<Writing> {
-        if is_safe(request.method()) { None } else { self.writing(request).await }
     }
 }
 

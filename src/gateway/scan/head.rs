@@ -1,9 +1,10 @@
 //! One request head, line by line, and what it says about framing.
 
-use super::block::names;
+use super::block;
 use super::bytes::{LIKE_DASH, NAME, NOT_TOKEN, is_plain_target, is_rare_in_target, trimmed};
 use super::problem::Problem;
 use super::{Limits, authority};
+use crate::gateway::spelling::is_title_case;
 use std::ops::Range;
 
 /// The longest method. Those of WebDAV and its relatives have up to 17 letters.
@@ -49,6 +50,8 @@ pub(super) struct Head {
     pub blank: bool,
     /// Header lines so far.
     pub headers: usize,
+    /// A name was met that is not in Title-Case.
+    pub is_odd: bool,
     is_11: bool,
     is_connect: bool,
     length: Option<u64>,
@@ -63,6 +66,8 @@ pub(super) struct Field<'a> {
     pub name: &'a [u8],
     /// Behind it, with the space around it.
     pub value: &'a [u8],
+    /// The name is spelled otherwise than in Title-Case.
+    pub is_odd: bool,
     /// The name has a sign that is no `-`.
     like_dash: bool,
 }
@@ -72,17 +77,18 @@ pub(super) struct Field<'a> {
 impl Field<'_> {
     /// A name alone, which is known to be one.
     pub fn named(name: &[u8]) -> Field<'_> {
-        Field { name, value: &[], like_dash: name.iter().any(|byte| NAME[usize::from(*byte)] == LIKE_DASH) }
+        let like_dash = name.iter().any(|byte| NAME[usize::from(*byte)] == LIKE_DASH);
+        Field { name, value: &[], is_odd: false, like_dash }
     }
 
     /// Cuts `line`; `first` where no header came before it.
     #[inline]
     pub fn cut(line: &[u8], first: bool) -> Result<Field<'_>, Problem> {
         // Most names are letters and dashes throughout; the others are read byte by byte.
-        let letters = line.first_chunk().map_or(0, |front| names(front).trailing_ones() as usize);
+        let (letters, is_odd) = line.first_chunk().map_or((0, false), block::name);
         match line.get(letters) {
             Some(b':') if letters > 0 => {
-                Ok(Field { name: &line[..letters], value: &line[letters + 1..], like_dash: false })
+                Ok(Field { name: &line[..letters], value: &line[letters + 1..], is_odd, like_dash: false })
             }
             _ => Field::cut_by_bytes(line, first),
         }
@@ -101,6 +107,7 @@ impl Field<'_> {
                 return Ok(Field {
                     name: &line[..at],
                     value: &line[at + 1..],
+                    is_odd: !is_title_case(line),
                     like_dash: class == LIKE_DASH,
                 });
             }
@@ -213,6 +220,7 @@ impl Head {
     pub fn header(&mut self, line: &[u8], place: usize, limits: &Limits) -> Result<(), Problem> {
         let field = Field::cut(line, self.headers == 0)?;
         self.headers += 1;
+        self.is_odd |= field.is_odd;
         if self.headers > limits.headers {
             return Err(Problem::TooManyHeaders);
         }
