@@ -117,6 +117,7 @@ impl Server {
             prefix: "bench".into(),
             wait_replicas: 0,
             timeout: Duration::from_secs(5),
+            limit_timeout: Duration::from_millis(50),
             state: dir.join("state"),
         }
     }

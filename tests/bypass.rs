@@ -113,3 +113,31 @@ fn behind_a_change_by_webdav_the_same_put_is_another_intent() {
         assert_eq!(raw.waiting(), 1);
     }
 }
+
+#[test]
+fn behind_a_copy_or_a_move_onto_it_the_same_put_is_another_intent() {
+    let raw = RawBackend::start(ok);
+    let guarded = "\n[[route]]\nname = \"dav\"\nmatch = [\"MOVE /guarded/**\", \"COPY /guarded/**\"]\nupstream = \"scheduler\"\n[route.idempotency]\n";
+    let stand = Stand::with(Config { backend: Some(raw.address), routes: guarded, ..Config::default() });
+    let host = stand.gate.address.to_string();
+    let put = |path: &str| Call::new("PUT", path).body("same");
+    for method in ["MOVE", "COPY"] {
+        for source in ["/plain/a", "/guarded/a"] {
+            for destination in ["/api/b", &format!("http://{host}/api/%62")] {
+                let what = format!("{method} {source} to {destination}");
+                assert_eq!(executions(&stand, &raw, &put("/api/b")), 1, "before {what}");
+                let call = Call::new(method, source).header("Destination", destination);
+                stand.send(
+                    &call.header("Host", &host).header("Idempotency-Key", &what.replace([' ', '/'], "-")),
+                );
+                assert_eq!(raw.waiting(), 1, "{what}");
+            }
+        }
+    }
+    // Another host's resource is none of ours, and a copy leaves its source as it was.
+    assert_eq!(executions(&stand, &raw, &put("/api/b")), 1);
+    let elsewhere = Call::new("COPY", "/api/b").header("Destination", "http://elsewhere.example/api/b");
+    stand.send(&elsewhere);
+    assert_eq!(raw.waiting(), 1);
+    assert_eq!(executions(&stand, &raw, &put("/api/b")), 0);
+}

@@ -66,11 +66,11 @@ fn nodes_clients() {
 #[test]
 fn a_browser_in_which_somebody_clicks_twice() {
     let (Some(node), Some(chromium)) = (installed("node"), installed("chromium")) else { return };
-    let (stand, gate, _) = stand();
+    let (stand, gate, backend) = stand();
     let mut command = Command::new("node");
     command
         .arg(script("browser.mjs"))
-        .arg(&gate)
+        .args([&gate, &backend])
         .env("ONCEGATE_NODE", &node)
         .env("ONCEGATE_CHROMIUM", &chromium);
     assert_one_effect_an_intent(&stand, &mut command);

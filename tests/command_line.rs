@@ -65,4 +65,14 @@ fn the_demo_ends_well_and_shows_the_bug_and_its_end() {
         said.contains("double click") && said.contains("without") && said.contains("duplicate key"),
         "{said}"
     );
+    let mut flood = said.lines().skip_while(|line| !line.starts_with("3 a page that polls"));
+    let numbers =
+        |line: &str| line.split_whitespace().filter_map(|word| word.parse::<u64>().ok()).collect::<Vec<_>>();
+    // Behind the incident's number: client requests, backend requests, errors.
+    let without = numbers(flood.next().expect("incident 3 without the gate"));
+    let with = numbers(flood.next().expect("and with it"));
+    let (asked, reached, errors) = (without[1], without[2], without[3]);
+    assert!(asked > 20 && reached == asked && errors == 0, "{said}");
+    // A percentage stands behind the backend's.
+    assert!(with[0] <= 8 && with[1] <= 8 && with.last() == Some(&0), "{said}");
 }

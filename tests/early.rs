@@ -254,6 +254,43 @@ fn a_client_of_http_1_0_gets_a_streamed_answer_without_chunks() {
         !text.to_ascii_lowercase().contains("transfer-encoding") && text.ends_with("\r\n\r\nabcdef"),
         "{text}"
     );
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "the gate's own version: {text}");
+}
+
+#[test]
+fn a_body_that_looks_like_an_answer_of_http_1_0_stays_as_it_is() {
+    let server = Handed::start();
+    let stand = Stand::with(server.config());
+    let mut client = connect(&stand);
+    for body in ["HTTP/1.0 200 OK", "HTTP/1.0 404 No"] {
+        client.write_all(b"GET /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap();
+        let (_, mut backend) = server.next();
+        backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\n").unwrap();
+        let head = head(&mut client);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        backend.write_all(body.as_bytes()).unwrap();
+        expect(&mut client, body.as_bytes());
+    }
+}
+
+#[test]
+fn what_came_of_an_answer_that_the_backend_breaks_off_reaches_the_client() {
+    let server = Handed::start();
+    let stand = Stand::with(server.config());
+    for (framing, part) in
+        [("Content-Length: 100", "the begin"), ("Transfer-Encoding: chunked", "9\r\nthe begin\r\n")]
+    {
+        let mut client = connect(&stand);
+        client.write_all(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let (_, mut backend) = server.next();
+        // All at once, so that the gate knows of the end before it has passed anything on.
+        backend.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{part}").as_bytes()).unwrap();
+        drop(backend);
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("the begin"), "{framing}: {text:?}");
+        assert!(!text.ends_with("0\r\n\r\n"), "it does not look whole: {text:?}");
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+mod fleet;
+mod flood;
 mod limits;
 mod loops;
 

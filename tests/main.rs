@@ -16,6 +16,7 @@ mod doubt;
 mod early;
 mod faults;
 mod fleet;
+mod fleet_slots;
 mod framing;
 mod guarantees;
 mod harness;

@@ -10,7 +10,7 @@ mod lanes;
 mod mutants;
 mod oracle;
 mod rng;
-mod slots;
+pub mod slots;
 mod task;
 mod world;
 

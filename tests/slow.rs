@@ -41,6 +41,31 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// One of them.
+struct Slow {
+    stream: TcpStream,
+    since: Instant,
+    /// What came of an answer.
+    came: Vec<u8>,
+}
+
+// === impl Slow ===
+
+impl Slow {
+    fn begin(kind: Kind, address: SocketAddr) -> Slow {
+        Slow { stream: begin(kind, address), since: Instant::now(), came: Vec::new() }
+    }
+}
+
+/// How many are left, and what answers they got.
+fn told(open: &[Slow]) -> String {
+    let mut answers = std::collections::BTreeMap::<_, usize>::new();
+    for slow in open {
+        *answers.entry(String::from_utf8_lossy(&slow.came[..slow.came.len().min(20)])).or_default() += 1;
+    }
+    format!("{} are left, which got {answers:?}", open.len())
+}
+
 fn begin(kind: Kind, address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
     let text = match kind {
@@ -54,7 +79,7 @@ fn begin(kind: Kind, address: SocketAddr) -> TcpStream {
 }
 
 /// One more byte; whether the connection still lives.
-fn trickle(kind: Kind, stream: &mut TcpStream) -> bool {
+fn trickle(kind: Kind, Slow { stream, came, .. }: &mut Slow) -> bool {
     // What was sent before a reset can still be read, byte by byte, so that is asked for first.
     if stream.take_error().is_ok_and(|error| error.is_some()) {
         return false;
@@ -64,7 +89,10 @@ fn trickle(kind: Kind, stream: &mut TcpStream) -> bool {
     match read {
         Ok(0) => return false,
         // An answer to a body that is too slow; what follows it is the end.
-        Ok(_) => return true,
+        Ok(count) => {
+            came.extend_from_slice(&byte[..count.min(64)]);
+            return true;
+        }
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
         Err(_) => return false,
     }
@@ -105,16 +133,15 @@ fn slow_clients_are_closed_within_fifteen_seconds_and_others_are_served() {
             .into_iter()
             .map(|kind| {
                 scope.spawn(move || {
-                    let mut open: Vec<_> =
-                        (0..count()).map(|_| (begin(kind, address), Instant::now())).collect();
+                    let mut open: Vec<_> = (0..count()).map(|_| Slow::begin(kind, address)).collect();
                     let mut longest = Duration::ZERO;
                     while !open.is_empty() {
-                        open.retain_mut(|(stream, since)| {
-                            let lives = trickle(kind, stream);
-                            longest = longest.max(since.elapsed());
+                        open.retain_mut(|slow| {
+                            let lives = trickle(kind, slow);
+                            longest = longest.max(slow.since.elapsed());
                             lives
                         });
-                        assert!(longest < LONGEST * 2, "{kind:?}: {} are left", open.len());
+                        assert!(longest < LONGEST * 2, "{kind:?}: {}", told(&open));
                         // Others may be slower, but never by more than a beat.
                         thread::sleep(if longest > LONGEST / 2 { TRICKLE / 4 } else { TRICKLE });
                     }

@@ -131,6 +131,7 @@ pub fn shared_store(config: &Config, url: &RedisUrl) -> Shared {
         prefix: keys.prefix.clone(),
         wait_replicas: keys.wait_replicas,
         timeout: keys.timeout,
+        limit_timeout: keys.limit_timeout,
         state: keys.state.clone(),
     }
 }

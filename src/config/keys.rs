@@ -129,6 +129,7 @@ pub(super) const KEYS: &[Key] = &[
     key("store", "wait_replicas", Count(0, 16)),
     with("store", "prefix", Text, "oncegate"),
     with("store", "timeout", Duration("10ms", "1m"), "1s"),
+    with("store", "limit_timeout", Duration("1ms", "10s"), "50ms"),
     key("store", "password", Secret),
     with("store", "tls", Switch, "false"),
     key("store", "ca", Text),

@@ -17,6 +17,8 @@ pub struct SharedStore {
     pub prefix: String,
     /// `timeout`: for one command.
     pub timeout: Duration,
+    /// `limit_timeout`: for a command about limits; past it the gateway decides by itself.
+    pub limit_timeout: Duration,
     /// `password`, where the address does not hold it.
     pub password: Option<Secret>,
     /// `tls`, or the scheme `rediss`.

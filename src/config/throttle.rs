@@ -1,7 +1,7 @@
 //! `[route.throttle]` and `[route.concurrency]`: as they were validated, and compiled, with everything about a route's limits
 //! that is the same for every request.
 
-use crate::config::model::{Config, Mode};
+use crate::config::model::{Config, Mode, StoreUrl};
 use crate::domain::throttle::{Limit, Per, Throttle};
 use http::HeaderValue;
 use sfv::{BareItem, Item, ItemSerializer, Key, List, ListEntry, Parameters};
@@ -65,7 +65,9 @@ impl ThrottlePolicy {
     pub(super) fn compile(index: usize, config: &Config) -> Option<ThrottlePolicy> {
         let route = config.routes.get(index)?;
         let throttle = route.throttle.as_ref()?;
-        let limits = &throttle.rules.limits;
+        let is_shared = matches!(config.store.url, StoreUrl::Redis(_));
+        let rules = counted(&throttle.rules, is_shared);
+        let limits = &rules.limits;
         let shared = |other: usize| {
             let other = config.routes[other].throttle.as_ref();
             throttle.bucket.is_some() && other.is_some_and(|other| other.bucket == throttle.bucket)
@@ -73,6 +75,7 @@ impl ThrottlePolicy {
         let space = (0..index).find(|&other| shared(other)).unwrap_or(index) as u64;
         let name = throttle.bucket.as_ref().unwrap_or(&route.name);
         let wide = limits.iter().map(|limit| limit.times(config.clients.umbrella));
+        let wide = wide.map(|limit| if is_shared { limit.in_micros() } else { limit });
         let items = limits.iter().map(|limit| policy_item(name, limit));
         let list: List = items.clone().map(ListEntry::Item).collect();
         let header = sfv::FieldType::serialize(&list).unwrap_or_default();
@@ -87,10 +90,19 @@ impl ThrottlePolicy {
             // A structured field has only bytes that a header's value may have.
             header: HeaderValue::try_from(header).unwrap_or(HeaderValue::from_static("")),
             names: items.map(bare).collect(),
-            texts: texts(&throttle.rules, config.clients.umbrella),
-            rules: throttle.rules.clone(),
+            texts: texts(&rules, config.clients.umbrella),
+            rules,
         })
     }
+}
+
+/// The rules as they are counted: a shared store's clock has whole microseconds.
+fn counted(rules: &Throttle, is_shared: bool) -> Throttle {
+    let mut rules = rules.clone();
+    if is_shared {
+        rules.limits.iter_mut().chain(&mut rules.hard).for_each(|limit| *limit = limit.in_micros());
+    }
+    rules
 }
 
 fn texts(rules: &Throttle, umbrella: u64) -> Vec<String> {

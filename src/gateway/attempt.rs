@@ -7,12 +7,12 @@ mod again;
 mod recover;
 mod turn;
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{Outgoing, ResponseBody};
 use super::clock;
-use super::completion::{Asked, completion};
+use super::completion::{Asked, completion, ends_beside};
 use super::detect;
 use super::exchange::{Exchange, Outcome};
-use super::forward::unreachable_backend;
+use super::forward::{end_intents, unreachable_backend};
 use super::guard::{Intent, outcome_unknown};
 use super::headers::{IDEMPOTENT_STORED, strip_hop_by_hop};
 use super::lane::InLane;
@@ -29,7 +29,7 @@ use crate::domain::refusal::{Reason, Refusal};
 use crate::store::{Completion, Held};
 use bytes::Bytes;
 use http::header::HeaderValue;
-use http::{Request, Response, request, response};
+use http::{Response, request, response};
 use http_body_util::BodyExt;
 use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
@@ -111,7 +111,7 @@ impl Attempt {
     }
 
     /// Runs the attempt in its own task.
-    pub fn start(self, permit: Permit, request: Request<RequestBody>) -> oneshot::Receiver<Outcome> {
+    pub fn start(self, permit: Permit, request: Outgoing) -> oneshot::Receiver<Outcome> {
         let (tell, told) = oneshot::channel();
         let running = Running::new(&self.exchange.worker);
         // Boxed: the runtime moves what it spawns several times, and this is some kilobytes. What few attempts do is boxed
@@ -123,8 +123,8 @@ impl Attempt {
         told
     }
 
-    async fn run(&self, permit: Permit, request: Request<RequestBody>, mut tell: oneshot::Sender<Outcome>) {
-        let asked = Asked { method: request.method().clone(), uri: request.uri().clone() };
+    async fn run(&self, permit: Permit, request: Outgoing, mut tell: oneshot::Sender<Outcome>) {
+        let asked = Asked::of(request.method(), request.uri(), request.headers());
         let permit = match &self.lane {
             None => Ok(permit),
             // Whoever waits holds no place at the backend.
@@ -151,13 +151,13 @@ impl Attempt {
     async fn execute(
         &self,
         permit: Permit,
-        request: Request<RequestBody>,
+        request: Outgoing,
         asked: &Asked,
         tell: &mut oneshot::Sender<Outcome>,
     ) -> Option<Outcome> {
         let timeout = self.exchange.rules().timeout;
         // A guarded GET writes too: that is why it is guarded.
-        self.writing.replace(self.exchange.writing(asked.uri.path(), request.headers()).await);
+        self.writing.replace(self.exchange.writing(&request).await);
         let (mut permit, mut request) = (permit, request);
         for further in 0.. {
             let flight = Flight::default();
@@ -208,12 +208,7 @@ impl Attempt {
     }
 
     /// Sends the request and reads the answer, as far as it is kept.
-    async fn exchange_with_backend(
-        &self,
-        permit: Permit,
-        request: Request<RequestBody>,
-        flight: &Flight,
-    ) -> Ended {
+    async fn exchange_with_backend(&self, permit: Permit, request: Outgoing, flight: &Flight) -> Ended {
         let may_send = |now| {
             !self.told.get() && now < self.lease_until.get() && self.send_by.get().is_none_or(|by| now <= by)
         };
@@ -360,6 +355,9 @@ impl Attempt {
         head: &response::Parts,
         asked: &Asked,
     ) -> Result<bool, Option<Answer>> {
+        if let Some(ends) = ends_beside(&self.exchange, &self.intent, head.status, asked) {
+            Box::pin(end_intents(&self.exchange, ends)).await;
+        }
         let completion = completion(&self.exchange, &self.intent, self.token, answer, head, asked);
         let store = &self.exchange.worker.shared.store;
         match store.complete(completion.clone()).await {

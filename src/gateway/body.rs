@@ -6,6 +6,7 @@ use super::throttle::Flight;
 use super::upload::{ClientBody, Upload};
 use super::upstream::UpstreamBody;
 use bytes::Bytes;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,6 +14,9 @@ use std::task::{Context, Poll, ready};
 
 /// What goes to the backend. Small, because a request is handed through many futures and each copies it.
 pub struct RequestBody(Option<Box<Source>>);
+
+/// A request on its way to the backend. Boxed: it is handed down through many futures, and each would copy it.
+pub type Outgoing = Box<Request<RequestBody>>;
 
 enum Source {
     /// A body that was read whole; `None` once it was handed over.
@@ -24,6 +28,8 @@ enum Source {
 /// What goes to the client. While it lives, its connection is busy.
 pub struct ResponseBody {
     kind: Kind,
+    /// How the backend broke it off, while what came before goes out.
+    broken: Option<BodyError>,
     _busy: Option<Busy>,
     /// What a backend does while it answers is part of the write.
     _writing: Option<Box<Writing>>,
@@ -167,17 +173,31 @@ impl ResponseBody {
     }
 
     fn of(kind: Kind) -> ResponseBody {
-        ResponseBody { kind, _busy: None, _writing: None, _flight: None }
+        ResponseBody { kind, broken: None, _busy: None, _writing: None, _flight: None }
     }
 
     /// The write lasts until the body is gone.
-    pub fn end_with(&mut self, writing: Option<Writing>) {
-        self._writing = writing.map(Box::new);
+    pub fn end_with(&mut self, writing: Option<Box<Writing>>) {
+        self._writing = writing;
     }
 
     /// The connection counts as busy, and its client's request as in flight, until the body is gone.
     pub fn hold(&mut self, busy: Busy, flight: Option<Flight>) {
         (self._busy, self._flight) = (Some(busy), flight.map(Box::new));
+    }
+}
+
+impl Kind {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Stream(body) => Pin::new(body).poll_frame(cx),
+            Kind::Piped(outlet) => outlet.poll_frame(cx),
+            Kind::Prefixed(prefix, rest) => match prefix.take() {
+                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => Pin::new(rest).poll_frame(cx),
+            },
+        }
     }
 }
 
@@ -189,14 +209,19 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().kind {
-            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Stream(body) => Pin::new(body).poll_frame(cx),
-            Kind::Piped(outlet) => outlet.poll_frame(cx),
-            Kind::Prefixed(prefix, rest) => match prefix.take() {
-                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                None => Pin::new(rest).poll_frame(cx),
-            },
+        let this = self.get_mut();
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match this.kind.poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) => {
+                // hyper gives up a connection at once, with all that it holds for it: the head, and what came of the body.
+                // One turn later that has gone out, as far as the client takes it.
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
         }
     }
 

@@ -1,7 +1,8 @@
 //! What is recorded of a write that was executed, and what follows from it in the same durable step.
 
+use super::changes::{changes_target, destination};
 use super::exchange::Exchange;
-use super::forward::{is_success, is_unsafe_change};
+use super::forward::is_success;
 use super::guard::Intent;
 use super::slots::Answered;
 use crate::config::Idempotency;
@@ -9,9 +10,9 @@ use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::Token;
 use crate::domain::target::NormalTarget;
-use crate::store::Completion;
+use crate::store::{Completion, EndIntents};
 use http::header::{self, HeaderMap};
-use http::{Method, Uri, response};
+use http::{Method, StatusCode, Uri, response};
 use std::time::Duration;
 
 /// The request as far as it matters after it was sent.
@@ -20,10 +21,33 @@ pub struct Asked {
     pub method: Method,
     /// Its target, in normal form.
     pub uri: Uri,
+    /// The path that a COPY or MOVE makes.
+    pub destination: Option<String>,
 }
 
 /// A body up to this size is looked at for the `id` of what it made.
 const ID_LOOKED_FOR_MOST: usize = 64 << 10;
+
+// === impl Asked ===
+
+impl Asked {
+    /// Of a request with these.
+    pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Asked {
+        Asked { method: method.clone(), uri: uri.clone(), destination: destination(method, uri, headers) }
+    }
+}
+
+/// What else a success has changed: the intents that end there. The record of the write itself holds those of its target;
+/// these are told before it, because a crash in between must not leave a record of something that ended nothing.
+pub fn ends_beside(
+    exchange: &Exchange,
+    intent: &Intent,
+    status: StatusCode,
+    asked: &Asked,
+) -> Option<EndIntents> {
+    let path = asked.destination.as_deref().filter(|_| is_success(status))?;
+    Some(exchange.ends(path, intent.counted, Some(intent.fingerprint)))
+}
 
 /// The completion of the attempt `token` with `answer`, whose head is `head`.
 pub fn completion(
@@ -39,7 +63,7 @@ pub fn completion(
     let made = (!intent.keyed && asked.method == Method::POST && is_success(head.status))
         .then(|| location(&head.headers, asked).or_else(|| made_below(asked.uri.path(), &answer)));
     let names = made.flatten().map(|path| exchange.target(&path));
-    let ends = (is_unsafe_change(&asked.method) && is_success(head.status))
+    let ends = (changes_target(&asked.method) && is_success(head.status))
         .then(|| exchange.ends(asked.uri.path(), intent.counted, Some(intent.fingerprint)));
     let alias = renewed_scope(exchange, intent, &head.headers);
     let body = answer.body();

@@ -10,7 +10,7 @@ use super::exchange::exchange;
 use super::h2::{self, Streams};
 use super::identity::LastCaller;
 use super::intake;
-use super::scan::{Limits, Problem};
+use super::scan::{Limits, Stop};
 use super::socket::Socket;
 use super::spelling::Spelling;
 use super::stall::{Patience, STRETCH, Slow, Stall};
@@ -62,7 +62,7 @@ pub struct Connection {
     /// What HTTP/2 knows of its streams, where it is spoken.
     streams: OnceCell<Rc<Streams>>,
     /// What the scanner found wrong; nothing behind it reached hyper.
-    problem: Cell<Option<Problem>>,
+    problem: Cell<Option<Stop>>,
     waker: RefCell<Option<Waker>>,
     /// How names are spelled in the head that came last, until its exchange takes it.
     spelling: Cell<Option<Spelling>>,
@@ -74,6 +74,8 @@ pub struct Connection {
     leftover: RefCell<Option<Leftover>>,
     /// Interim answers on their way to the client.
     interims: RefCell<Vec<u8>>,
+    /// What hyper writes next is the head of an answer to a request of HTTP/1.0.
+    answers_10: Cell<bool>,
     /// Who asked last.
     pub last_caller: LastCaller,
     /// What it is joined with when its present answer's head has gone out.
@@ -211,6 +213,7 @@ impl Connection {
             starved: Cell::new(false),
             leftover: RefCell::new(None),
             interims: RefCell::new(Vec::new()),
+            answers_10: Cell::new(false),
             last_caller: LastCaller::default(),
             switch: Cell::new(None),
             switches: Cell::new(false),
@@ -349,24 +352,34 @@ impl Connection {
         self.wake();
     }
 
+    /// The answer to a request of HTTP/1.0 is given to hyper.
+    pub(super) fn answers_version_10(&self) {
+        self.answers_10.set(true);
+    }
+
+    /// Whether what is written now is the first of it.
+    pub(super) fn begins_answer_10(&self) -> bool {
+        self.answers_10.take()
+    }
+
     /// Interim answers that have not gone out.
     pub(super) fn interims(&self) -> Vec<u8> {
         if self.interims.borrow().is_empty() { Vec::new() } else { self.interims.take() }
     }
 
-    /// Bytes came in. Between requests they begin the next one; whether they do.
-    pub(super) fn bytes_came(&self) -> bool {
-        let begins = self.phase.get() == Phase::Idle;
-        if begins {
-            self.phase.set(Phase::Head);
-            self.since.set(clock::now());
+    /// Bytes came in. Between requests they begin the next one.
+    pub(super) fn bytes_came(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.rest_as(Phase::Head);
         }
-        begins
     }
 
-    /// A head came in with names that are not in Title-Case.
+    /// A head came in with names that are not in Title-Case. One that comes while the exchange before it runs is not noted:
+    /// that one has not taken its own yet, or will not look again.
     pub(super) fn spelled(&self, spelling: Spelling) {
-        self.spelling.set(Some(spelling));
+        if self.phase.get() == Phase::Head {
+            self.spelling.set(Some(spelling));
+        }
     }
 
     /// How names are spelled in the head whose exchange begins.
@@ -405,13 +418,13 @@ impl Connection {
     }
 
     /// The scanner reads no further.
-    pub(super) fn malformed(&self, problem: Problem) {
-        self.problem.set(Some(problem));
+    pub(super) fn malformed(&self, stop: Option<Stop>) {
+        self.problem.set(stop);
     }
 
     /// The refusal that `parts` stand for, where they are the stand-in of a head that hyper never saw.
     pub fn refused_head(&self, parts: &Parts) -> Option<Refusal> {
-        self.problem.get().filter(|_| intake::is_stand_in(parts)).map(Problem::refusal)
+        self.problem.get().filter(|_| intake::is_stand_in(parts)).map(|stop| stop.problem().refusal())
     }
 
     /// What an exchange tells that failed: where its own client broke the body off, that, and not whatever followed
@@ -419,7 +432,10 @@ impl Connection {
     pub fn explain(&self, refusal: Refusal) -> Refusal {
         match (self.problem.get(), refusal.reason) {
             (None, Reason::BadRequest | Reason::UpstreamFailed) if self.starved.get() => too_slow(),
-            (Some(problem), Reason::BadRequest | Reason::UpstreamFailed) => problem.refusal_of_body(),
+            // A head that was refused is none of it, whether it is this exchange's own or one that came behind it.
+            (Some(Stop::Body(problem)), Reason::BadRequest | Reason::UpstreamFailed) => {
+                problem.refusal_of_body()
+            }
             _ => refusal,
         }
     }

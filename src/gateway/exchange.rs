@@ -3,6 +3,7 @@
 use super::asked;
 use super::body::{RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
+use super::changes::is_unsafe_change;
 use super::connection::Connection;
 use super::disguise;
 use super::forward;
@@ -98,6 +99,7 @@ pub async fn exchange(
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
+    let version = parts.version;
     let mut line = Line::begin(&worker, &connection, &mut parts);
     let outcome = match route(&worker, &connection, &mut parts, &line, found) {
         Err(refusal) => Err(refusal),
@@ -129,7 +131,11 @@ pub async fn exchange(
         }
     };
     let outcome = outcome.unwrap_or_else(|refusal| line.refused(&connection.explain(refusal)));
-    line.end(busy, outcome)
+    let answer = line.end(busy, outcome);
+    if version == Version::HTTP_10 {
+        connection.answers_version_10();
+    }
+    answer
 }
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
@@ -141,8 +147,8 @@ pub(super) async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody)
         parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
     }
     let (body, upload) = RequestBody::stream(body);
-    let request = Request::from_parts(parts, body);
-    if !forward::is_unsafe_change(request.method()) {
+    let request = Box::new(Request::from_parts(parts, body));
+    if !is_unsafe_change(request.method()) {
         return forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
     }
     let running = Running::new(&exchange.worker);

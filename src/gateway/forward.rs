@@ -1,6 +1,7 @@
 //! Unguarded requests: forwarded as they come, streamed both ways.
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{Outgoing, ResponseBody};
+use super::changes::{changes_target, destination};
 use super::clock;
 use super::connection::Connection;
 use super::exchange::{Exchange, Outcome};
@@ -11,9 +12,10 @@ use super::upload::Upload;
 use super::upstream::{Failure, Flight, Hearing, Permit, Reply, Reuse, UpstreamBody, send};
 use crate::domain::event::Decision;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::route::is_safe;
 use crate::store::{EndIntents, StoreError};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, response};
+use http::{Request, Response, StatusCode, response};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,12 +38,16 @@ pub struct Answered {
 pub async fn pass(
     exchange: &Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
-    let mut writing = exchange.writing_by(request.method(), request.uri().path(), request.headers()).await;
+    // Boxed, as all that few requests do: the others would be copied with room for it.
+    let mut writing = match is_safe(request.method()) || exchange.reads().is_none() {
+        true => None,
+        false => Box::pin(exchange.writing(&request)).await.map(Box::new),
+    };
     let hearing = exchange.hears_interims();
     let answered = ask(exchange, permit, request, upload, reuse, hearing).await;
     let Answered { head, body, upstream } = answered.inspect_err(|refusal| {
@@ -61,16 +67,15 @@ pub async fn pass(
 pub async fn ask(
     exchange: &Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     hearing: Option<Rc<Connection>>,
 ) -> Result<Answered, Refusal> {
     // What the answer may have consequences for is looked at before the request is gone.
-    let changes = is_unsafe_change(request.method());
+    let changed = changed_paths(&request);
     let renews = request.method().is_safe() && request.headers().contains_key(header::COOKIE);
-    let caller = (changes || renews).then(|| exchange.shown(request.headers()));
-    let path = changes.then(|| request.uri().path().to_owned());
+    let caller = (!changed.is_empty() || renews).then(|| exchange.shown(request.headers()));
     let frees = slots::frees_of_head(exchange, request.method(), request.uri(), request.headers());
     let held = upload.clone().filter(|upload| upload.is_held());
     let flight = Flight::heard_by(Hearing { client: hearing, upload: held.clone() });
@@ -82,14 +87,15 @@ pub async fn ask(
         // The backend answered without asking for the body: the client will hardly send it, so the connection ends.
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let ends = match (path.filter(|_| is_success(head.status)), &caller) {
-        (Some(path), Some(caller)) => Some(ends_of(exchange, &path, caller)),
-        _ => None,
-    };
-    match ends {
-        ends if !frees.is_empty() && is_success(head.status) => slots::release(exchange, frees, ends).await,
-        Some(ends) => end_intents(exchange, ends).await,
-        None => {}
+    if is_success(head.status) {
+        let ends = |path: String| Some(ends_of(exchange, &path, caller.as_ref()?));
+        let mut ends = changed.into_iter().filter_map(ends);
+        if !frees.is_empty() {
+            Box::pin(slots::release(exchange, frees, ends.next())).await;
+        }
+        for ends in ends {
+            Box::pin(end_intents(exchange, ends)).await;
+        }
     }
     if let Some(caller) = caller.filter(|_| renews) {
         keep_scope(exchange, &caller, &head.headers);
@@ -102,7 +108,7 @@ pub async fn ask(
 async fn head_in_time(
     exchange: &Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     upload: Option<Rc<Upload>>,
     reuse: Reuse,
     flight: &Flight,
@@ -153,20 +159,20 @@ pub fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
     }
 }
 
-/// Methods whose success ends what was remembered of their target; those of WebDAV among them (RFC 4918): after a MOVE
-/// or a LOCK, the same PUT is another intent.
-pub fn is_unsafe_change(method: &Method) -> bool {
-    matches!(*method, Method::PUT | Method::PATCH | Method::DELETE)
-        || matches!(method.as_str(), "MOVE" | "LOCK" | "UNLOCK" | "PROPPATCH" | "MKCOL" | "MKCALENDAR")
-}
-
 /// Whether the backend says that it did what it was asked.
 pub fn is_success(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
 
+/// The paths of what a success of `request` changes.
+fn changed_paths<B>(request: &Request<B>) -> Vec<String> {
+    let (method, target) = (request.method(), request.uri());
+    let own = changes_target(method).then(|| target.path().to_owned());
+    own.into_iter().chain(destination(method, target, request.headers())).collect()
+}
+
 /// Durable before the answer goes out: after a cancellation, booking again must reach the backend.
-async fn end_intents(exchange: &Exchange, ends: EndIntents) {
+pub async fn end_intents(exchange: &Exchange, ends: EndIntents) {
     let shared = exchange.shared();
     let ended = timeout_at(clock::now() + STORE_PATIENCE, shared.store.end_intents(ends)).await;
     if let Err(error) = ended.unwrap_or_else(|_| Err(StoreError::Unavailable("it does not answer".into()))) {

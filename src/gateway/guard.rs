@@ -1,7 +1,7 @@
 //! A guarded write: claimed before anything leaves, executed once, answered from the record ever after.
 
 use super::attempt::{Attempt, Original};
-use super::body::RequestBody;
+use super::body::{Outgoing, RequestBody};
 use super::clock;
 use super::exchange::{Exchange, Outcome};
 use super::forward::{self, STORE_PATIENCE};
@@ -10,6 +10,7 @@ use super::identity::Shown;
 use super::key::idempotency_key;
 use super::lane::{InLane, lane_of};
 use super::observe;
+use super::pending::Pending;
 use super::recover::{self, InDoubt};
 use super::refused::{key_reused, over_quota, still_in_flight};
 pub use super::refused::{outcome_unknown, store_away, too_large};
@@ -76,15 +77,6 @@ enum Verdict {
     Refuse(Refusal),
     /// Forward it without a claim: the store is away, and the route says so; or the route voids the promise.
     Forward,
-}
-
-/// A claim that nobody carries out yet. Where its client leaves now, nothing was sent: it is given up at once, and a
-/// waiting copy takes its place.
-struct Pending<'a> {
-    exchange: &'a Exchange,
-    id: RecordId,
-    token: Token,
-    armed: bool,
 }
 
 /// How long a copy's answer waits for the name of its original.
@@ -202,7 +194,7 @@ pub fn intent(
         headers: &headers,
     });
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
-    let id = shared.store.placed(id, &counted, guard.lane.is_some());
+    let id = shared.store.placed(id, &counted, guard.lane.is_some() || !rules.slots.is_empty());
     let slots = Slotted::read(exchange, parts, body);
     Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted, slots }))
 }
@@ -305,7 +297,7 @@ pub async fn claim(
     token: Token,
 ) -> Result<Claimed, StoreError> {
     let request = claim_request(exchange, idempotency, parts, intent, token);
-    let mut pending = Pending { exchange, id: intent.id, token, armed: true };
+    let pending = Pending::new(exchange, intent.id, token);
     let deadlines = &exchange.worker.deadlines;
     let claimed = deadlines
         .within(clock::recent() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request)))
@@ -313,20 +305,11 @@ pub async fn claim(
     let Some(claimed) = claimed else {
         return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
     };
-    pending.armed = false;
-    claimed
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            let (shared, id, token) = (self.exchange.worker.shared.clone(), self.id, self.token);
-            tokio::task::spawn_local(async move {
-                // Refused where the claim was not granted; then there is nothing to give up.
-                let _ = shared.store.abandon(id, token, None).await;
-            });
-        }
+    // Where nobody knows what became of it, it may have been granted.
+    if !matches!(claimed, Err(StoreError::Unavailable(_))) {
+        pending.answered();
     }
+    claimed
 }
 
 /// Waits for the attempt in flight; `None` where it ended without an answer and this copy may claim anew.
@@ -407,14 +390,14 @@ async fn execute(
 }
 
 /// The request with its body read whole: its length is known now, and said where a backend may insist on it.
-pub fn request_of(mut parts: Parts, body: Bytes) -> Request<RequestBody> {
+pub fn request_of(mut parts: Parts, body: Bytes) -> Outgoing {
     if parts.headers.remove(header::TRANSFER_ENCODING).is_some() {
         parts.headers.remove(header::TRAILER);
         if body.is_empty() {
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
     }
-    Request::from_parts(parts, RequestBody::whole(body))
+    Box::new(Request::from_parts(parts, RequestBody::whole(body)))
 }
 
 /// Forwards a request whose body was read whole, without a claim. A route that guards a GET says that it may create

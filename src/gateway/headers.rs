@@ -104,8 +104,12 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 /// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message: a client that lists
 /// them wants to confuse somebody, so they stay.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let tokens =
-        headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let lines = headers.get_all(header::CONNECTION);
+    // Mostly one of the options stands alone.
+    if lines.iter().all(|line| is_option(line.as_bytes())) {
+        return Vec::new();
+    }
+    let tokens = lines.iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
     tokens
         .filter(|token| !is_option(token.trim_ascii()))
         .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())

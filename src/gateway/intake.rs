@@ -6,6 +6,7 @@
 //! method is one that the scanner lets through from nobody.
 
 use super::scan::{AnswerScanner, Limits, Problem, Scan, Scanner, Stop};
+use super::spelling::{self, Spelling};
 use http::request::Parts;
 use tokio::io::ReadBuf;
 
@@ -27,6 +28,7 @@ pub struct Intake<S> {
     cleared: usize,
     stop: Option<Stop>,
     preface: Preface,
+    spelling: Option<Spelling>,
 }
 
 /// The preface of HTTP/2, in the place of a connection's first request.
@@ -68,7 +70,8 @@ impl Intake<AnswerScanner> {
 impl<S: Scan> Intake<S> {
     fn new(scanner: S, stand_in: &'static [u8]) -> Intake<S> {
         let preface = Preface::Refused;
-        Intake { scanner, stand_in, held: Vec::new(), handed: 0, cleared: 0, stop: None, preface }
+        let (held, spelling) = (Vec::new(), None);
+        Intake { scanner, stand_in, held, handed: 0, cleared: 0, stop: None, preface, spelling }
     }
 
     /// Whether the connection began with the preface of HTTP/2.
@@ -89,6 +92,11 @@ impl<S: Scan> Intake<S> {
     /// Whether something is held that has not ended, or was not handed over.
     pub fn holds(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// How names are spelled in the head that came in, where they are not in Title-Case. Said once.
+    pub fn spelling(&mut self) -> Option<Spelling> {
+        self.spelling.take()
     }
 
     /// Why nothing more is read, once that is so.
@@ -120,6 +128,7 @@ impl<S: Scan> Intake<S> {
             self.held.extend_from_slice(&buf.filled()[before..]);
             buf.set_filled(before);
             let progress = self.scanner.scan(&self.held);
+            self.spelling = self.scanner.odd_head().and_then(|head| spelling::of(&self.held[head]));
             self.cleared = progress.passed;
             match progress.stop {
                 Some(stop) => {
@@ -136,7 +145,9 @@ impl<S: Scan> Intake<S> {
 
     /// The usual case: whole requests and parts of bodies stay where they are.
     fn came_alone(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        let progress = self.scanner.scan(&buf.filled()[before..]);
+        let bytes = &buf.filled()[before..];
+        let progress = self.scanner.scan(bytes);
+        self.spelling = self.scanner.odd_head().and_then(|head| spelling::of(&bytes[head]));
         let passed = before + progress.passed;
         if let Some(stop) = progress.stop {
             let preface = self.preface(&buf.filled()[before..], progress.passed, stop);

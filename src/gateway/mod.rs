@@ -18,6 +18,7 @@ mod asked;
 mod attempt;
 mod body;
 mod caller;
+mod changes;
 mod clock;
 mod completion;
 mod connection;
@@ -40,6 +41,7 @@ mod line;
 mod linger;
 mod listener;
 mod observe;
+mod pending;
 mod places;
 mod proxy_protocol;
 mod reads;
@@ -123,6 +125,7 @@ impl Gateway {
         if let Some(reads) = &reads {
             store.hear_writes(reads.clone());
         }
+        let throttles = throttle::Throttles::new(config, &store, started);
         let shared = Arc::new(Shared {
             store,
             journal,
@@ -138,8 +141,9 @@ impl Gateway {
             flood: config.server.flood.and_then(Flood::new),
             upgrades: Default::default(),
             unrecorded: Default::default(),
+            giving_up: Default::default(),
             draining: AtomicBool::new(false),
-            throttles: throttle::Throttles::new(config, started),
+            throttles,
             policy: policy.clone(),
         });
         let failed = |error: std::io::Error| StartError(error.to_string());

@@ -1,7 +1,7 @@
 //! `mode = "observe"`: everything is forwarded as it comes, and what enforcing would have done is noted beside it. Nobody
 //! waits, nobody is refused, and no answer is held back.
 
-use super::body::RequestBody;
+use super::body::{Outgoing, RequestBody};
 use super::exchange::{Exchange, Outcome};
 use super::forward;
 use super::guard::{self, Intent};
@@ -29,13 +29,13 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     };
     let Ok(key) = guard::named(&guard.rules, &parts) else {
         let (body, upload) = RequestBody::stream(body);
-        let (permit, request) = (exchange.admit()?, Request::from_parts(parts, body));
+        let (permit, request) = (exchange.admit()?, Box::new(Request::from_parts(parts, body)));
         return forward::pass(&exchange, permit, request, upload, Reuse::Recent, Decision::WouldRefuse).await;
     };
     let body = match guard::read_body(&exchange, body).await? {
         Read::Whole(body) => body,
         Read::TooLarge(body, upload) => {
-            let (permit, request) = (exchange.admit()?, Request::from_parts(parts, body));
+            let (permit, request) = (exchange.admit()?, Box::new(Request::from_parts(parts, body)));
             let would = Decision::WouldRefuse;
             return forward::pass(&exchange, permit, request, Some(upload), Reuse::Recent, would).await;
         }
@@ -72,7 +72,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
 async fn follow(
     exchange: Exchange,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: Outgoing,
     (intent, lane): (Intent, Option<InLane>),
     token: Token,
 ) -> Result<Outcome, Refusal> {

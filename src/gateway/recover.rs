@@ -142,7 +142,7 @@ impl<'a> Question<'a> {
         let Ok(permit) = self.exchange.admit() else {
             return Evidence::Nothing("the backend has as much to do as it may".into());
         };
-        let mut request = Request::new(RequestBody::empty());
+        let mut request = Box::new(Request::new(RequestBody::empty()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = self.headers.clone();
@@ -201,7 +201,7 @@ pub async fn ask_about(
     let Some(guard) = exchange.guard().filter(asks) else { return false };
     let found = |head: &response::Parts, found: &Bytes| {
         let answer = respond::record(head.status, &head.headers, Some(found));
-        let asked = Written { method: parts.method.clone(), uri: parts.uri.clone() };
+        let asked = Written::of(&parts.method, &parts.uri, &parts.headers);
         completion(exchange, intent, doubt.token, answer, head, &asked)
     };
     let settled = settle(exchange, guard, (parts, body), intent.id, doubt, found).await;

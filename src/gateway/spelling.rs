@@ -1,10 +1,10 @@
 //! How header names are spelled. HTTP does not care, but legacy backends and clients do, so every name passes as it came.
 //!
 //! hyper can keep spellings itself, at the price of a second header map a message. It also writes names in Title-Case,
-//! which is how most come; so only what is spelled otherwise (`ETag`, `SOAPAction`, `x-request-id`) is noted here, below
-//! hyper, while a head comes in, and handed to hyper where that head goes out again. In the form that hyper wants: an
-//! extension that only its own parser makes. It is made once for each set of spellings, by having that parser read a
-//! head with them, and kept.
+//! which is how most come; so only heads with other spellings (`ETag`, `SOAPAction`, `x-request-id`) are looked at here,
+//! below hyper, where the scanner finds one, and handed to hyper where that head goes out again. In the form that hyper
+//! wants: an extension that only its own parser makes. It is made once for each set of spellings, by having that parser
+//! read a head with them, and kept.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -24,24 +24,9 @@ use wide::u8x16;
 /// The spellings of one head, as hyper wants them: to be cloned into the message's own extensions.
 pub type Spelling = Rc<Extensions>;
 
-/// Follows the head at the start of a message, as its bytes come in.
-#[derive(Default)]
-pub struct Watch {
-    /// The beginning of a head whose end has not come. Empty while a head comes in one piece, as most do.
-    begun: Vec<u8>,
-    /// Where the head starts, behind blank lines and informational answers.
-    start: usize,
-    /// Where the line starts that is looked at next.
-    at: usize,
-    /// A name was met that is not in Title-Case.
-    is_odd: bool,
-    /// Nothing is expected any more: the head has ended, or is too large to be followed.
-    ended: bool,
-}
-
 /// Sets of spellings that one thread keeps; when there are more, all are learnt anew.
 const KEPT_MOST: usize = 256;
-/// A head whose end has not come in so many bytes goes out in Title-Case.
+/// A head of more bytes goes out in Title-Case.
 const HEAD_BYTES_MOST: usize = 64 << 10;
 
 thread_local! {
@@ -55,79 +40,11 @@ struct Kept {
     names: Vec<u8>,
 }
 
-// === impl Watch ===
-
-impl Watch {
-    /// A head begins with the next byte.
-    pub fn begin(&mut self) {
-        *self = Watch::default();
-    }
-
-    /// More bytes came. `Some` where they end a head with names that are not in Title-Case.
-    pub fn came(&mut self, bytes: &[u8]) -> Option<Spelling> {
-        if self.ended {
-            return None;
-        }
-        if self.begun.is_empty() {
-            let found = self.look(bytes);
-            if !self.ended {
-                self.begun = bytes.to_vec();
-            }
-            return found;
-        }
-        let mut begun = std::mem::take(&mut self.begun);
-        begun.extend_from_slice(bytes);
-        let found = self.look(&begun);
-        if !self.ended {
-            self.begun = begun;
-        }
-        found
-    }
-
-    /// Looks at the lines of `bytes` that were not looked at before, as far as they are whole.
-    fn look(&mut self, bytes: &[u8]) -> Option<Spelling> {
-        let searched = self.at;
-        for end in ends(bytes, searched) {
-            let (first, begin) = (self.at == self.start, self.at);
-            self.at = end + 1;
-            match &bytes[begin..end] {
-                [] | b"\r" if first => self.start = self.at,
-                [] | b"\r" => {
-                    let head = &bytes[self.start..self.at];
-                    if !is_informational(head) {
-                        self.ended = true;
-                        return if self.is_odd { KEPT.with_borrow_mut(|kept| kept.find(head)) } else { None };
-                    }
-                    // Another head follows it.
-                    (self.start, self.is_odd) = (self.at, false);
-                }
-                // What follows the name does not matter, so the whole rest will do.
-                _ => self.is_odd |= !first && !is_title_case(&bytes[begin..]),
-            }
-        }
-        self.ended = bytes.len() > HEAD_BYTES_MOST;
-        None
-    }
-}
-
-fn is_informational(head: &[u8]) -> bool {
-    head.starts_with(b"HTTP/1.1 1") && !head.starts_with(b"HTTP/1.1 101")
-}
-
-/// Where lines end in `bytes`, from `from` on. Lines of a head are short: to set a search up for each would cost more.
-fn ends(bytes: &[u8], from: usize) -> impl Iterator<Item = usize> {
-    let mut next = from;
-    let mut marks = 0;
-    std::iter::from_fn(move || {
-        while marks == 0 {
-            let rest = bytes.get(next..).filter(|rest| !rest.is_empty())?;
-            marks = u8x16::new(block(rest)).simd_eq(u8x16::splat(b'\n')).to_bitmask();
-            next += 16;
-        }
-        let bit = marks.trailing_zeros() as usize;
-        marks &= marks - 1;
-        Some(next - 16 + bit)
-    })
+/// How names are spelled in `head`, a whole one with names that are not in Title-Case.
+pub fn of(head: &[u8]) -> Option<Spelling> {
+    // An empty line may come before a request.
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    if head.len() > HEAD_BYTES_MOST { None } else { KEPT.with_borrow_mut(|kept| kept.find(head)) }
 }
 
 /// The first bytes of `rest`, filled up with colons, which end a name and no line.
@@ -141,7 +58,7 @@ fn block(rest: &[u8]) -> [u8; 16] {
 }
 
 /// Whether the name at the start of `text` is spelled as hyper would spell it. It ends at a colon, or with `text`.
-fn is_title_case(text: &[u8]) -> bool {
+pub fn is_title_case(text: &[u8]) -> bool {
     let mut first = 1;
     let mut rest = text;
     loop {
@@ -235,8 +152,11 @@ fn learn(names: &[u8]) -> Option<Extensions> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::intake::Intake;
+    use crate::gateway::scan::{Asked, Limits};
     use http_body_util::BodyExt;
     use std::convert::Infallible;
+    use tokio::io::ReadBuf;
 
     /// The head that hyper writes where these names came in, as a server would get it.
     fn written(spelling: &Extensions, names: &[&str]) -> String {
@@ -265,17 +185,37 @@ mod tests {
         exchange.now_or_never().expect("in memory")
     }
 
-    fn spelling(head: &str) -> Option<Spelling> {
-        let mut watch = Watch::default();
-        let found = watch.came(head.as_bytes());
-        assert!(watch.ended);
+    /// What the scanners find in `head`, which comes in pieces.
+    fn scanned(head: &[u8], pieces: &[usize]) -> Option<Spelling> {
+        let mut requests = Intake::of_requests(Limits::DEFAULT, false);
+        let mut answers = Intake::of_answers(Limits::DEFAULT);
+        answers.scanner().asks(Asked::default());
+        let (mut rest, mut found) = (head, None);
+        for &size in pieces {
+            let piece;
+            (piece, rest) = rest.split_at(size);
+            let mut bytes = vec![0; head.len()];
+            let mut buf = ReadBuf::new(&mut bytes);
+            buf.put_slice(piece);
+            let (stop, spelling) = if head.starts_with(b"HTTP/") {
+                (answers.came(&mut buf, 0), answers.spelling())
+            } else {
+                (requests.came(&mut buf, 0), requests.spelling())
+            };
+            assert_eq!(stop, None);
+            found = found.or(spelling);
+        }
         found
+    }
+
+    fn spelling(head: &str) -> Option<Spelling> {
+        scanned(head.as_bytes(), &[head.len()])
     }
 
     #[test]
     fn names_in_title_case_need_no_note() {
         assert!(spelling("GET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: 1\r\nX-2: aB:c\r\n\r\n").is_none());
-        assert!(spelling("HTTP/1.1 200 OK\r\n\r\nbody: x\r\n").is_none());
+        assert!(spelling("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nbody: x").is_none());
     }
 
     #[test]
@@ -316,7 +256,8 @@ mod tests {
 
     #[test]
     fn lines_of_one_name_keep_a_spelling_each() {
-        let spelling = spelling("GET / HTTP/1.1\r\nX-A: 1\r\nX-B: 1\r\nx-a: 2\r\n\r\n").expect("noted");
+        let spelling =
+            spelling("GET / HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nX-B: 1\r\nx-a: 2\r\n\r\n").expect("noted");
         let written = written(&spelling, &["x-a", "x-a", "x-b"]);
         assert!(written.contains("\r\nX-A: v\r\nx-a: v\r\nX-B: v\r\n"), "{written}");
     }
@@ -325,36 +266,43 @@ mod tests {
     fn framing_and_connection_headers_may_be_spelled_oddly_too() {
         let head = "GET / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\nCONTENT-LENGTH: 1\r\nUPGRADE: x\r\nEXPECT: x\r\n\
                     cOnnection: x\r\n\r\n";
-        assert!(spelling(head).is_some());
+        assert!(of(head.as_bytes()).is_some());
     }
 
     #[test]
     fn a_head_may_come_in_any_pieces() {
-        let head =
-            b"\r\nHTTP/1.1 100 Continue\r\nx: 1\r\n\r\nHTTP/1.1 200 OK\r\nServer: s\r\nETag: e\r\n\r\n";
-        for cut in 1..head.len() {
-            let mut watch = Watch::default();
-            assert!(watch.came(&head[..cut]).is_none(), "{cut}");
-            assert!(watch.came(&head[cut..]).is_some() && watch.ended && watch.begun.is_empty(), "{cut}");
+        let answer =
+            &b"HTTP/1.1 103 Early Hints\r\nx: 1\r\n\r\nHTTP/1.1 204 No Content\r\nServer: s\r\nETag: e\r\n\r\n"[..];
+        let request = b"\r\nGET http://x/ HTTP/1.1\r\nHost: x\r\nETag: e\r\n\r\n";
+        for head in [answer, request] {
+            let whole = scanned(head, &[head.len()]).expect("noted");
+            assert!(written(&whole, &["etag", "x"]).contains("\r\nETag: v\r\nX: v\r\n"));
+            for cut in 1..head.len() {
+                let found = scanned(head, &[cut, head.len() - cut]).expect("noted");
+                assert!(Rc::ptr_eq(&found, &whole), "{cut}");
+            }
+            assert!(scanned(head, &vec![1; head.len()]).is_some());
         }
-        let mut watch = Watch::default();
-        let found: Vec<bool> = head.chunks(1).map(|byte| watch.came(byte).is_some()).collect();
-        assert!(found.ends_with(&[false, true]));
     }
 
     #[test]
-    fn an_endless_head_is_not_kept() {
-        let mut watch = Watch::default();
-        for _ in 0..=HEAD_BYTES_MOST / 1000 {
-            assert!(watch.came(&[b'x'; 1000]).is_none());
-        }
-        assert!(watch.ended && watch.begun.is_empty());
+    fn only_the_head_that_the_bytes_begin_with_is_noted_of_several_requests() {
+        let (plain, odd) = ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert!(spelling(&format!("{odd}{plain}")).is_some());
+        assert!(spelling(&format!("{plain}{odd}")).is_none());
+    }
+
+    #[test]
+    fn a_head_that_is_too_large_is_not_looked_at() {
+        let head = |length| format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", "x".repeat(length));
+        assert!(of(head(HEAD_BYTES_MOST - 100).as_bytes()).is_some());
+        assert!(of(head(HEAD_BYTES_MOST).as_bytes()).is_none());
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         for n in 0..2 * KEPT_MOST {
-            assert!(spelling(&format!("GET / HTTP/1.1\r\nx-{n}: 1\r\n\r\n")).is_some());
+            assert!(of(format!("GET / HTTP/1.1\r\nx-{n}: 1\r\n\r\n").as_bytes()).is_some());
             assert!(KEPT.with_borrow(|kept| kept.known.len()) <= KEPT_MOST);
         }
     }

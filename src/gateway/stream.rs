@@ -5,7 +5,6 @@ use super::intake::Intake;
 use super::linger::Linger;
 use super::scan::{Limits, Scanner, Stop};
 use super::socket::Socket;
-use super::spelling::Watch;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,7 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct ClientStream {
     socket: Socket,
     connection: Rc<Connection>,
-    watch: Watch,
     intake: Intake<Scanner>,
     /// Everything that hyper gave so far went out, so that an interim answer may go before what comes next.
     flushed: bool,
@@ -30,8 +28,8 @@ pub struct ClientStream {
 impl ClientStream {
     /// Wraps `socket` for `connection`; `http2` where it may begin with the preface of HTTP/2.
     pub fn new(socket: Socket, connection: Rc<Connection>, limits: Limits, http2: bool) -> ClientStream {
-        let (watch, intake) = (Watch::default(), Intake::of_requests(limits, http2));
-        ClientStream { socket, connection, watch, intake, flushed: true, interims: Vec::new(), linger: None }
+        let intake = Intake::of_requests(limits, http2);
+        ClientStream { socket, connection, intake, flushed: true, interims: Vec::new(), linger: None }
     }
 
     /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
@@ -52,6 +50,15 @@ impl ClientStream {
         }
     }
 
+    /// `bytes` with the gateway's own version where they begin the answer to a request of HTTP/1.0: a server says which
+    /// version it speaks itself (RFC 9110, 6.2), and hyper echoes the client's. Only where everything before went out, so
+    /// that they are certain to begin with a head.
+    fn own_version(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let begins = self.connection.begins_answer_10() && self.flushed;
+        let rest = bytes.strip_prefix(b"HTTP/1.0").filter(|_| begins)?;
+        Some([b"HTTP/1.1", rest].concat())
+    }
+
     /// Sends the interim answers that came for the client, if it is their turn.
     fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let came = self.connection.interims();
@@ -70,14 +77,11 @@ impl ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        let ClientStream { socket, connection, intake, watch, .. } = self.get_mut();
+        let ClientStream { socket, connection, intake, .. } = self.get_mut();
         // Goes round only while parts of one head trickle in, which is bounded by the head's limit.
         loop {
             let before = buf.filled().len();
             if intake.hand_over(buf) {
-                if let Some(spelling) = watch.came(&buf.filled()[before..]) {
-                    connection.spelled(spelling);
-                }
                 return Poll::Ready(Ok(()));
             }
             match intake.stop() {
@@ -109,23 +113,23 @@ impl AsyncRead for ClientStream {
                 return Poll::Ready(Ok(()));
             }
             // The rest of a body that nobody wanted begins no request.
-            if !in_body && connection.bytes_came() {
-                watch.begin();
+            if !in_body {
+                connection.bytes_came();
             }
-            if let Some(problem) = intake.came(buf, before) {
+            if intake.came(buf, before).is_some() {
                 if intake.is_preface() {
                     connection.turn();
                     return Poll::Pending;
                 }
-                connection.malformed(problem);
+                connection.malformed(intake.stop());
             }
             if in_body && intake.scanner().is_between_messages() {
                 connection.stall.rests();
             }
+            if let Some(spelling) = intake.spelling() {
+                connection.spelled(spelling);
+            }
             if buf.filled().len() > before {
-                if let Some(spelling) = watch.came(&buf.filled()[before..]) {
-                    connection.spelled(spelling);
-                }
                 return Poll::Ready(Ok(()));
             }
         }
@@ -135,8 +139,9 @@ impl AsyncRead for ClientStream {
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         ready!(self.poll_interims(cx))?;
+        let named = self.own_version(bytes);
         self.flushed = false;
-        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.socket).poll_write(cx, named.as_deref().unwrap_or(bytes));
         self.note(&written);
         written
     }
@@ -147,8 +152,12 @@ impl AsyncWrite for ClientStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         ready!(self.poll_interims(cx))?;
+        let named = slices.first().and_then(|front| self.own_version(front));
         self.flushed = false;
-        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        let written = match named {
+            Some(front) => Pin::new(&mut self.socket).poll_write(cx, &front),
+            None => Pin::new(&mut self.socket).poll_write_vectored(cx, slices),
+        };
         self.note(&written);
         written
     }

@@ -66,6 +66,8 @@ pub struct Shared {
     /// How often clients may ask.
     pub throttles: Throttles,
     pub unrecorded: Apart<AtomicUsize>,
+    /// Claims that nobody carries out and that the store has still to forget.
+    pub giving_up: Apart<AtomicUsize>,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
 }
@@ -159,6 +161,8 @@ impl Worker {
     async fn run(shared: Arc<Shared>, open: Arc<AtomicUsize>, mut queue: mpsc::Receiver<Arrival>) {
         let worker = Worker::new(shared, open);
         let sweep = spawn_local(worker.clone().sweep());
+        let store = worker.shared.store.clone();
+        spawn_local(async move { store.prepare_limits().await });
         while let Some(Arrival { socket, peer, place }) = queue.recv().await {
             let worker = worker.clone();
             match tokio::net::TcpStream::from_std(socket) {
@@ -216,7 +220,7 @@ impl Worker {
                 connection.sweep(now, patience);
             }
             self.deadlines.sweep(now);
-            self.shared.throttles.report(self.shared.journal.metrics());
+            self.shared.throttles.report(self.shared.journal.metrics(), &self.shared.store);
             for pool in &self.pools {
                 pool.upstream.report();
                 pool.sweep(now);

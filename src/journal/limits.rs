@@ -34,6 +34,8 @@ pub struct LimitFigures {
     overflowed: AtomicU64,
     held: AtomicU64,
     holds: [AtomicU64; WORDS.len()],
+    /// Of a fleet: how many gateways there are, and whether this one limits by itself.
+    fleet: [AtomicU64; 2],
 }
 
 // === impl LimitFigures ===
@@ -44,6 +46,13 @@ impl LimitFigures {
         self.used.store(used, Relaxed);
         self.overflowed.store(overflowed, Relaxed);
         self.held.store(held, Relaxed);
+    }
+
+    /// Of a fleet: whether this gateway limits by itself, because the store does not answer in time, and how many gateways
+    /// share it.
+    pub fn set_fleet(&self, alone: bool, gateways: u64) {
+        self.fleet[0].store(gateways, Relaxed);
+        self.fleet[1].store(u64::from(alone), Relaxed);
     }
 
     /// A wait ended.
@@ -58,6 +67,12 @@ impl LimitFigures {
         gauge(encoder, "limit_buckets", help, None, value(&self.used))?;
         let help = "Limits of clients that found no room and were counted together with others'";
         counter(encoder, "limit_overflows", help, self.overflowed.load(Relaxed))?;
+        if self.fleet[0].load(Relaxed) > 0 {
+            let help = "Gateways that share the store and with it the limits, this one included";
+            gauge(encoder, "gateways", help, None, value(&self.fleet[0]))?;
+            let help = "Whether this gateway keeps its share of the limits by itself: the store does not answer in time";
+            gauge(encoder, "limits_alone", help, None, value(&self.fleet[1]))?;
+        }
         let help = "Requests that were to wait for their turn, by how that ended";
         let mut family = encoder.encode_descriptor("holds", help, None, MetricType::Counter)?;
         for (word, cell) in WORDS.iter().zip(&self.holds) {

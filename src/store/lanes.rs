@@ -97,7 +97,7 @@ impl Store {
     pub async fn join_lane(&self, join: JoinLane) -> Result<Joined, StoreError> {
         match self {
             Store::Embedded(store) => store.join_lane(join),
-            Store::Redis(store) => store.inner.join_lane(join).await,
+            Store::Redis(store) => Box::pin(store.inner.join_lane(join)).await,
         }
     }
 
@@ -112,7 +112,7 @@ impl Store {
     ) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.renew_in_lane(id, token, lane, lease),
-            Store::Redis(store) => store.inner.renew_in_lane(id, token, lane, lease).await,
+            Store::Redis(store) => Box::pin(store.inner.renew_in_lane(id, token, lane, lease)).await,
         }
     }
 
@@ -129,7 +129,7 @@ impl Store {
     ) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.send_in_turn(id, token, lane, hold).await,
-            Store::Redis(store) => store.inner.send_in_turn(id, token, lane, hold).await,
+            Store::Redis(store) => Box::pin(store.inner.send_in_turn(id, token, lane, hold)).await,
         }
     }
 
@@ -137,7 +137,7 @@ impl Store {
     pub async fn leave_lane(&self, lane: LaneId, token: Token) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.leave_lane(lane, token),
-            Store::Redis(store) => store.inner.leave_lane(lane, token).await,
+            Store::Redis(store) => Box::pin(store.inner.leave_lane(lane, token)).await,
         }
     }
 
@@ -151,7 +151,7 @@ impl Store {
     ) -> Result<GivenUp, StoreError> {
         match self {
             Store::Embedded(store) => store.give_up_unless_awaited(id, token, lane).await,
-            Store::Redis(store) => store.inner.give_up_unless_awaited(id, token, lane).await,
+            Store::Redis(store) => Box::pin(store.inner.give_up_unless_awaited(id, token, lane)).await,
         }
     }
 
@@ -159,7 +159,7 @@ impl Store {
     pub async fn lanes(&self, limit: usize) -> Result<Vec<LaneView>, StoreError> {
         match self {
             Store::Embedded(store) => Ok(store.lanes(limit)),
-            Store::Redis(store) => store.inner.lanes(limit).await,
+            Store::Redis(store) => Box::pin(store.inner.lanes(limit)).await,
         }
     }
 
@@ -167,7 +167,7 @@ impl Store {
     pub async fn lane_figures(&self) -> LaneFigures {
         match self {
             Store::Embedded(store) => Embedded::lane_figures(store),
-            Store::Redis(store) => store.inner.lane_figures().await,
+            Store::Redis(store) => Box::pin(store.inner.lane_figures()).await,
         }
     }
 }

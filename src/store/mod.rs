@@ -7,6 +7,7 @@
 mod embedded;
 mod error;
 mod lanes;
+mod limits;
 mod recovery;
 mod redis;
 pub mod slots;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use embedded::Embedded;
 pub use error::{OpenError, StoreError};
 pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
+pub use limits::{LimitsTaken, Said, SharedBucket, TakeLimits};
 pub use recovery::{AnswerKey, Sighting};
 pub use redis::{Address, Finding, Layout, Redis, Shared, Tls, examine};
 pub use slots::{Free, Settlement, SlotFigures};
@@ -279,7 +281,8 @@ pub enum Store {
 
 // === impl Store ===
 
-// The bodies are thin: each hands its command to the store in use.
+// The bodies are thin: each hands its command to the store in use. What crosses a network is boxed: otherwise every write
+// would carry, and copy, room for it on the embedded store, too.
 impl Store {
     /// Opens the store. Blocks while it reads what an earlier process left; call it before traffic is accepted.
     pub fn open(options: Options) -> Result<Store, OpenError> {
@@ -294,7 +297,7 @@ impl Store {
     pub async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {
         match self {
             Store::Embedded(store) => store.claim(request).await,
-            Store::Redis(store) => store.inner.claim(request).await,
+            Store::Redis(store) => Box::pin(store.inner.claim(request)).await,
         }
     }
 
@@ -303,7 +306,7 @@ impl Store {
     pub async fn mark_sent(&self, id: RecordId, token: Token) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.mark_sent(id, token).await,
-            Store::Redis(store) => store.inner.mark_sent(id, token).await,
+            Store::Redis(store) => Box::pin(store.inner.mark_sent(id, token)).await,
         }
     }
 
@@ -311,7 +314,7 @@ impl Store {
     pub async fn renew(&self, id: RecordId, token: Token, lease: Duration) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.renew(id, token, lease),
-            Store::Redis(store) => store.inner.renew(id, token, lease).await,
+            Store::Redis(store) => Box::pin(store.inner.renew(id, token, lease)).await,
         }
     }
 
@@ -320,7 +323,7 @@ impl Store {
     pub async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.complete(completion).await,
-            Store::Redis(store) => store.inner.complete(completion).await,
+            Store::Redis(store) => Box::pin(store.inner.complete(completion)).await,
         }
     }
 
@@ -334,7 +337,7 @@ impl Store {
     ) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.abandon(id, token, answer).await,
-            Store::Redis(store) => store.inner.abandon(id, token, answer).await,
+            Store::Redis(store) => Box::pin(store.inner.abandon(id, token, answer)).await,
         }
     }
 
@@ -343,7 +346,7 @@ impl Store {
     pub async fn doubt(&self, id: RecordId, token: Token, why: Doubt) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.doubt(id, token, why),
-            Store::Redis(store) => store.inner.doubt(id, token, why).await,
+            Store::Redis(store) => Box::pin(store.inner.doubt(id, token, why)).await,
         }
     }
 
@@ -352,7 +355,7 @@ impl Store {
     pub async fn end_intents(&self, ends: EndIntents) -> Result<usize, StoreError> {
         match self {
             Store::Embedded(store) => store.end_intents(ends).await,
-            Store::Redis(store) => store.inner.end_intents(ends).await,
+            Store::Redis(store) => Box::pin(store.inner.end_intents(ends)).await,
         }
     }
 
@@ -361,7 +364,7 @@ impl Store {
     pub async fn alias(&self, from: ScopeId, to: ScopeId, keep: Duration) -> Result<(), StoreError> {
         match self {
             Store::Embedded(store) => store.alias(from, to, keep).await,
-            Store::Redis(store) => store.inner.alias(from, to, keep).await,
+            Store::Redis(store) => Box::pin(store.inner.alias(from, to, keep)).await,
         }
     }
 
@@ -383,12 +386,12 @@ impl Store {
     }
 
     /// The id under which a record of `scope` (whom the quota counts) is kept. A cluster keeps the records of a scope
-    /// together, and those of routes with a lane (`in_lane`) beside the lanes, and an id says where; everywhere else it is
-    /// the id that came in.
-    pub fn placed(&self, id: RecordId, scope: &ScopeId, in_lane: bool) -> RecordId {
+    /// together, and those of routes with a lane or with slots (`apart`) beside these, and an id says where; everywhere else
+    /// it is the id that came in.
+    pub fn placed(&self, id: RecordId, scope: &ScopeId, apart: bool) -> RecordId {
         match self {
             Store::Embedded(_) => id,
-            Store::Redis(store) => store.placed(id, scope, in_lane),
+            Store::Redis(store) => store.placed(id, scope, apart),
         }
     }
 
@@ -396,7 +399,7 @@ impl Store {
     pub async fn settle(&self, id: RecordId, how: Settle) -> Result<Settled, StoreError> {
         match self {
             Store::Embedded(store) => store.settle(id, how).await,
-            Store::Redis(store) => store.inner.settle(id, how).await,
+            Store::Redis(store) => Box::pin(store.inner.settle(id, how)).await,
         }
     }
 
@@ -404,7 +407,7 @@ impl Store {
     pub async fn list(&self, listing: Listing) -> Result<Vec<RecordView>, StoreError> {
         match self {
             Store::Embedded(store) => Ok(store.list(&listing)),
-            Store::Redis(store) => store.inner.list(&listing).await,
+            Store::Redis(store) => Box::pin(store.inner.list(&listing)).await,
         }
     }
 
@@ -412,7 +415,7 @@ impl Store {
     pub async fn show(&self, id: RecordId) -> Result<Option<RecordView>, StoreError> {
         match self {
             Store::Embedded(store) => Ok(store.show(id)),
-            Store::Redis(store) => store.inner.show(id).await,
+            Store::Redis(store) => Box::pin(store.inner.show(id)).await,
         }
     }
 
@@ -420,7 +423,7 @@ impl Store {
     pub async fn answer(&self, id: RecordId) -> Option<Answer> {
         match self {
             Store::Embedded(store) => store.answer(id).await,
-            Store::Redis(store) => store.inner.answer(id).await.ok().flatten(),
+            Store::Redis(store) => Box::pin(store.inner.answer(id)).await.ok().flatten(),
         }
     }
 
@@ -428,7 +431,7 @@ impl Store {
     pub async fn figures(&self) -> Figures {
         match self {
             Store::Embedded(store) => store.figures(),
-            Store::Redis(store) => store.inner.figures().await,
+            Store::Redis(store) => Box::pin(store.inner.figures()).await,
         }
     }
 

@@ -172,7 +172,7 @@ impl Store {
     pub async fn release(&self, frees: Vec<Free>, ends: Option<EndIntents>) -> Result<usize, StoreError> {
         match self {
             Store::Embedded(store) => store.release(frees, ends).await,
-            Store::Redis(_) => Err(no_slots()),
+            Store::Redis(store) => store.inner.release(frees, ends).await,
         }
     }
 
@@ -180,7 +180,7 @@ impl Store {
     pub async fn holds_of(&self, booking: BookingId) -> Result<Vec<Known>, StoreError> {
         match self {
             Store::Embedded(store) => Ok(store.holds_of(booking)),
-            Store::Redis(_) => Err(no_slots()),
+            Store::Redis(store) => store.inner.holds_of(booking).await,
         }
     }
 
@@ -188,7 +188,7 @@ impl Store {
     pub async fn look(&self, wanted: &Wanted) -> Result<Option<Taken>, StoreError> {
         match self {
             Store::Embedded(store) => Ok(store.look(wanted)),
-            Store::Redis(_) => Err(no_slots()),
+            Store::Redis(store) => store.inner.look_at_slot(wanted).await,
         }
     }
 
@@ -196,7 +196,7 @@ impl Store {
     pub async fn adopt(&self, adopted: Vec<Adopted>) -> Result<Vec<Adoption>, StoreError> {
         match self {
             Store::Embedded(store) => store.adopt(adopted).await,
-            Store::Redis(_) => Err(no_slots()),
+            Store::Redis(store) => store.inner.adopt(adopted).await,
         }
     }
 
@@ -204,7 +204,7 @@ impl Store {
     pub async fn holds(&self, listing: HoldListing) -> Result<Vec<HoldView>, StoreError> {
         match self {
             Store::Embedded(store) => Ok(store.holds(&listing)),
-            Store::Redis(_) => Err(no_slots()),
+            Store::Redis(store) => store.inner.holds(&listing).await,
         }
     }
 
@@ -212,14 +212,9 @@ impl Store {
     pub async fn release_hold(&self, which: Which) -> Result<Released, StoreError> {
         match self {
             Store::Embedded(store) => store.release_hold(which).await,
-            Store::Redis(_) => Err(no_slots()),
+            Store::Redis(store) => store.inner.release_hold(which).await,
         }
     }
-}
-
-/// A shared store keeps records and lanes.
-fn no_slots() -> StoreError {
-    StoreError::Unavailable("a shared store keeps no slots".into())
 }
 
 /// How long an adopted place is held.

@@ -44,7 +44,7 @@ impl Store {
     pub async fn tell_write(&self, told: WriteTold) -> Result<(), StoreError> {
         match self {
             Store::Embedded(_) => Ok(()),
-            Store::Redis(store) => store.inner.tell_write(&told).await,
+            Store::Redis(store) => Box::pin(store.inner.tell_write(&told)).await,
         }
     }
 

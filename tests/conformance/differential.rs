@@ -94,17 +94,18 @@ impl Model {
 }
 
 /// A real server, whose clock a test moves.
-struct Bench {
+pub struct Bench {
     server: Server,
-    store: Store,
+    pub store: Store,
     _state: tempfile::TempDir,
-    now: u64,
+    /// The store's present instant.
+    pub now: u64,
 }
 
 // === impl Bench ===
 
 impl Bench {
-    fn start() -> Bench {
+    pub fn start() -> Bench {
         let (server, state) = (Server::start(&[]), tempfile::tempdir().unwrap());
         let node = oncegate::store::Address::new("127.0.0.1", server.address.port());
         let place = Place::Shared(shared(oncegate::store::Layout::Single, vec![node], state.path()));
@@ -115,18 +116,19 @@ impl Bench {
         bench
     }
 
-    fn pass(&mut self, millis: u64) {
+    /// Time passes.
+    pub fn pass(&mut self, millis: u64) {
         self.now += millis;
         let clock = self.server.cli(&["get", "{oncegate}clock"]);
         let life = clock.trim().split(' ').nth(1).expect("the gateways have agreed on this life").to_owned();
         self.server.cli(&["set", "{oncegate}clock", &format!("{} {life}", self.now)]);
     }
 
-    /// Forgets all records, for the next case.
-    fn clear(&self) {
-        let script = "for _, key in ipairs(redis.call('keys', '{oncegate}[raetsqx]*')) do \
-                      if key ~= '{oncegate}secret' then redis.call('del', key) end end \
-                      redis.call('del', '{oncegate}fq', '{oncegate}fs', '{oncegate}d')";
+    /// Forgets all records and holds, for the next case.
+    pub fn clear(&self) {
+        let script = "local kept = {clock = 1, secret = 1, m = 1, b = 1} \
+                      for _, key in ipairs(redis.call('keys', '{oncegate}*')) do \
+                      if not kept[string.sub(key, 11)] then redis.call('del', key) end end";
         self.server.cli(&["eval", script, "0"]);
     }
 

@@ -3,16 +3,18 @@
 
 mod behaviours;
 mod differential;
+mod differential_slots;
 mod killed;
 mod lanes;
+mod limits;
 mod slots;
 mod support;
 
 /// One test per behaviour and backend. A backend says how to open a store with given limits.
 macro_rules! stamp {
-    ($($behaviour:ident,)* @embedded $($slots:ident,)*) => {
-        stamp! { @ memory, Memory, $($behaviour,)* $($slots,)* }
-        stamp! { @ file, File, $($behaviour,)* $($slots,)* }
+    ($($behaviour:ident,)*) => {
+        stamp! { @ memory, Memory, $($behaviour,)* }
+        stamp! { @ file, File, $($behaviour,)* }
         stamp! { @ single, Single, $($behaviour,)* }
         stamp! { @@ sentinel, Sentinel, $($behaviour,)* }
         stamp! { @@ cluster, Spread, $($behaviour,)* }
@@ -76,7 +78,6 @@ stamp! {
     a_further_attempt_holds_the_lane_anew,
     a_place_that_copies_wait_for_is_kept_and_another_is_given_up,
     waiters_of_many_lanes_and_threads_are_woken_in_order,
-    @embedded
     of_fifty_claims_of_one_slot_one_is_granted,
     a_slot_for_ten_takes_exactly_ten,
     several_slots_are_taken_together_or_not_at_all,

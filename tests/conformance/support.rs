@@ -84,13 +84,30 @@ impl Backend for File {
 impl Backend for Single {
     fn open(&self, limits: Limits) -> Opened {
         let server = Server::start(&[]);
-        let dir = tempfile::tempdir().expect("a directory");
-        let node = Address::new("127.0.0.1", server.address.port());
-        let place = shared(Layout::Single, vec![node], dir.path());
-        let options = Options { secret: Some(vec![7; 32]), ..limits.options(Place::Shared(place)) };
-        let store = Store::open(options).expect("an empty server opens");
-        Opened { store, _dir: Some(dir), _server: Some(server) }
+        let opened = on_with(&server, limits, Duration::from_secs(2));
+        Opened { _server: Some(server), ..opened }
     }
+}
+
+/// A store on a server of its own, with so much patience for limits.
+pub fn patient(limit_timeout: Duration) -> Opened {
+    let server = Server::start(&[]);
+    let opened = on(&server, limit_timeout);
+    Opened { _server: Some(server), ..opened }
+}
+
+/// The same on a server that the test keeps.
+pub fn on(server: &Server, limit_timeout: Duration) -> Opened {
+    on_with(server, Limits::default(), limit_timeout)
+}
+
+fn on_with(server: &Server, limits: Limits, limit_timeout: Duration) -> Opened {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Address::new("127.0.0.1", server.address.port());
+    let place = Shared { limit_timeout, ..shared(Layout::Single, vec![node], dir.path()) };
+    let options = Options { secret: Some(vec![7; 32]), ..limits.options(Place::Shared(place)) };
+    let store = Store::open(options).expect("an empty server opens");
+    Opened { store, _dir: Some(dir), _server: None }
 }
 
 /// A master that Sentinels watch; each behaviour under a prefix of its own.
@@ -155,6 +172,7 @@ pub fn shared(layout: Layout, nodes: Vec<Address>, state: &std::path::Path) -> S
         prefix: "oncegate".into(),
         wait_replicas: 0,
         timeout: Duration::from_secs(2),
+        limit_timeout: Duration::from_secs(2),
         state: state.to_owned(),
     }
 }

@@ -65,7 +65,7 @@ const BAD_LENGTHS: [&str; 24] = [
     "Content-Length: 5\r\nContent-Length: 6",
     "Content-Length: 0\r\ncontent-length: 5",
 ];
-const BAD_LINES: [&str; 31] = [
+const BAD_LINES: [&str; 34] = [
     "A: b\nContent-Length: 5",
     "A: b\rContent-Length: 5",
     "A: b\r",
@@ -93,6 +93,9 @@ const BAD_LINES: [&str; 31] = [
     "Transfer_Encoding: chunked",
     "TRANSFER_ENCODING: chunked",
     "Transfer.Encoding: chunked",
+    "Transfer---Encoding: chunked",
+    "Transfer___Encoding: chunked",
+    "Content-_-Length: 5",
     "Host_: b",
     "_Host: b",
     "Host: b",

@@ -44,7 +44,7 @@ fn what_passes_in_any_window_is_burst_and_rate_and_not_less_by_more_than_one() {
 
 #[test]
 fn a_client_that_obeys_is_never_refused_again() {
-    let stand = Stand::with(throttled("limits = [\"2/s burst 3\", \"5/3s\"]\nover = \"reject\""));
+    let stand = Stand::with(throttled("limits = [\"2/s burst 3\", \"2/3s burst 5\"]\nover = \"reject\""));
     let until = Instant::now() + Duration::from_secs(8);
     let mut refused = 0;
     while Instant::now() < until {
@@ -223,33 +223,4 @@ fn observing_refuses_nobody_and_says_what_it_would_have_done() {
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert_eq!(metric(&stand, "oncegate_requests_total{route=\"profile\",decision=\"would-hold\"}"), 3);
     assert_eq!(metric(&stand, "oncegate_requests_total{route=\"profile\",decision=\"passed\"}"), 2);
-}
-
-#[test]
-fn a_flood_of_addresses_harms_nobody_else_and_gives_nobody_a_fresh_bucket() {
-    let config = routed("ip", "[route.throttle]\nlimits = \"2/min\"\nover = \"reject\"");
-    let clients = "identify_by = [\"ip\"]\ntrusted_proxies = [\"127.0.0.1\"]\nlimit_memory = \"1MiB\"\npoll_storm = \"off\"";
-    let stand = Stand::with(Config { clients, ..config });
-    let call = |address: &str| Call::new("GET", "/professionals").header("X-Forwarded-For", address);
-    let mut limited = Poller::new(stand.gate.address, call("203.0.113.9"));
-    let statuses = [limited.poll().status, limited.poll().status, limited.poll().status];
-    assert_eq!(statuses[2], 429);
-    // Ten times as many addresses as the table has room for would take minutes here; this many show the path.
-    let mut flood = Vec::new();
-    for n in 0..4_000u32 {
-        flood.push(format!("10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255));
-    }
-    thread::scope(|scope| {
-        for part in flood.chunks(1_000) {
-            let gate = stand.gate.address;
-            scope.spawn(move || {
-                for address in part {
-                    let mut poller = Poller::new(gate, call(address));
-                    poller.poll();
-                }
-            });
-        }
-    });
-    assert_eq!(limited.poll().status, 429, "still limited");
-    eventually("the gauge is told", || (metric(&stand, "oncegate_limit_buckets") >= 4_000).then_some(()));
 }

@@ -195,24 +195,34 @@ fn a_drain_ends_every_hold() {
 
 #[test]
 fn as_many_wait_as_may_and_the_next_is_told_at_once() {
-    let clients = "identify_by = [\"header:X-Api-Key\"]\nheld_per_client = 2\nheld_max = 3";
-    let stand = Stand::with(Config { clients, ..throttled("limits = \"1/min\"\nhold_at_most = \"3s\"") });
-    for key in ["a", "b", "c"] {
+    let clients = "identify_by = [\"header:X-Api-Key\"]\nheld_per_client = 2\nheld_max = 4";
+    let stand = Stand::with(Config { clients, ..throttled("limits = \"1/min\"\nhold_at_most = \"4s\"") });
+    for key in ["a", "b", "c", "d"] {
         assert_eq!(stand.send(&page(key)).status, 200);
     }
+    let refused = |key: &str| {
+        let asked = Instant::now();
+        assert_problem(&stand.send(&page(key)), 429, "throttled");
+        assert!(asked.elapsed() < Duration::from_secs(2), "{key} waited");
+    };
+    let held = |count: u64| {
+        eventually("they are held", || (metric(&stand, "oncegate_held") == count).then_some(()));
+    };
     thread::scope(|scope| {
-        let held: Vec<_> = ["a", "a", "b"].map(|key| scope.spawn(|| stand.send(&page(key)))).into();
-        eventually("three are held", || (metric(&stand, "oncegate_held") == 3).then_some(()));
-        for key in ["a", "c"] {
-            let asked = Instant::now();
-            assert_problem(&stand.send(&page(key)), 429, "throttled");
-            assert!(asked.elapsed() < Duration::from_secs(1));
-        }
-        for reply in held {
+        let stand = &stand;
+        let hold = |key: &'static str| scope.spawn(move || stand.send(&page(key)));
+        let mut waiting: Vec<_> = ["a", "a", "b"].map(hold).into();
+        held(3);
+        // There is room for one more, but not of this client.
+        refused("a");
+        waiting.push(hold("c"));
+        held(4);
+        refused("d");
+        for reply in waiting {
             // Waited in vain: the limit gives a turn a minute.
             assert_problem(&reply.join().unwrap(), 429, "throttled");
         }
     });
     assert_eq!(metric(&stand, "oncegate_holds_total{end=\"full\"}"), 2);
-    assert_eq!(metric(&stand, "oncegate_holds_total{end=\"over\"}"), 3);
+    assert_eq!(metric(&stand, "oncegate_holds_total{end=\"over\"}"), 4);
 }

@@ -5,12 +5,14 @@
 
 pub mod acts;
 pub mod backend;
+pub mod flood;
 pub mod gate;
 pub mod http;
 mod table;
 
 use acts::{ACTS, Act, Tally};
 use backend::Backend;
+use flood::Flood;
 use gate::Gate;
 use std::io::Result;
 use std::process::ExitCode;
@@ -61,6 +63,10 @@ fn play(arguments: &DemoArgs) -> Result<bool> {
         table.row(cells("", "with", &with, verdict(act, &with)));
     }
     println!("An effect is a row that the backend really created.\n\n{table}");
+    let without = Flood::play(backend.address, backend.address)?;
+    let with = Flood::play(gate.address, backend.address)?;
+    kept &= with.kept();
+    println!("{}", Flood::table(&without, &with));
     if !arguments.once {
         invite(&gate, &backend);
         wait_for_interrupt()?;

@@ -6,7 +6,8 @@ use crate::config::redis_url::RedisLayout;
 use crate::config::values::show_duration;
 
 /// Keys of `[store]` that mean nothing without a shared one.
-const SHARED_KEYS: [&str; 7] = ["wait_replicas", "prefix", "timeout", "password", "tls", "ca", "state"];
+const SHARED_KEYS: [&str; 8] =
+    ["wait_replicas", "prefix", "timeout", "limit_timeout", "password", "tls", "ca", "state"];
 
 impl Check<'_> {
     pub(super) fn shared_store(&self) {
@@ -19,17 +20,6 @@ impl Check<'_> {
             }
             return;
         };
-        for (at, route) in self.config.routes.iter().enumerate() {
-            let path = match (route.slots.slots.is_empty(), route.slots.releases.is_empty()) {
-                (false, _) => format!("route[{at}].slot[0]"),
-                (true, false) => format!("route[{at}].release"),
-                (true, true) if route.slots.ask.is_some() => format!("route[{at}].ask"),
-                (true, true) => continue,
-            };
-            let message =
-                format!("route \"{}\" is about slots, which a shared store does not keep", route.name);
-            self.error(&path, message, "write \"file:DIR\" as `store.url`, behind one gateway");
-        }
         if store.secret.is_none() && !self.reader.failed("store.secret") {
             let message = "a shared store needs a `secret`: gateways with different ones never know the same request again";
             self.error(

@@ -38,6 +38,7 @@ fn shared(reader: &Reader<'_>, table: &Table<'_>, url: &StoreUrl) -> SharedStore
         wait_replicas: wait_replicas.unwrap_or(usual),
         prefix: table.parsed_or_default("prefix", prefix),
         timeout: table.duration("timeout"),
+        limit_timeout: table.duration("limit_timeout"),
         password: table.secret("password"),
         tls: table.switch("tls") || secure,
         ca: table.text("ca").and_then(|file| {

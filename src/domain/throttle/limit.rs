@@ -121,6 +121,19 @@ impl Limit {
         self.interval * self.burst
     }
 
+    /// The same limit in whole microseconds, as a shared store counts: rounded up, so that it is never exceeded by it.
+    pub fn in_micros(&self) -> Limit {
+        Limit { interval: self.interval.next_multiple_of(1_000), ..*self }
+    }
+
+    /// One gateway's part of a limit that `gateways` of them keep without hearing of each other. At least `least` may come
+    /// at once: what costs so much has to pass some time.
+    pub fn share(&self, gateways: u64, least: u64) -> Limit {
+        let gateways = gateways.max(1);
+        let burst = (self.burst / gateways).max(least);
+        Limit { burst, interval: self.interval.saturating_mul(gateways), ..*self }
+    }
+
     /// The same limit, so many times as wide.
     pub fn times(&self, factor: u64) -> Limit {
         let (count, burst) = (self.count.saturating_mul(factor), self.burst.saturating_mul(factor));
@@ -233,5 +246,23 @@ mod tests {
         assert_eq!((wide.count(), wide.burst(), wide.interval()), (50, 150, 40_000_000));
         let most = Limit::parse("1000000/s").map(|limit| limit.times(1000)).expect("a limit");
         assert!(most.interval() >= 1);
+    }
+
+    #[test]
+    fn a_gateways_share_is_a_part_of_the_rate_and_of_the_burst_and_lets_everything_pass_some_time() {
+        let limit = Limit::parse("10/min burst 6").expect("a limit");
+        let share = limit.share(3, 1);
+        assert_eq!((share.burst(), share.interval()), (2, 18_000_000_000));
+        assert_eq!(limit.share(0, 1), limit);
+        assert_eq!(limit.share(100, 4).burst(), 4);
+    }
+
+    #[test]
+    fn in_microseconds_a_limit_is_no_wider() {
+        let limit = Limit::parse("7/min").expect("a limit");
+        let micros = limit.in_micros();
+        assert!(micros.interval() >= limit.interval() && micros.interval().is_multiple_of(1_000));
+        assert_eq!(micros.to_string(), "7/min");
+        assert_eq!(Limit::parse("10/min").map(|limit| limit.in_micros()), Limit::parse("10/min"));
     }
 }

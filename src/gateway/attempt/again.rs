@@ -4,12 +4,11 @@
 use super::{Answered, Attempt, Kept, Original};
 use crate::domain::conflict::Spread;
 use crate::domain::event::Event;
-use crate::gateway::body::RequestBody;
+use crate::gateway::body::Outgoing;
 use crate::gateway::clock;
 use crate::gateway::guard::request_of;
 use crate::gateway::upstream::Permit;
 use crate::store::Held;
-use http::Request;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,11 +25,7 @@ impl Attempt {
 
     /// Waits for the further attempt `index` (0 is the first) and gets everything ready for it. `None`: there is none, or
     /// it cannot be made; the answer stands.
-    pub(super) async fn once_more(
-        &self,
-        answered: &Answered,
-        index: usize,
-    ) -> Option<(Permit, Request<RequestBody>)> {
+    pub(super) async fn once_more(&self, answered: &Answered, index: usize) -> Option<(Permit, Outgoing)> {
         let retry = self.exchange.guard()?.retry.as_ref()?;
         let shared = self.exchange.shared();
         let spread = Spread::nth(shared.spread_start, shared.spreads.fetch_add(1, Relaxed));
@@ -60,7 +55,7 @@ impl Attempt {
 
 impl Original {
     /// The request as it came, to be sent again.
-    pub(super) fn request(&self) -> Request<RequestBody> {
+    pub(super) fn request(&self) -> Outgoing {
         request_of(self.parts.clone(), self.body.clone())
     }
 }

@@ -130,7 +130,7 @@ impl Lead {
             parts.headers.extend(stale.conditions());
         }
         let permit = self.exchange.admit_in_turn(&parts.headers).await?;
-        let request = Request::from_parts(parts, RequestBody::empty());
+        let request = Box::new(Request::from_parts(parts, RequestBody::empty()));
         forward::ask(&self.exchange, permit, request, None, Reuse::Any, hearing).await
     }
 

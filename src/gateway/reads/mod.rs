@@ -68,16 +68,17 @@ const ROUNDS: usize = 2;
 /// Answers that are being gathered may take this part of the cache's memory.
 const GATHERED_PART: u64 = 4;
 
-/// Answers a GET or HEAD of a route that keeps or shares answers.
+/// Answers a GET or HEAD of a route that keeps or shares answers. What goes on to the backend is boxed: a copy that is there
+/// needs no room for it.
 pub async fn read(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
     let worker = exchange.worker.clone();
     let (Some(reads), Some(rules)) =
         (exchange.reads().cloned(), worker.shared.policy.routes()[exchange.route].reads.as_ref())
     else {
-        return exchange::pass(exchange, parts, body).await;
+        return Box::pin(exchange::pass(exchange, parts, body)).await;
     };
     if exchange.rules().mode == Mode::Observe {
-        return exchange::pass(exchange, parts, body).await;
+        return Box::pin(exchange::pass(exchange, parts, body)).await;
     }
     if !is_shareable(&parts, !http_body::Body::is_end_stream(&body)) {
         return by_itself(exchange, parts, body, "request").await;
@@ -104,7 +105,7 @@ pub async fn read(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<
     if reading.head_only {
         return by_itself(exchange, parts, body, "method").await;
     }
-    reads.fly(exchange, rules, reading, parts, body, stale).await
+    Box::pin(reads.fly(exchange, rules, reading, parts, body, stale)).await
 }
 
 /// The copy that a read may have whose client would have to wait for its turn too long: younger than
@@ -142,7 +143,7 @@ async fn by_itself(
     body: ClientBody,
     why: &'static str,
 ) -> Result<Outcome, Refusal> {
-    let mut outcome = exchange::pass(exchange, parts, body).await?;
+    let mut outcome = Box::pin(exchange::pass(exchange, parts, body)).await?;
     CacheStatus::Bypass(why).add_to(outcome.response.headers_mut());
     Ok(outcome)
 }

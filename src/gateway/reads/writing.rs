@@ -6,8 +6,7 @@ use super::Reads;
 use super::endings::Endings;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::TargetId;
-use crate::domain::route::is_safe;
-use crate::domain::target::NormalTarget;
+use crate::gateway::changes::{destination, path_named};
 use crate::gateway::clock;
 use crate::gateway::exchange::Exchange;
 use crate::gateway::forward::is_success;
@@ -15,7 +14,7 @@ use crate::gateway::identity::Shown;
 use crate::gateway::worker::Shared;
 use crate::store::{HearsWrites, WriteHeard, WriteTold};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Uri};
+use http::{Request, StatusCode};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +24,8 @@ pub struct Writing {
     reads: Arc<Reads>,
     scope: ScopeId,
     path: String,
+    /// What a COPY or MOVE makes.
+    destination: Option<String>,
     authority: Option<HeaderValue>,
     caller: Shown,
     timeout: Duration,
@@ -61,8 +62,9 @@ impl Exchange {
 
     /// A write is about to be forwarded, and every gateway of the fleet has been told. `None` where nothing is kept that it
     /// could end.
-    pub async fn writing(&self, path: &str, headers: &HeaderMap) -> Option<Writing> {
+    pub async fn writing<B>(&self, request: &Request<B>) -> Option<Writing> {
         let reads = self.reads()?.clone();
+        let (target, headers) = (request.uri(), request.headers());
         let caller = self.shown(headers);
         let scope = self.scope_of(&caller);
         let timeout = self.rules().timeout;
@@ -80,7 +82,8 @@ impl Exchange {
         Some(Writing {
             reads,
             scope,
-            path: path.to_owned(),
+            path: target.path().to_owned(),
+            destination: destination(request.method(), target, headers),
             authority: headers.get(header::HOST).cloned(),
             caller,
             timeout,
@@ -88,11 +91,6 @@ impl Exchange {
             changed: Vec::new(),
             state: State::Untold,
         })
-    }
-
-    /// The same, where `method` writes.
-    pub async fn writing_by(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Writing> {
-        if is_safe(method) { None } else { self.writing(path, headers).await }
     }
 }
 
@@ -105,6 +103,7 @@ impl Writing {
         let mut ended: Vec<TargetId> = Vec::new();
         if is_success(status) {
             ended.push(exchange.target(&self.path));
+            ended.extend(self.destination.as_deref().map(|path| exchange.target(path)));
             let named = [header::LOCATION, header::CONTENT_LOCATION];
             ended.extend(
                 named.iter().filter_map(|name| self.named(headers, name)).map(|path| exchange.target(&path)),
@@ -127,30 +126,8 @@ impl Writing {
 
     /// The path of this gateway that a header of the answer names.
     fn named(&self, headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-        let text = headers.get(name)?.to_str().ok()?;
-        let path = match Uri::try_from(text) {
-            // A single word would be read as a host, so only a scheme tells one.
-            Ok(uri) if uri.scheme().is_some() => {
-                let own = self.authority.as_ref()?.as_bytes();
-                let named = uri.authority()?.as_str().as_bytes();
-                // Another host's resources are none of ours.
-                named.eq_ignore_ascii_case(own).then(|| uri.path().to_owned())?
-            }
-            _ if text.starts_with("//") => return None,
-            _ => resolved(&self.path, text),
-        };
-        NormalTarget::parse(&path).ok().map(|normal| normal.path().to_owned())
+        path_named(&self.path, self.authority.as_ref(), headers.get(name)?.to_str().ok()?)
     }
-}
-
-/// A reference without a host, as it is meant at `base` (RFC 3986, 5.2).
-fn resolved(base: &str, reference: &str) -> String {
-    let path = reference.split(['?', '#']).next().unwrap_or_default();
-    if path.starts_with('/') {
-        return path.to_owned();
-    }
-    let directory = base.rfind('/').map_or("/", |at| &base[..=at]);
-    format!("{directory}{path}")
 }
 
 impl Drop for Writing {
@@ -208,19 +185,5 @@ impl Reads {
 
     fn write_ended(&self, scope: ScopeId) {
         self.endings.end(scope.0, clock::now());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_are_resolved_against_the_request() {
-        for (reference, expected) in
-            [("/a/b?x", "/a/b"), ("7", "/bookings/7"), ("./7#x", "/bookings/./7"), ("", "/bookings/")]
-        {
-            assert_eq!(resolved("/bookings/new", reference), expected);
-        }
     }
 }

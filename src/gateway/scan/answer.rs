@@ -8,6 +8,7 @@ use super::cursor::Cursor;
 use super::head::{Field, Framing, length};
 use super::problem::Problem;
 use super::{Limits, Progress, Scan, Stop};
+use std::ops::Range;
 
 /// Interim answers (`1xx`) before one that is final.
 const INTERIMS_MAX: u32 = 32;
@@ -38,6 +39,9 @@ pub struct Scanner {
     /// No further request may go out on this connection.
     spent: bool,
     news: News,
+    /// The head that ended last is a final one with names that are not in Title-Case.
+    is_odd: bool,
+    spelled: Option<Range<usize>>,
 }
 
 /// What comes next.
@@ -64,6 +68,8 @@ struct Head {
     status: u16,
     is_11: bool,
     headers: usize,
+    /// A name was met that is not in Title-Case.
+    is_odd: bool,
     length: Option<u64>,
     chunked: bool,
 }
@@ -86,7 +92,8 @@ impl Scanner {
     pub fn new(limits: Limits) -> Scanner {
         let (cursor, head, body) = (Cursor::default(), Head::default(), Body::default());
         let (asked, news) = (Asked::default(), News::default());
-        Scanner { limits, state: State::Rest, cursor, head, body, asked, interims: 0, spent: false, news }
+        let (state, interims, spent, is_odd, spelled) = (State::Rest, 0, false, false, None);
+        Scanner { limits, state, cursor, head, body, asked, interims, spent, news, is_odd, spelled }
     }
 
     /// A request begins to go out: what comes from now on is its answer.
@@ -158,7 +165,7 @@ impl Scanner {
     }
 
     fn head_end(&mut self, head: &[u8]) -> Result<(), Problem> {
-        let Head { status, is_11, length, chunked, .. } = std::mem::take(&mut self.head);
+        let Head { status, is_11, length, chunked, is_odd, .. } = std::mem::take(&mut self.head);
         match (chunked, length) {
             (true, Some(_)) => return Err(Problem::LengthAndCoding),
             (true, None) if !is_11 => return Err(Problem::CodingOn10),
@@ -168,6 +175,7 @@ impl Scanner {
         match status {
             100..=199 if announces => return Err(Problem::InterimBody),
             101 if self.asked.upgrade => {
+                self.is_odd = is_odd;
                 (self.state, self.spent, self.news.answered) = (State::Switched, true, true);
                 return Ok(());
             }
@@ -175,7 +183,7 @@ impl Scanner {
             100..=199 => return self.interim(status, head),
             _ => {}
         }
-        self.news.answered = self.asked.expects;
+        (self.news.answered, self.is_odd) = (self.asked.expects, is_odd);
         self.state = State::Rest;
         if self.asked.head || matches!(status, 204 | 304) {
             // RFC 9112, 6.3: it ends here, whatever it announces. A server that sends the body all the same must not be
@@ -210,6 +218,10 @@ impl Scanner {
 }
 
 impl Scan for Scanner {
+    fn odd_head(&mut self) -> Option<Range<usize>> {
+        self.spelled.take()
+    }
+
     fn scan(&mut self, bytes: &[u8]) -> Progress {
         let mut passed = 0;
         // Where the answer begins to which the byte at `passed` belongs, as far as it begins in `bytes`.
@@ -219,7 +231,12 @@ impl Scan for Scanner {
                 message = Some(passed);
             }
             match self.part(&bytes[passed..]) {
-                Ok(Some(length)) => passed += length,
+                Ok(Some(length)) => {
+                    if std::mem::take(&mut self.is_odd) {
+                        self.spelled = Some(passed..passed + length);
+                    }
+                    passed += length;
+                }
                 Ok(None) => return Progress { passed, stop: None },
                 Err(problem) => {
                     // A bad chunk right behind its head takes the head with it, as long as nobody has seen that.
@@ -254,6 +271,7 @@ impl Head {
     fn header(&mut self, line: &[u8], limits: &Limits) -> Result<(), Problem> {
         let field = Field::cut(line, self.headers == 0)?;
         self.headers += 1;
+        self.is_odd |= field.is_odd;
         if self.headers > limits.headers {
             return Err(Problem::TooManyHeaders);
         }

@@ -66,13 +66,20 @@ fn controls(bytes: &[u8; BYTES]) -> u32 {
     (low | bytes.simd_eq(u8x16::splat(0x7f))).to_bitmask()
 }
 
-/// Letters and dashes: what most names of headers are made of.
+/// How many letters and dashes, which most names of headers are made of, `bytes` begin with; and whether they are spelled
+/// otherwise than in Title-Case.
 #[inline]
-pub(super) fn names(bytes: &[u8; BYTES]) -> u32 {
+pub(super) fn name(bytes: &[u8; BYTES]) -> (usize, bool) {
     let bytes = u8x16::new(*bytes);
-    let letters = (bytes | u8x16::splat(0x20)) - u8x16::splat(b'a');
-    let letters = letters.min(u8x16::splat(25)).simd_eq(letters);
-    (letters | bytes.simd_eq(u8x16::splat(b'-'))).to_bitmask()
+    let within = |bytes: u8x16| bytes.min(u8x16::splat(25)).simd_eq(bytes);
+    let letters = within((bytes | u8x16::splat(0x20)) - u8x16::splat(b'a'));
+    let dashes = bytes.simd_eq(u8x16::splat(b'-'));
+    let length = (letters | dashes).to_bitmask().trailing_ones();
+    // One bit a byte: a letter is the first of its word where the name begins, or behind a dash.
+    let (capitals, dashes) = (within(bytes - u8x16::splat(b'A')).to_bitmask(), dashes.to_bitmask());
+    let firsts = dashes << 1 | 1;
+    let odd = firsts & !capitals & !dashes | capitals & !firsts;
+    (length as usize, odd & ((1 << length) - 1) != 0)
 }
 
 /// Letters, digits and what else names of hosts are made of. Escapes and sub-delimiters are what parsers disagree about.
@@ -158,9 +165,22 @@ mod tests {
     #[test]
     fn names_are_letters_and_dashes() {
         for byte in 0..=u8::MAX {
-            let expected = if byte.is_ascii_alphabetic() || byte == b'-' { 0xffff } else { 0 };
-            assert_eq!(names(&[byte; BYTES]), expected, "{byte}");
+            let expected = if byte.is_ascii_alphabetic() || byte == b'-' { BYTES } else { 0 };
+            assert_eq!(name(&[byte; BYTES]).0, expected, "{byte}");
         }
-        assert_eq!(names(b"Content-Length: "), (1 << 14) - 1);
+        assert_eq!(name(b"Content-Length: "), (14, false));
+    }
+
+    #[test]
+    fn the_spelling_of_a_name_is_judged_as_it_is_letter_by_letter() {
+        for text in [b"Abcd-Efg-H: xX-x", b"A-Bcdefghijklmno", b"-A--Bc-D-Ef-G---", b"Host: x\r\nabc: de"] {
+            for at in 0..BYTES {
+                let mut other = *text;
+                other[at] ^= if other[at].is_ascii_alphabetic() { 0x20 } else { 0 };
+                let (length, odd) = name(&other);
+                let line = [&other[..length], b":"].concat();
+                assert_eq!(odd, !crate::gateway::spelling::is_title_case(&line), "{other:?}");
+            }
+        }
     }
 }

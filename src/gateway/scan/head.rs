@@ -1,9 +1,10 @@
 //! One request head, line by line, and what it says about framing.
 
-use super::block::names;
+use super::block;
 use super::bytes::{LIKE_DASH, NAME, NOT_TOKEN, is_plain_target, is_rare_in_target, trimmed};
 use super::problem::Problem;
 use super::{Limits, authority};
+use crate::gateway::spelling::is_title_case;
 use std::ops::Range;
 
 /// The longest method. Those of WebDAV and its relatives have up to 17 letters.
@@ -49,6 +50,8 @@ pub(super) struct Head {
     pub blank: bool,
     /// Header lines so far.
     pub headers: usize,
+    /// A name was met that is not in Title-Case.
+    pub is_odd: bool,
     is_11: bool,
     is_connect: bool,
     length: Option<u64>,
@@ -63,6 +66,8 @@ pub(super) struct Field<'a> {
     pub name: &'a [u8],
     /// Behind it, with the space around it.
     pub value: &'a [u8],
+    /// The name is spelled otherwise than in Title-Case.
+    pub is_odd: bool,
     /// The name has a sign that is no `-`.
     like_dash: bool,
 }
@@ -72,17 +77,18 @@ pub(super) struct Field<'a> {
 impl Field<'_> {
     /// A name alone, which is known to be one.
     pub fn named(name: &[u8]) -> Field<'_> {
-        Field { name, value: &[], like_dash: name.iter().any(|byte| NAME[usize::from(*byte)] == LIKE_DASH) }
+        let like_dash = name.iter().any(|byte| NAME[usize::from(*byte)] == LIKE_DASH);
+        Field { name, value: &[], is_odd: false, like_dash }
     }
 
     /// Cuts `line`; `first` where no header came before it.
     #[inline]
     pub fn cut(line: &[u8], first: bool) -> Result<Field<'_>, Problem> {
         // Most names are letters and dashes throughout; the others are read byte by byte.
-        let letters = line.first_chunk().map_or(0, |front| names(front).trailing_ones() as usize);
+        let (letters, is_odd) = line.first_chunk().map_or((0, false), block::name);
         match line.get(letters) {
             Some(b':') if letters > 0 => {
-                Ok(Field { name: &line[..letters], value: &line[letters + 1..], like_dash: false })
+                Ok(Field { name: &line[..letters], value: &line[letters + 1..], is_odd, like_dash: false })
             }
             _ => Field::cut_by_bytes(line, first),
         }
@@ -101,6 +107,7 @@ impl Field<'_> {
                 return Ok(Field {
                     name: &line[..at],
                     value: &line[at + 1..],
+                    is_odd: !is_title_case(line),
                     like_dash: class == LIKE_DASH,
                 });
             }
@@ -120,11 +127,26 @@ impl Field<'_> {
     }
 
     /// Refuses names that some backends take for a framing header's.
+    #[inline]
     pub fn without_look_alikes(&self) -> Result<(), Problem> {
-        if self.like_dash && self.is_framing() { Err(Problem::LookAlike) } else { Ok(()) }
+        if (self.like_dash || self.has_a_run()) && self.is_framing() {
+            return Err(Problem::LookAlike);
+        }
+        Ok(())
     }
 
-    /// Whether the name is a framing header's once every sign is read as `-`.
+    /// Whether several `-` follow each other in a name that may be a framing header's without them. Its length and first
+    /// letter say for nearly all names that it is none.
+    fn has_a_run(&self) -> bool {
+        let may_be = match self.name.first().map(u8::to_ascii_lowercase) {
+            Some(b'k') => self.name.len() > 10,
+            Some(b'c' | b't' | b'p') => self.name.len() > 14,
+            _ => false,
+        };
+        may_be && self.name.windows(2).any(|two| two == b"--")
+    }
+
+    /// Whether the name is a framing header's once every sign, and every run of them, is read as `-`.
     #[cold]
     pub fn is_framing(&self) -> bool {
         let dash = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
@@ -132,9 +154,11 @@ impl Field<'_> {
         let start = self.name.iter().position(is_edge).unwrap_or_default();
         let end = self.name.iter().rposition(is_edge).map_or(start, |last| last + 1);
         let name = &self.name[start..end];
-        FRAMING.iter().any(|framing| {
-            framing.len() == name.len() && framing.iter().zip(name).all(|(&known, &byte)| known == dash(byte))
-        })
+        let squeezed = name.iter().enumerate().filter_map(|(at, &byte)| {
+            let again = at > 0 && dash(byte) == b'-' && dash(name[at - 1]) == b'-';
+            (!again).then(|| dash(byte))
+        });
+        FRAMING.iter().any(|framing| squeezed.clone().eq(framing.iter().copied()))
     }
 }
 
@@ -196,6 +220,7 @@ impl Head {
     pub fn header(&mut self, line: &[u8], place: usize, limits: &Limits) -> Result<(), Problem> {
         let field = Field::cut(line, self.headers == 0)?;
         self.headers += 1;
+        self.is_odd |= field.is_odd;
         if self.headers > limits.headers {
             return Err(Problem::TooManyHeaders);
         }

@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn what_http_1_would_refuse_is_refused() {
         let long = format!("https://a/{}", "x".repeat(Limits::DEFAULT.target_bytes));
-        let cases: [Case; 17] = [
+        let cases: [Case; 18] = [
             ("CONNECT", "a:443".into(), &[], Problem::Tunnel),
             ("get", "https://a/".into(), &[], Problem::Method),
             ("G!T", "https://a/".into(), &[], Problem::Method),
@@ -106,6 +106,7 @@ mod tests {
             ("GET", "https://a/".into(), &[("host", "a/b")], Problem::Host),
             ("GET", "https://a/".into(), &[("content_length", "1")], Problem::LookAlike),
             ("GET", "https://a/".into(), &[("transfer.encoding", "x")], Problem::LookAlike),
+            ("GET", "https://a/".into(), &[("transfer---encoding", "x")], Problem::LookAlike),
             (
                 "POST",
                 "https://a/".into(),

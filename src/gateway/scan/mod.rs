@@ -27,6 +27,7 @@ use block::Marks;
 use body::Body;
 use cursor::Cursor;
 use head::{Head, LINE_BESIDES_TARGET};
+use std::ops::Range;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +52,19 @@ pub struct Scanner {
     framing: Framing,
     body: Body,
     heads: u64,
+    /// The head that ended last has names that are not in Title-Case.
+    is_odd: bool,
+    spelled: Option<Range<usize>>,
 }
 
 /// Follows the bytes of one side of a connection.
 pub trait Scan {
     /// Reads on. `bytes` begins with what the last call left unpassed, and ends with what came since.
     fn scan(&mut self, bytes: &[u8]) -> Progress;
+
+    /// Where in the bytes of the last scan a head stands whose names are not in Title-Case throughout: of requests the one
+    /// that these bytes begin with, of answers the final one. Said once.
+    fn odd_head(&mut self) -> Option<Range<usize>>;
 }
 
 /// What comes next on the connection.
@@ -116,7 +124,8 @@ impl Scanner {
     /// For a connection of which nothing was read yet.
     pub fn new(limits: Limits) -> Scanner {
         let (state, cursor, head) = (State::Head, Cursor::default(), Head::default());
-        Scanner { limits, state, cursor, head, framing: Framing::None, body: Body::default(), heads: 0 }
+        let (framing, body, heads) = (Framing::None, Body::default(), 0);
+        Scanner { limits, state, cursor, head, framing, body, heads, is_odd: false, spelled: None }
     }
 
     /// See [`Scan::scan`].
@@ -133,7 +142,12 @@ impl Scanner {
                 message = Some(passed);
             }
             match self.part(rest) {
-                Ok(Some(length)) => passed += length,
+                Ok(Some(length)) => {
+                    if std::mem::take(&mut self.is_odd) && passed == 0 {
+                        self.spelled = Some(0..length);
+                    }
+                    passed += length;
+                }
                 Ok(None) => return Progress { passed, stop: None },
                 Err(problem) => {
                     // A bad chunk right behind its head takes the head with it, as long as nobody has seen that.
@@ -203,7 +217,7 @@ impl Scanner {
         if self.body.begin(self.framing) {
             self.state = State::Body;
         }
-        self.head = Head::default();
+        self.is_odd = std::mem::take(&mut self.head).is_odd;
         self.heads += 1;
         Ok(self.cursor.take())
     }
@@ -238,6 +252,10 @@ impl Scanner {
 impl Scan for Scanner {
     fn scan(&mut self, bytes: &[u8]) -> Progress {
         Scanner::scan(self, bytes)
+    }
+
+    fn odd_head(&mut self) -> Option<Range<usize>> {
+        self.spelled.take()
     }
 }
 

@@ -23,6 +23,15 @@ pub struct Keys {
     pub umbrella: Option<Key>,
 }
 
+/// Which of a request's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The client's, or whatever `per` says.
+    Own,
+    /// Its address's.
+    Address,
+}
+
 /// Where a client stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Stand {
@@ -53,7 +62,7 @@ pub struct Figures {
 }
 
 /// Both shards of a request, where they are two.
-struct Locked<'a> {
+pub struct Locked<'a> {
     own: MutexGuard<'a, Shard>,
     umbrella: Option<MutexGuard<'a, Shard>>,
 }
@@ -107,6 +116,11 @@ impl Buckets {
         Verdict::Early(wait, stand)
     }
 
+    /// Does something with a request's buckets while nobody else changes them.
+    pub fn with<T>(&self, keys: Keys, act: impl FnOnce(&mut Locked<'_>) -> T) -> T {
+        act(&mut self.lock(keys))
+    }
+
     /// Sums over the shards.
     pub fn figures(&self) -> Figures {
         let mut sum = Figures::default();
@@ -144,6 +158,26 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 // === impl Locked ===
 
 impl Locked<'_> {
+    /// The arrival time of one bucket: of a key that these shards were locked for.
+    pub fn tat(&self, keys: Keys, of: Whose, number: u64, now: Nanos) -> Nanos {
+        match (of, keys.umbrella) {
+            (Whose::Address, Some(key)) => {
+                self.umbrella.as_ref().unwrap_or(&self.own).tat(key.bucket(number), now)
+            }
+            _ => self.own.tat(keys.own.bucket(number), now),
+        }
+    }
+
+    /// Keeps it.
+    pub fn set(&mut self, keys: Keys, of: Whose, number: u64, tat: Nanos, now: Nanos) {
+        match (of, keys.umbrella) {
+            (Whose::Address, Some(key)) => {
+                self.umbrella.as_mut().unwrap_or(&mut self.own).set(key.bucket(number), tat, now);
+            }
+            _ => self.own.set(keys.own.bucket(number), tat, now),
+        }
+    }
+
     /// The arrival times of the client's buckets, and behind them those of its address.
     fn read(&self, keys: Keys, own: usize, tats: &mut [Nanos], now: Nanos) {
         for number in 0..own {
@@ -179,7 +213,7 @@ impl Locked<'_> {
 
 impl Stand {
     /// The limit that has least left; of several, the one that takes longest to have more.
-    fn of(limits: &[Limit], tats: &[Nanos], now: Nanos) -> Stand {
+    pub fn of(limits: &[Limit], tats: &[Nanos], now: Nanos) -> Stand {
         let mut least =
             Stand { limit: 0, standing: Standing { remaining: u64::MAX, more_in: Default::default() } };
         for (limit, tat) in limits.iter().zip(tats).enumerate() {

@@ -107,7 +107,7 @@ impl Holds {
         &self,
         held: Held,
         figures: &LimitFigures,
-        take: impl FnMut() -> Result<(), Duration>,
+        take: impl AsyncFnMut() -> Result<(), Duration>,
     ) -> End {
         let mut counted = Counted { figures, end: HoldEnd::Left };
         let end = match Seat::new(self, held) {
@@ -124,7 +124,7 @@ impl Holds {
         end
     }
 
-    async fn wait(&self, mut seat: Seat<'_>, mut take: impl FnMut() -> Result<(), Duration>) -> End {
+    async fn wait(&self, mut seat: Seat<'_>, mut take: impl AsyncFnMut() -> Result<(), Duration>) -> End {
         let held = seat.held;
         let mut draining = self.draining.subscribe();
         let until = clock::now() + held.at_most;
@@ -137,7 +137,7 @@ impl Holds {
                     return End::Shared;
                 }
                 Role::Behind(ahead) => ahead,
-                Role::Front => match take() {
+                Role::Front => match take().await {
                     Ok(()) => {
                         seat.go();
                         return End::Turn;

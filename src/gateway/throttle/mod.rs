@@ -1,10 +1,12 @@
 //! The gate before a route: how often a client may ask, and what becomes of a request that comes before its turn.
 //!
 //! [`gate`] decides with the domain's arithmetic over [`buckets`], lets the request pass, holds it ([`hold`]) or refuses it.
-//! What limits say in answers is [`answer`]'s; who polls too often, [`watch`] notices.
+//! What limits say in answers is [`answer`]'s; who polls too often, [`watch`] notices. Where gateways share a store, it is
+//! asked, through [`fleet`].
 
 mod answer;
 mod buckets;
+mod fleet;
 mod flights;
 mod hold;
 mod watch;
@@ -24,8 +26,10 @@ use crate::domain::poll::{Alarm, Read};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::throttle::{Denied, Key, Nanos, Over, Per, retry};
 use crate::journal::Metrics;
+use crate::store::Store;
 use answer::Origins;
 use buckets::{Buckets, Keys, Verdict};
+use fleet::{Asks, Fleet};
 use flights::Flights;
 use hold::{End, Held, Holds};
 use http::Method;
@@ -45,6 +49,8 @@ pub struct Throttles {
     origins: Vec<Origins>,
     /// Digests whom limits count. Of this process alone: nobody outside can compute one.
     keyed: RandomState,
+    /// Where the store counts limits, for all gateways that share it.
+    fleet: Option<Fleet>,
     started: Instant,
     storm: Option<(u32, Duration)>,
 }
@@ -134,19 +140,21 @@ async fn throttle(
         return Ok(None);
     };
     let umbrella = who.caller.umbrella(&throttles.keyed);
-    let keys = Throttles::keys(throttle, who.client, umbrella, who.path);
-    let verdict = match throttles.holds.is_waiting(keys.own) {
+    let keys = Throttles::keys(throttle, throttle.space, who.client, umbrella, who.path);
+    let asked = Asked { who, throttle, keys };
+    let verdict = match (throttles.holds.is_waiting(keys.own), &throttles.fleet) {
         // Whoever waits already comes first; the hard limit still counts.
-        true => throttles.buckets.arrive(throttle, keys, throttles.now()),
-        false => throttles.buckets.take(throttle, keys, throttles.now(), true),
+        (true, None) => throttles.buckets.arrive(throttle, keys, throttles.now()),
+        (false, None) => throttles.buckets.take(throttle, keys, throttles.now(), true),
+        (true, Some(fleet)) => Box::pin(fleet.decide(&asked, Asks::Behind)).await,
+        (false, Some(fleet)) => Box::pin(fleet.decide(&asked, Asks::First)).await,
     };
     let early = !matches!(verdict, Verdict::Allowed(_));
     if reads {
-        who.polls(port, early, line);
+        asked.who.polls(port, early, line);
     }
     let (Verdict::Allowed(stand) | Verdict::Early(_, stand) | Verdict::Hard(_, stand)) = verdict;
     line.limits.notice = Some(Notice { stand, origin: parts.headers.get(header::ORIGIN).cloned() });
-    let asked = Asked { who, throttle, keys };
     match verdict {
         Verdict::Allowed(_) => Ok(None),
         _ if throttle.observed => {
@@ -163,14 +171,18 @@ async fn throttle(
     }
 }
 
+/// Of a fleet's turn, a request that has just come lets so much pass, at most, and at most such a part of the turn.
+const LETS_PASS: Duration = Duration::from_millis(24);
+const LETS_PASS_PART: u32 = 16;
+
 /// What the table takes where no route has limits: the least that `limit_memory` allows.
 const UNLIMITED_BYTES: u64 = 1 << 20;
 
 // === impl Throttles ===
 
 impl Throttles {
-    /// For this configuration; nobody has asked yet.
-    pub fn new(config: &Config, started: Instant) -> Throttles {
+    /// For this configuration; nobody has asked yet. Where the store is shared, it counts the limits.
+    pub fn new(config: &Config, store: &Store, started: Instant) -> Throttles {
         let clients = &config.clients;
         let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         // The table is made whole at the start; where nobody is limited it must not cost its memory.
@@ -183,6 +195,7 @@ impl Throttles {
             flights: Flights::default(),
             origins: config.routes.iter().map(|_| Origins::default()).collect(),
             keyed: RandomState::new(),
+            fleet: store.shares_limits().then(|| Fleet::new(config, store.secret())),
             started,
             storm: clients.poll_storm.map(|storm| (count(storm.count()), storm.window())),
         }
@@ -199,8 +212,11 @@ impl Throttles {
     }
 
     /// Tells the gauges. Called by the workers' sweep.
-    pub fn report(&self, metrics: &Metrics) {
+    pub fn report(&self, metrics: &Metrics, store: &Store) {
         let figures = self.buckets.figures();
+        if self.fleet.is_some() {
+            metrics.limits.set_fleet(store.limits_are_away(), store.gateways());
+        }
         metrics.limits.set(figures.used, figures.overflowed, self.holds.held() as u64);
     }
 
@@ -228,20 +244,24 @@ impl Throttles {
     }
 
     /// The buckets that a client, and its address where it proves nothing, have on a route. `path` is a digest, too.
-    fn keys(throttle: &ThrottlePolicy, client: u64, umbrella: Option<u64>, path: u64) -> Keys {
+    fn keys(throttle: &ThrottlePolicy, space: u64, client: u64, umbrella: Option<u64>, path: u64) -> Keys {
         let key = |who: u64, kind: u64| match throttle.rules.per {
-            Per::Route => Key::of(&[throttle.space, kind]),
-            Per::Client => Key::of(&[throttle.space, kind, who]),
-            Per::ClientResource => Key::of(&[throttle.space, kind, who, path]),
+            Per::Route => Key::of(&[space, kind]),
+            Per::Client => Key::of(&[space, kind, who]),
+            Per::ClientResource => Key::of(&[space, kind, who, path]),
         };
         let umbrella = umbrella.filter(|_| throttle.rules.per != Per::Route);
         Keys { own: key(client, 0), umbrella: umbrella.map(|address| key(address, 1)) }
     }
 
-    /// A digest of a path. A closing slash means nothing, in counting as in matching.
     fn path(&self, path: &str) -> u64 {
-        self.keyed.hash_one(path.strip_suffix('/').unwrap_or(path).as_bytes())
+        self.keyed.hash_one(resource(path))
     }
+}
+
+/// A path as it is counted. A closing slash means nothing, in counting as in matching.
+fn resource(path: &str) -> &[u8] {
+    path.strip_suffix('/').unwrap_or(path).as_bytes()
 }
 
 // === impl Who ===
@@ -287,15 +307,17 @@ impl Asked<'_> {
         let (began, mut last, mut stands) = (clock::now(), denied, None);
         let end = throttles
             .holds
-            .turn(held, &self.who.exchange.shared().journal.metrics().limits, || {
-                match throttles.buckets.take(self.throttle, self.keys, throttles.now(), false) {
+            .turn(held, &self.who.exchange.shared().journal.metrics().limits, async || {
+                match self.again().await {
                     Verdict::Allowed(stand) => {
                         stands = Some(stand);
                         Ok(())
                     }
                     Verdict::Early(denied, _) | Verdict::Hard(denied, _) => {
                         last = denied;
-                        Err(denied.wait)
+                        let waited = clock::now().saturating_duration_since(began);
+                        let fleet = throttles.fleet.as_ref();
+                        Err(denied.wait + fleet.map_or(Duration::ZERO, |_| self.lets_pass(denied, waited)))
                     }
                 }
             })
@@ -319,6 +341,25 @@ impl Asked<'_> {
             Some(copy) => Ok(Some(copy)),
             None => Err(self.refused(refusal, false)),
         }
+    }
+
+    /// Takes the turn for which it waits, if it has come.
+    async fn again(&self) -> Verdict {
+        let throttles = &self.who.exchange.shared().throttles;
+        match &throttles.fleet {
+            None => throttles.buckets.take(self.throttle, self.keys, throttles.now(), false),
+            Some(fleet) => fleet.decide(self, Asks::Again).await,
+        }
+    }
+
+    /// How much later than its turn it asks, so that those at other gateways who wait for longer ask before it: nobody
+    /// keeps a line for all of them, and who comes last would win as often as who waits.
+    fn lets_pass(&self, denied: Denied, waited: Duration) -> Duration {
+        let limits = &self.throttle.rules.limits;
+        let turn = limits[denied.by % limits.len()].interval().saturating_mul(self.throttle.rules.cost);
+        let turn = Duration::from_nanos(turn);
+        let newcomer = (turn / LETS_PASS_PART).min(LETS_PASS);
+        newcomer.div_f64(1.0 + waited.as_secs_f64() / turn.as_secs_f64().max(1e-6))
     }
 
     /// What is kept of an earlier answer, while it is young enough.
@@ -345,7 +386,9 @@ impl Asked<'_> {
             wait: denied.wait,
             request_id: exchange.request_id.to_str().unwrap_or_default().into(),
         });
-        let seconds = retry::seconds(denied.wait, exchange.worker.chance());
+        let fleet = shared.throttles.fleet.as_ref();
+        let wait = fleet.map_or(denied.wait, |fleet| fleet.enough(denied.wait));
+        let seconds = retry::seconds(wait, exchange.worker.chance());
         let text = if hard { self.throttle.texts.last() } else { self.throttle.texts.get(denied.by) };
         let text = text.map_or("", String::as_str);
         let mut detail = String::with_capacity(text.len() + 80);

@@ -102,7 +102,7 @@ async fn ask(
     let flight = Flight::to_switch();
     let timeout = exchange.rules().timeout;
     // Never on a connection that may be dead: this is asked once.
-    let sending = pin!(send(exchange.pool(), permit, request, Reuse::Recent, &flight, |_| true));
+    let sending = pin!(send(exchange.pool(), permit, Box::new(request), Reuse::Recent, &flight, |_| true));
     let reply = exchange.worker.deadlines.within(clock::now() + timeout, sending).await;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     match reply {

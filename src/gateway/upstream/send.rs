@@ -8,7 +8,7 @@ use super::hearing::Hearing;
 use super::link::Link;
 use super::pool::Pool;
 use crate::config::{self, HostPolicy, TargetSpelling};
-use crate::gateway::body::RequestBody;
+use crate::gateway::body::{Outgoing, RequestBody};
 use crate::gateway::clock;
 use crate::gateway::scan::{Asked, Problem};
 use http::header::{self, HeaderValue};
@@ -107,7 +107,7 @@ impl Flight {
 pub async fn send(
     pool: &Rc<Pool>,
     mut permit: Permit,
-    mut request: Request<RequestBody>,
+    mut request: Outgoing,
     reuse: Reuse,
     flight: &Flight,
     may_send: impl Fn(Instant) -> bool,
@@ -118,7 +118,7 @@ pub async fn send(
         *request.uri_mut() = Uri::from(original);
     }
     if let Some(trunks) = &pool.trunks {
-        return Box::pin(h2::send(pool, trunks, permit, request, reuse, flight, &may_send)).await;
+        return Box::pin(h2::send(pool, trunks, permit, *request, reuse, flight, &may_send)).await;
     }
     let target = request.uri().path_and_query().cloned();
     let client_host = request.headers().get(header::HOST).cloned();
@@ -136,7 +136,7 @@ pub async fn send(
         let head = *request.method() == Method::HEAD;
         let asked = Asked { head, upgrade: flight.switches, expects: flight.hearing.upload.is_some() };
         let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
-        match link.exchange(request, asked, hearing).await {
+        match link.exchange(*request, asked, hearing).await {
             Ok(answer) => {
                 if let (true, Some(sent)) = (pool.upstream.is_adaptive(), flight.sent_at()) {
                     pool.upstream.answered(clock::now().saturating_duration_since(sent));
@@ -156,7 +156,7 @@ pub async fn send(
                 (Some(back), _) if unsent < UNSENT_MOST => {
                     flight.sent_at.set(None);
                     unsent += 1;
-                    request = back;
+                    *request = back;
                 }
                 (Some(_), _) => {
                     flight.sent_at.set(None);
@@ -244,12 +244,12 @@ fn copy_for_second_try(
     request: &Request<RequestBody>,
     reuse: Reuse,
     rested: Option<Duration>,
-) -> Option<Request<RequestBody>> {
+) -> Option<Outgoing> {
     let suspect = reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);
     if !(suspect && is_repeatable(request)) {
         return None;
     }
-    let mut copy = Request::new(RequestBody::empty());
+    let mut copy = Box::new(Request::new(RequestBody::empty()));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();

@@ -4,7 +4,7 @@ use super::hearing::Hearing;
 use crate::gateway::intake::Intake;
 use crate::gateway::scan::{AnswerScanner, Asked, Limits, News, Problem};
 use crate::gateway::socket::Socket;
-use crate::gateway::spelling::{Spelling, Watch};
+use crate::gateway::spelling::Spelling;
 use std::cell::{Cell, RefCell};
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct ServerStream {
     socket: Socket,
     heads: Rc<Heads>,
-    watch: Watch,
     intake: Intake<AnswerScanner>,
 }
 
@@ -26,7 +25,6 @@ pub struct ServerStream {
 pub struct Heads {
     /// What is asked next; taken when its first byte goes out, because an answer that came before was none.
     asks: Cell<Option<Asked>>,
-    expected: Cell<bool>,
     spelling: Cell<Option<Spelling>>,
     spent: Cell<bool>,
     switched: Cell<bool>,
@@ -40,14 +38,11 @@ impl ServerStream {
     /// Wraps `socket`.
     pub fn new(socket: Socket, heads: Rc<Heads>) -> ServerStream {
         let intake = Intake::of_answers(Limits::DEFAULT);
-        ServerStream { socket, heads, watch: Watch::default(), intake }
+        ServerStream { socket, heads, intake }
     }
 
     /// Bytes came from the socket, and stand in `buf` behind `before`.
     fn came(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        if self.heads.expected.take() {
-            self.watch.begin();
-        }
         let problem = self.intake.came(buf, before);
         let scanner = self.intake.scanner();
         if problem.is_some() || scanner.is_spent() {
@@ -58,10 +53,7 @@ impl ServerStream {
         if let Some(news) = scanner.news() {
             self.heads.hear(&news);
         }
-    }
-
-    fn passed(&mut self, bytes: &[u8]) {
-        if let Some(spelling) = self.watch.came(bytes) {
+        if let Some(spelling) = self.intake.spelling() {
             self.heads.spelling.set(Some(spelling));
         }
     }
@@ -84,7 +76,6 @@ impl Heads {
     /// What comes next is a request, and then its answer.
     pub fn expect(&self, asked: Asked, hearing: Option<Hearing>) {
         self.asks.set(Some(asked));
-        self.expected.set(true);
         self.spelling.set(None);
         *self.hearing.borrow_mut() = hearing;
     }
@@ -131,7 +122,6 @@ impl AsyncRead for ServerStream {
         loop {
             let before = buf.filled().len();
             if this.intake.hand_over(buf) {
-                this.passed(&buf.filled()[before..]);
                 return Poll::Ready(Ok(()));
             }
             if let Some(stop) = this.intake.stop() {
@@ -143,7 +133,6 @@ impl AsyncRead for ServerStream {
             }
             this.came(buf, before);
             if buf.filled().len() > before {
-                this.passed(&buf.filled()[before..]);
                 return Poll::Ready(Ok(()));
             }
         }

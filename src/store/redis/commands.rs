@@ -1,5 +1,6 @@
 //! The store's commands, each as the one script that carries it out.
 
+use super::held::read_taken;
 use super::recall::Kept;
 use super::reply::{self, Reply};
 use super::script::{Call, Script};
@@ -31,9 +32,6 @@ impl Inner {
     ) -> Result<Claimed, StoreError> {
         self.health.admits_claims()?;
         let ClaimRequest { id, claim, quota, about, slots } = &request;
-        if !slots.is_empty() {
-            return Err(no_slots());
-        }
         let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
         let text = &about.request[..room(&about.request, ABOUT_MAX / 2)];
         let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
@@ -54,8 +52,8 @@ impl Inner {
             .arg(self.records_max)
             .arg(route)
             .arg(text)
-            .arg(request_id)
-            .under_agreement();
+            .arg(request_id);
+        let call = slots.iter().fold(call, Call::wanted).under_agreement();
         let mut told = Reply::array(self.run(call).await?)?;
         match &told.bytes()?[..] {
             b"granted" => {
@@ -86,14 +84,19 @@ impl Inner {
                 Ok(Claimed::InDoubt { token, since, until, why: doubt(&told.bytes()?) })
             }
             b"quota" => Ok(Claimed::OverQuota),
+            b"changed" => Ok(Claimed::SlotChanged),
+            b"taken" => {
+                let at = usize::try_from(told.number()?).unwrap_or(usize::MAX);
+                let wanted = slots.get(at).ok_or_else(other_version)?;
+                read_taken(&mut told, wanted).map(Claimed::SlotTaken)
+            }
+            b"places" => Err(StoreError::Full(format!("it holds {} places, its limit", self.records_max))),
             b"full" => Err(StoreError::Full(format!("it holds {} records, its limit", self.records_max))),
             b"amnesia" => {
                 self.wire.doubtful.notify_one();
-                Err(StoreError::Unavailable(
-                    "it was restarted, replaced or emptied, and the gateways are telling it again what they know".into(),
-                ))
+                Err(amnesia())
             }
-            _ => Err(StoreError::Unavailable("its scripts are of another version".into())),
+            _ => Err(other_version()),
         }
     }
 
@@ -132,9 +135,6 @@ impl Inner {
 
     async fn finish(&self, completion: Completion, word: &str) -> Result<Held, StoreError> {
         let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = completion;
-        if !slots.bookings.is_empty() || !frees.is_empty() {
-            return Err(no_slots());
-        }
         let whole = stored::encode(&answer);
         let is_kept = whole.len() as u64 <= self.answer_most() && !self.health.is_tight();
         // Empty: what is kept is the answer itself.
@@ -150,16 +150,17 @@ impl Inner {
             .arg(&kept[..])
             .arg(names.as_ref().map_or(&[][..], |names| &names.0))
             .arg(alias.as_ref().filter(|_| here).map_or(&[][..], |alias| &alias.0))
-            .arg(word);
-        call = match ends.as_ref().filter(|_| here) {
-            Some(ends) => targets(call.arg(meaning(ends)).arg(&ends.scope.0), ends),
-            None => call.arg(""),
-        };
+            .arg(word)
+            .settlement(&slots, &frees);
+        if let Some(ends) = ends.as_ref().filter(|_| here) {
+            call = call.ends(ends);
+        }
         let mut told = Reply::array(self.run(call).await?)?;
         let (held, newly) = (told.number()? == 1, told.number()? == 1);
         if !held {
             return Ok(Held::No);
         }
+        self.recall.holds.settled(token, &slots, self.clock.now());
         if newly {
             let (kept, scope, now) = (told.number()? == 1, ScopeId(told.exactly()?), Millis(told.number()?));
             self.clock.heard(now);
@@ -206,7 +207,7 @@ impl Inner {
                 return Err(error);
             }
         };
-        self.recall.forget(id, token);
+        self.recall.not_executed(id, token);
         if held == Held::Yes {
             self.ends.ended_here((id, token), answer.map_or(AttemptEnd::NotExecuted, AttemptEnd::Answered));
         }
@@ -220,6 +221,7 @@ impl Inner {
         token: Token,
         why: Doubt,
     ) -> Result<Held, StoreError> {
+        self.recall.holds.doubted(token, self.clock.now());
         held(&self.run(self.on(Script::Doubt, &id).arg(&token.0.to_be_bytes()).arg(word(why))).await?)
     }
 
@@ -229,10 +231,10 @@ impl Inner {
     }
 
     /// One script for each part: which one holds the records of a target, nobody knows.
-    async fn end_everywhere(&self, ends: &EndIntents) -> Result<usize, StoreError> {
+    pub(super) async fn end_everywhere(&self, ends: &EndIntents) -> Result<usize, StoreError> {
         let calls = self.wire.parts.all().map(|part| {
             let call = Call::of(&self.wire.parts, Script::End, part, self.wire.place.timeout).once();
-            self.run(targets(call.arg(meaning(ends)).arg(&ends.scope.0), ends))
+            self.run(call.ends(ends))
         });
         let mut changed = 0;
         for told in futures_util::future::join_all(calls).await {
@@ -249,9 +251,9 @@ impl Inner {
         keep: Duration,
     ) -> Result<(), StoreError> {
         let to = self.aliases.resolve(to, || self.clock.now());
-        // Where the records of a scope are: those of routes with a lane are beside the lanes.
+        // Where the records of a scope are: those of routes with a lane or with slots are beside these.
         let parts = &self.wire.parts;
-        for part in BTreeSet::from([parts.of_scope(&to), parts.of_lanes()]) {
+        for part in BTreeSet::from([parts.of_scope(&to), parts.of_bearing()]) {
             if reply::number(&self.run(self.about(Script::Live, part).arg(&to.0)).await?)? == 1 {
                 return self.alias_to(from, to, keep).await;
             }
@@ -284,7 +286,9 @@ impl Inner {
                 self.recall.settled(id);
                 let (token, lane) = (told.bytes()?, told.bytes()?);
                 if let Ok(token) = <[u8; 16]>::try_from(&token[..]) {
-                    self.give_turn_on(&lane, Token(u128::from_be_bytes(token))).await;
+                    let token = Token(u128::from_be_bytes(token));
+                    self.recall.holds.resolved(token, &how, self.clock.now());
+                    self.give_turn_on(&lane, token).await;
                 }
                 Ok(Settled::Yes)
             }
@@ -305,6 +309,7 @@ impl Inner {
             return Ok(Held::No);
         }
         self.recall.settled(id);
+        self.recall.holds.gone(token);
         told.next();
         self.give_turn_on(&told.bytes()?, token).await;
         Ok(Held::Yes)
@@ -380,20 +385,15 @@ impl Inner {
     }
 }
 
-/// A shared store keeps records and lanes; the configuration lets no slot near it.
-fn no_slots() -> StoreError {
-    StoreError::Unavailable("a shared store keeps no slots".into())
+/// The store has forgotten something, and not everybody has said again what they know.
+pub(super) fn amnesia() -> StoreError {
+    StoreError::Unavailable(
+        "it was restarted, replaced or emptied, and the gateways are telling it again what they know".into(),
+    )
 }
 
-fn targets(mut call: Call, ends: &EndIntents) -> Call {
-    for target in ends.targets() {
-        call = call.arg(&target.0);
-    }
-    call
-}
-
-fn meaning(ends: &EndIntents) -> &[u8] {
-    ends.by.as_ref().map_or(&[], |by| &by.0)
+fn other_version() -> StoreError {
+    StoreError::Unavailable("its scripts are of another version".into())
 }
 
 /// 1 or 0.

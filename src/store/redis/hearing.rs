@@ -1,4 +1,5 @@
-//! One subscription a gateway: every end of an attempt that copies wait for, and every new alias, is told on it.
+//! One subscription a gateway: every end of an attempt that copies wait for, every new alias and every
+//! hold that is given back is told on it.
 
 use super::ends::AttemptId;
 use super::reply::Reply;
@@ -50,6 +51,7 @@ impl Inner {
         tokio::time::timeout(patience, subscribed).await.map_err(silent)?.map_err(failed)?;
         // Read after the subscription has begun, so that none falls in between.
         self.read_aliases().await.map_err(|error| error.to_string())?;
+        self.read_freed().await.map_err(|error| error.to_string())?;
         self.ends.hearing(true, self.clock.elapsed());
         self.ears.hearing(true);
         let mut pings = tokio::time::interval(PING);
@@ -70,13 +72,14 @@ impl Inner {
         }
     }
 
-    /// A message: what `publish` and `add_alias` in `common.lua` send. One of another version is passed over.
+    /// A message: what `publish` and its like in the scripts send. One of another version is passed over.
     fn heard(self: &Arc<Inner>, message: &[u8]) {
         let Some((kind, rest)) = message.split_first() else { return };
         match kind {
             b'l' => return self.heard_alias(rest),
             b't' => return self.heard_turn(rest),
             b'r' => return self.heard_write(rest),
+            b'f' => return self.heard_freed(rest),
             _ => {}
         }
         let Some((id, rest)) = rest.split_first_chunk::<32>() else { return };

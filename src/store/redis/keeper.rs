@@ -199,6 +199,7 @@ impl Keeper {
                     self.latest.insert(part.0, now);
                     if part == super::HOME {
                         self.others = told.filter_map(|other| reply::bytes(other).ok()).collect();
+                        self.inner.limits.counted(1 + self.others.len());
                     }
                     return Ok(Found::Good);
                 }
@@ -255,10 +256,16 @@ impl Keeper {
                 }
             }
         }
-        if !known.is_empty() {
+        // After the records by which they live.
+        let holds = match part == self.inner.wire.parts.of_bearing() {
+            true => self.inner.say_slots_again(now).await?,
+            false => 0,
+        };
+        if !known.is_empty() || holds > 0 {
             tracing::warn!(
                 part = part.0,
                 records = known.len(),
+                holds,
                 "the store began another life or forgot something; what this gateway knows was said again"
             );
         }
@@ -300,6 +307,7 @@ impl Keeper {
                 .arg(kept.names.as_ref().map_or(&[][..], |names| &names.0)),
             End::Sent | End::Abandoned => call.arg(0).arg(0).arg(0).arg("").arg(""),
         }
+        .arg(request.slots.iter().flat_map(|wanted| wanted.slot.0).collect::<Vec<u8>>())
     }
 
     /// What earlier lives of this gateway had in flight is in doubt: their process is gone, or this one would not have

@@ -194,7 +194,7 @@ impl Inner {
             _ => GivenUp::Gone,
         };
         if given_up == GivenUp::Yes {
-            self.recall.forget(id, token);
+            self.recall.not_executed(id, token);
             self.places.leave((lane, token));
             self.ends.ended_here((id, token), crate::store::AttemptEnd::NotExecuted);
         }

@@ -1,10 +1,10 @@
 //! The shared store: records of a fleet of gateways, on a Redis or Valkey server, behind Sentinel, or on a cluster.
 //!
 //! ```text
-//! commands, views -> script::Call -> wire -> link -> node -> the server, which runs scripts/*.lua
+//! commands, slots, views -> script::Call -> wire -> link -> node -> the server, which runs scripts/*.lua
 //!        |                             |
 //!      ends <- hearing (subscription)  map (who is the master)        keeper: every second, and when somebody doubts
-//!      recall (said again after a loss)   replicas (WAIT)
+//!      recall, holdings (said again after a loss)   replicas (WAIT)
 //! ```
 //!
 //! Every command is one script, and every script one step of `domain::ledger`. What the store decides, it decides by its
@@ -17,9 +17,12 @@ mod commands;
 mod ends;
 mod health;
 mod hearing;
+mod held;
+mod holdings;
 mod identity;
 mod keeper;
 mod lanes;
+mod limits;
 mod link;
 mod map;
 mod node;
@@ -30,6 +33,7 @@ mod replicas;
 mod reply;
 mod script;
 mod settings;
+mod slots;
 mod stored;
 mod views;
 mod wire;
@@ -47,6 +51,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use identity::Identity;
 use keeper::Keeper;
 use lanes::Places;
+use limits::Limits;
 use part::Part;
 use recall::Recall;
 use replicas::Replicas;
@@ -84,6 +89,7 @@ pub(super) struct Inner {
     aliases: Aliases,
     ears: Ears,
     places: Places,
+    limits: Limits,
     recall: Recall,
     replicas: Replicas,
     owner: u64,
@@ -115,6 +121,7 @@ impl Redis {
             aliases: Aliases::default(),
             ears: Ears::default(),
             places: Places::default(),
+            limits: Limits::new(),
             recall: Recall::new(options.memory_max),
             replicas: Replicas::default(),
             owner: identity.owner,
@@ -162,8 +169,8 @@ impl Redis {
     }
 
     /// See [`Store::placed`](super::Store::placed).
-    pub(super) fn placed(&self, id: RecordId, scope: &ScopeId, in_lane: bool) -> RecordId {
-        self.inner.wire.parts.placed(id, scope, in_lane)
+    pub(super) fn placed(&self, id: RecordId, scope: &ScopeId, apart: bool) -> RecordId {
+        self.inner.wire.parts.placed(id, scope, apart)
     }
 
     /// See [`Store::refusing`](super::Store::refusing).

@@ -8,7 +8,7 @@ use crate::domain::ledger::RecordId;
 /// Parts that the records of a cluster are spread over, by their scope.
 pub(super) const SPREAD: u8 = 16;
 
-/// The part of a cluster for the records of routes that bear slots, which share it with their slots and lanes.
+/// The part of a cluster for slots and lanes, and for the records of the routes that have them.
 pub(super) const BEARING: u8 = SPREAD;
 
 /// One part of the store: an index into [`Parts`].
@@ -67,16 +67,16 @@ impl Parts {
         if self.are_several() { Part(scope.0[0] % SPREAD) } else { Part(0) }
     }
 
-    /// The part of lanes, and of the records of routes that have one.
-    pub(super) fn of_lanes(&self) -> Part {
+    /// The part of slots and lanes, and of the records of routes that have them.
+    pub(super) fn of_bearing(&self) -> Part {
         Part(if self.are_several() { BEARING } else { 0 })
     }
 
     /// The id under which a record is kept: in a cluster its first byte says the part, which is that of its scope, so that
     /// the scope's quota is counted in one place.
-    pub(super) fn placed(&self, mut id: RecordId, scope: &ScopeId, bears_slots: bool) -> RecordId {
+    pub(super) fn placed(&self, mut id: RecordId, scope: &ScopeId, apart: bool) -> RecordId {
         if self.are_several() {
-            id.0[0] = if bears_slots { BEARING } else { self.of_scope(scope).0 };
+            id.0[0] = if apart { BEARING } else { self.of_scope(scope).0 };
         }
         id
     }

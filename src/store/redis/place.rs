@@ -25,6 +25,8 @@ pub struct Shared {
     pub wait_replicas: u32,
     /// How long a command may take.
     pub timeout: Duration,
+    /// How long one about limits may take; past it the gateway decides by itself.
+    pub limit_timeout: Duration,
     /// Where this gateway keeps who it is.
     pub state: PathBuf,
 }

@@ -2,6 +2,7 @@
 //! restarted, replaced or emptied. Bounded in number and in bytes; the oldest are forgotten first. It lives as long as
 //! the process: a gateway and the store lost at once are two faults.
 
+use super::holdings::Holdings;
 use crate::domain::answer::Answer;
 use crate::domain::ledger::{RecordId, TargetId, Token};
 use crate::domain::time::Millis;
@@ -14,6 +15,8 @@ const RECORDS_MOST: usize = 200_000;
 
 /// See the module.
 pub(super) struct Recall {
+    /// The holds that its claims took.
+    pub(super) holds: Holdings,
     inner: Mutex<Inner>,
     bytes_most: u64,
 }
@@ -66,11 +69,12 @@ pub(super) struct Kept {
 impl Recall {
     /// Remembers answers of at most `bytes_most` bytes in all.
     pub(super) fn new(bytes_most: u64) -> Recall {
-        Recall { inner: Mutex::default(), bytes_most }
+        Recall { holds: Holdings::default(), inner: Mutex::default(), bytes_most }
     }
 
     /// A claim was granted.
     pub(super) fn claimed(&self, request: ClaimRequest, now: Millis) {
+        self.holds.reserved(&request, now);
         let (id, token) = (request.id, request.claim.token);
         let mut inner = self.lock();
         inner.take(&id);
@@ -98,6 +102,7 @@ impl Recall {
         if let Some(record) = self.lock().of(&id, token) {
             record.end = End::Abandoned;
         }
+        self.holds.gone(token);
     }
 
     /// There is nothing left to say of it.
@@ -106,6 +111,12 @@ impl Recall {
         if inner.of(&id, token).is_some() {
             inner.take(&id);
         }
+    }
+
+    /// It is known that nothing was executed.
+    pub(super) fn not_executed(&self, id: RecordId, token: Token) {
+        self.forget(id, token);
+        self.holds.gone(token);
     }
 
     /// An operator has settled it.

@@ -11,8 +11,17 @@ use std::time::Duration;
 /// Shared by all scripts.
 const COMMON: &str = include_str!("scripts/common.lua");
 
+/// Shared by all scripts: what a record's change means for the slots of its attempt.
+const SLOTS: &str = include_str!("scripts/slots.lua");
+
+/// Shared by the scripts that take slots and give them back: some of records, and those whose names begin with `slot_`.
+const BOOKINGS: &str = include_str!("scripts/bookings.lua");
+
 /// Shared by the scripts of lanes, whose names begin with `lane_`.
 const LANES: &str = include_str!("scripts/lanes.lua");
+
+/// The one script without anything in front of it.
+const BARE: &str = "limits";
 
 macro_rules! scripts {
     ($($name:ident = $file:literal,)*) => {
@@ -47,6 +56,7 @@ scripts! {
     LaneLook = "lane_look",
     LaneRenew = "lane_renew",
     LaneSend = "lane_send",
+    Limits = "limits",
     Live = "live",
     Look = "look",
     MarkSent = "mark_sent",
@@ -55,6 +65,16 @@ scripts! {
     Settle = "settle",
     Sighted = "sighted",
     Show = "show",
+    SlotAdopt = "slot_adopt",
+    SlotCount = "slot_count",
+    SlotFreed = "slot_freed",
+    SlotGiveBack = "slot_give_back",
+    SlotList = "slot_list",
+    SlotLook = "slot_look",
+    SlotOf = "slot_of",
+    SlotRelease = "slot_release",
+    SlotRestore = "slot_restore",
+    SlotShow = "slot_show",
     Sweep = "sweep",
     Tell = "tell",
 }
@@ -67,8 +87,16 @@ struct Loaded {
 
 static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
     let load = |(name, source): &(&str, &str)| {
-        let lanes = if name.starts_with("lane_") { LANES } else { "" };
-        let text = format!("{COMMON}\n{lanes}\n{source}");
+        let own = match *name {
+            lanes if lanes.starts_with("lane_") => LANES,
+            "claim" | "complete" | "settle" => BOOKINGS,
+            slots if slots.starts_with("slot_") => BOOKINGS,
+            _ => "",
+        };
+        let text = match *name {
+            BARE => (*source).to_owned(),
+            _ => format!("{COMMON}\n{SLOTS}\n{own}\n{source}"),
+        };
         let sha = redis::Script::new(&text).get_hash().to_owned();
         Loaded { text, sha }
     };
@@ -96,6 +124,8 @@ pub(super) struct Call {
     pub(super) lane: Lane,
     /// Whether it may be sent again after a reply was lost.
     pub(super) repeatable: bool,
+    /// Whether its caller gives up so early that a timeout says nothing about the connection.
+    pub(super) hasty: bool,
     /// Whether a last argument says which agreement of the gateways it relies on.
     pub(super) says_agreement: bool,
     /// `EVALSHA` with everything.
@@ -149,7 +179,7 @@ impl Call {
         deadline: Duration,
     ) -> Call {
         let id = id.map_or(&[][..], |id| &id.0);
-        Call::with(parts, script, parts.of_lanes(), id, Some(lane), deadline)
+        Call::with(parts, script, parts.of_bearing(), id, Some(lane), deadline)
     }
 
     /// A call about a part as a whole.
@@ -186,15 +216,28 @@ impl Call {
             command.arg([prefix, b"n:", &lane.0].concat()).arg([prefix, b"n"].concat());
         }
         command.arg(prefix).arg(parts.channel());
-        Call {
-            script,
-            part,
-            deadline,
-            lane: Lane::Commands,
-            repeatable: true,
-            says_agreement: false,
-            command,
+        Call::made(script, part, deadline, command)
+    }
+
+    /// A call with these `count` keys of a part, and nothing else.
+    pub(super) fn bare(
+        script: Script,
+        part: Part,
+        keys: impl Iterator<Item = Vec<u8>>,
+        count: usize,
+        deadline: Duration,
+    ) -> Call {
+        let mut command = Cmd::with_capacity(5 + 3 * count, 64 + 64 * count);
+        command.arg("EVALSHA").arg(script.sha()).arg(count);
+        for key in keys {
+            command.arg(key);
         }
+        Call::made(script, part, deadline, command)
+    }
+
+    fn made(script: Script, part: Part, deadline: Duration, command: Cmd) -> Call {
+        let (lane, repeatable, hasty, says_agreement) = (Lane::Commands, true, false, false);
+        Call { script, part, deadline, lane, repeatable, hasty, says_agreement, command }
     }
 
     /// With one more argument.
@@ -216,6 +259,12 @@ impl Call {
         self
     }
 
+    /// A timeout says nothing about its connection.
+    pub(super) fn hasty(mut self, hasty: bool) -> Call {
+        self.hasty = hasty;
+        self
+    }
+
     /// Sent once at most: late, it would hit another attempt.
     pub(super) fn once(mut self) -> Call {
         self.repeatable = false;
@@ -230,4 +279,4 @@ impl Call {
 }
 
 /// The longest duration in milliseconds that a script can add to an instant without losing a digit (ten thousand years).
-const FOREVER: u64 = 10_000 * 366 * 86_400_000;
+pub(super) const FOREVER: u64 = 10_000 * 366 * 86_400_000;

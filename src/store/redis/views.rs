@@ -136,6 +136,7 @@ impl Inner {
             figures.done += told.number()?;
             figures.in_doubt += told.number()?;
         }
+        figures.slots = self.count_slots().await?;
         self.health.counted(figures.clone());
         Ok(figures)
     }

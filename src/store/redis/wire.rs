@@ -78,7 +78,7 @@ impl Wire {
             Err(_) => {
                 // Nobody knows what has become of a connection that is silent for so long.
                 let used = using.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some((link, node)) = used {
+                if let Some((link, node)) = used.filter(|_| !call.hasty) {
                     Link::broken(&link, &node, &self.place);
                     self.doubtful.notify_one();
                 }

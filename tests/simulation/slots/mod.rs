@@ -4,8 +4,8 @@
 
 mod mutants;
 mod rows;
-mod store;
-mod world;
+pub mod store;
+pub mod world;
 
 use rows::Tally;
 use store::Machine;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What is kept of a success: longer than any history.
-const KEEP: Duration = Duration::from_millis(40);
+pub const KEEP: Duration = Duration::from_millis(40);
 
 /// The functions that a history runs on.
 #[derive(Clone, Copy)]
@@ -210,6 +210,18 @@ impl<'m> Store<'m> {
         holds.map(|(key, hold)| (key.slot, hold.clone())).collect()
     }
 
+    /// All holds.
+    pub fn holds(&self) -> &BTreeMap<HoldKey, Hold> {
+        &self.holds
+    }
+
+    /// Why a place cannot be had at this moment, if it cannot.
+    pub fn look(&self, wanted: &Wanted, now: Millis) -> Option<Taken> {
+        let holds = self.holds.iter().filter(|(key, _)| key.slot == wanted.slot);
+        let holds: Vec<&Hold> = holds.map(|(_, hold)| hold).collect();
+        (self.machine.refusal)(&holds, wanted, Token(0), now)
+    }
+
     pub fn has_unsettled(&self, slot: SlotId) -> bool {
         self.holds.iter().any(|(key, hold)| key.slot == slot && hold.state == HoldState::Unsettled)
     }
@@ -282,7 +294,8 @@ impl<'m> Store<'m> {
         }
     }
 
-    fn free(&mut self, booking: BookingId, remember: bool, now: Millis) {
+    /// A booking gives back what it holds.
+    pub fn free(&mut self, booking: BookingId, remember: bool, now: Millis) {
         let holds = self.of_booking(booking, now);
         if remember && holds.iter().any(|(_, hold)| hold.is_moving()) {
             return;

@@ -16,7 +16,7 @@ local NOW = 0
 -- The places of a record's fields. New ones go to the end.
 local V, PHASE, TOKEN, OWNER, MEANING, KEYED, POLICY, SCOPE, TARGET = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local CLAIMED, DOUBT_FOR, ENDED, UNTIL, SINCE, WHY, STATUS, NAMES = 10, 11, 12, 13, 14, 15, 16, 17
-local WAITED, LENGTH, ROUTE, REQUEST, REQUEST_ID, LANE = 18, 19, 20, 21, 22, 23
+local WAITED, LENGTH, ROUTE, REQUEST, REQUEST_ID, LANE, SLOTS = 18, 19, 20, 21, 22, 23, 24
 
 local QUEUED, SENT, DONE, DOUBT = 'q', 's', 'd', 'x'
 
@@ -168,13 +168,17 @@ local function tell_doubt(id, record)
   publish(id, record[TOKEN], 'x', record[SINCE] .. ' ' .. record[UNTIL] .. ' ' .. record[WHY])
 end
 
+-- What time did to the slots of a record's attempt; in slots.lua.
+local time_came
+
 -- The record under `key` as it is at `now`, and the phase that its sets know it by. What time made of it is written.
 local function find(key, now)
   local record = read(key)
   if not record then return nil, nil end
-  local before = record[PHASE]
+  local before, last = record[PHASE], record[UNTIL]
   local aged, changed = settled(record, now)
   if not changed then return record, before end
+  if record[SLOTS] then time_came(record, before, last) end
   if not aged then
     -- A sent one went through its doubt on the way.
     record[PHASE] = before

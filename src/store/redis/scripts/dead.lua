@@ -8,9 +8,11 @@ for _, set in ipairs({KEYS[4], KEYS[5]}) do
     if record and in_flight(record) and record[OWNER] == ARGV[3] then
       gone = gone + 1
       if record[PHASE] == QUEUED then
+        free_open(record)
         remove(key, record, before)
         tell_gone(id, record, nil)
       else
+        unsettle_open(record, now)
         to_doubt(record, now, 'owner-died')
         put(key, record, before)
         tell_doubt(id, record)

@@ -14,6 +14,7 @@ if lane then
   write_lane(lane)
   tell_next(token)
 end
+free_open(record)
 remove(KEYS[1], record, before)
 tell_gone(id_of(KEYS[1]), record, nil)
 return {'yes', NEXT or ''}

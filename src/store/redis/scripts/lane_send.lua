@@ -21,6 +21,7 @@ turn[T_UNTIL] = turn[T_SENT] and math.max(last, turn[T_UNTIL]) or last
 turn[T_SENT] = true
 write_lane(lane)
 if record[PHASE] == QUEUED then
+  send_open(record)
   -- Whoever settles the record gives the turn on.
   record[PHASE], record[SINCE], record[LANE] = SENT, NOW, lane_id()
   put(KEYS[1], record, before)

@@ -9,6 +9,7 @@ if record[PHASE] == SENT then
 end
 if record[PHASE] ~= QUEUED then return 0 end
 write_clock(now)
+send_open(record)
 record[PHASE], record[SINCE] = SENT, now
 put(KEYS[1], record, before)
 return 1

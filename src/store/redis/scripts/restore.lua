@@ -3,12 +3,13 @@
 --
 -- ARGV: 3 `sent`, `done` or `abandoned`, 4 token, 5 owner, 6 meaning, 7 keyed, 8 policy, 9 scope, 10 target, 11 lease,
 -- 12 how long a doubt is kept, 13 route, 14 request, 15 request id, 16 claimed at, 17 done at, 18 until, 19 status,
--- 20 answer, 21 names.
+-- 20 answer, 21 names, 22 the slots that its attempt reserved, whose holds are said after it (`slot_restore.lua`).
 local how, token, now = ARGV[3], ARGV[4], read_clock()
 local record, before = find(KEYS[1], now)
 if how == 'abandoned' then
   if not record or record[TOKEN] ~= token or record[PHASE] == DONE then return 'gone' end
   write_clock(now)
+  free_open(record)
   remove(KEYS[1], record, before)
   tell_gone(id_of(KEYS[1]), record, nil)
   return 'put'
@@ -22,6 +23,7 @@ if not record then
   record = {
     VERSION, SENT, token, ARGV[5], ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[16]),
     tonumber(ARGV[12]), false, now + tonumber(ARGV[11]), now, false, 0, false, false, 0, ARGV[13], ARGV[14], ARGV[15],
+    false, ARGV[22],
   }
 end
 if how == 'sent' then

@@ -10,8 +10,11 @@ if not fits then return {'no', '', ''} end
 write_clock(now)
 local token = record[TOKEN]
 if how == 'executed' then
-  answered(KEYS[1], record, before, '', ARGV[4], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), now)
+  local status = tonumber(ARGV[5])
+  settle_open(record, status >= 200 and status < 400 and HELD or UNSETTLED, {})
+  answered(KEYS[1], record, before, '', ARGV[4], ARGV[4], status, tonumber(ARGV[6]), now)
 else
+  if how ~= 'delete' then free_open(record) end
   remove(KEYS[1], record, before)
 end
 return {'yes', token, record[LANE] or ''}
