@@ -330,7 +330,14 @@ fn a_redis_that_loses_everything_is_told_its_holds_again_and_none_that_were_give
 fn what_a_killed_gateway_had_sent_keeps_its_slot_for_all() {
     let mut fleet = usual();
     let (address, call) = (fleet.gates[0].address, book(2, 5).header("X-Demo-Fault", "delay=1500"));
-    let writer = thread::spawn(move || call.send(address));
+    let writer = thread::spawn(move || {
+        loop {
+            match call.send(address) {
+                Ok(reply) if reply.status == 503 => {}
+                ended => return ended,
+            }
+        }
+    });
     eventually("the backend has the request", || (fleet.backend.requests() == 1).then_some(()));
     assert_taken(&fleet.send(1, &book(3, 5)));
     fleet.gates[0].kill();
