@@ -16,6 +16,7 @@
 
 mod asked;
 mod attempt;
+mod below;
 mod body;
 mod caller;
 mod changes;
@@ -140,6 +141,7 @@ impl Gateway {
             upgrades: Default::default(),
             unrecorded: Default::default(),
             draining: AtomicBool::new(false),
+            below: Default::default(),
             throttles: throttle::Throttles::new(config, started),
             policy: policy.clone(),
         });
