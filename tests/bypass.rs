@@ -115,10 +115,36 @@ fn behind_a_change_by_webdav_the_same_put_is_another_intent() {
 }
 
 #[test]
+fn behind_the_end_of_a_collection_the_same_put_into_it_is_another_intent() {
+    let raw = RawBackend::start(ok);
+    let idempotency = "remember_fingerprint = \"60s\"";
+    let stand = Stand::with(Config { backend: Some(raw.address), idempotency, ..Config::default() });
+    let put = |path: &str| Call::new("PUT", path).body("same");
+    // DELETE is guarded below /api and the others are not.
+    for (method, header) in [("DELETE", "X-A"), ("MOVE", "Destination"), ("COPY", "X-A")] {
+        for path in ["/api/cal/a", "/api/cal/b/c", "/api/calendar"] {
+            assert_eq!(
+                executions(&stand, &raw, &put(path)),
+                usize::from(method == "DELETE" || path != "/api/calendar"),
+                "{path} before {method}"
+            );
+        }
+        let source = if method == "COPY" { "/other" } else { "/api/cal/" };
+        let call = Call::new(method, source).header(header, "/elsewhere");
+        stand.send(&if method == "COPY" { call.header("Destination", "/api/cal") } else { call });
+        assert_eq!(raw.waiting(), 1, "{method}");
+    }
+    assert_eq!(executions(&stand, &raw, &put("/api/cal/a")), 1);
+    assert_eq!(executions(&stand, &raw, &put("/api/calendar")), 0, "it only begins alike");
+}
+
+#[test]
 fn behind_a_copy_or_a_move_onto_it_the_same_put_is_another_intent() {
     let raw = RawBackend::start(ok);
     let guarded = "\n[[route]]\nname = \"dav\"\nmatch = [\"MOVE /guarded/**\", \"COPY /guarded/**\"]\nupstream = \"scheduler\"\n[route.idempotency]\n";
-    let stand = Stand::with(Config { backend: Some(raw.address), routes: guarded, ..Config::default() });
+    let idempotency = "remember_fingerprint = \"60s\"";
+    let stand =
+        Stand::with(Config { backend: Some(raw.address), routes: guarded, idempotency, ..Config::default() });
     let host = stand.gate.address.to_string();
     let put = |path: &str| Call::new("PUT", path).body("same");
     for method in ["MOVE", "COPY"] {

@@ -3,9 +3,9 @@
 //!
 //! The normal run opens a few of each kind; `ONCEGATE_SLOW=2000` is the campaign.
 
-use crate::harness::{Call, Config, Handed, Reply, Stand, assert_problem, eventually};
+use crate::harness::{Call, Config, Handed, Reply, Stand, assert_problem, eventually, head};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// How often each sends or reads a byte.
 const TRICKLE: Duration = Duration::from_secs(1);
 /// An answer that fits no buffer on the way.
-const LARGE: &str = "/_large?bytes=100000000";
+const LARGE_BYTES: usize = 100_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -49,6 +49,33 @@ struct Slow {
     came: Vec<u8>,
 }
 
+/// A backend of large answers that is quick enough for the campaign: whoever waits for a backend reads nothing slowly, and
+/// what a gate says itself fits every buffer.
+fn large() -> SocketAddr {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(4096).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Ends with its connection, which ends with the gate's.
+            thread::Builder::new()
+                .stack_size(128 << 10)
+                .spawn(move || {
+                    let piece = [b'x'; 16 << 10];
+                    head(&mut stream);
+                    let begun = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {LARGE_BYTES}\r\n\r\n");
+                    let _ = begun.and_then(|()| {
+                        (0..LARGE_BYTES / piece.len()).try_for_each(|_| stream.write_all(&piece))
+                    });
+                })
+                .unwrap();
+        }
+    });
+    address
+}
+
 // === impl Slow ===
 
 impl Slow {
@@ -72,7 +99,7 @@ fn begin(kind: Kind, address: SocketAddr) -> TcpStream {
         Kind::Head => "GET / HTTP/1.1\r\nHost: a\r\n".to_owned(),
         Kind::Body => "POST /_sink HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n".to_owned(),
         Kind::GuardedBody => "POST /api/x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n".to_owned(),
-        Kind::Read => format!("GET {LARGE} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        Kind::Read => format!("GET /large HTTP/1.1\r\nHost: a\r\n\r\n"),
     };
     stream.write_all(text.as_bytes()).unwrap();
     stream
@@ -110,8 +137,18 @@ fn slow_clients_are_closed_within_fifteen_seconds_and_others_are_served() {
         rustix::process::Resource::Nofile,
         rustix::process::Rlimit { current: Some(20_000), maximum: Some(20_000) },
     );
-    // So many answers at a time are asked of the backend by those who do not read them.
-    let stand = Stand::with(Config { upstream: "max_in_flight = 20000", ..Config::default() });
+    // So many answers at a time are asked for by those who do not read them.
+    let routes = format!(
+        "[[upstream]]\nname = \"large\"\nurl = \"http://{}\"\nmax_in_flight = 20000\n\
+         [[route]]\nname = \"large\"\nmatch = \"GET /large\"\nupstream = \"large\"\n",
+        large()
+    );
+    let config = Config {
+        upstream: "max_in_flight = 20000",
+        routes: Box::leak(routes.into_boxed_str()),
+        ..Config::default()
+    };
+    let stand = Stand::with(config);
     let served = AtomicBool::new(true);
     let (address, done) = (stand.gate.address, AtomicBool::new(false));
     thread::scope(|scope| {

@@ -18,6 +18,11 @@ pub fn changes_target(method: &Method) -> bool {
     is_unsafe_change(method) && method.as_str() != "COPY"
 }
 
+/// Whether it takes what lies below the target with it.
+pub fn changes_below(method: &Method) -> bool {
+    *method == Method::DELETE || method.as_str() == "MOVE"
+}
+
 /// The path that is made or replaced beside the target, in its normal form.
 pub fn destination(method: &Method, target: &Uri, headers: &HeaderMap) -> Option<String> {
     if !has_destination(method) {

@@ -1,6 +1,7 @@
 //! What is recorded of a write that was executed, and what follows from it in the same durable step.
 
-use super::changes::{changes_target, destination};
+use super::changes::{changes_below, changes_target, destination};
+use super::clock;
 use super::exchange::Exchange;
 use super::forward::is_success;
 use super::guard::Intent;
@@ -46,7 +47,7 @@ pub fn ends_beside(
     asked: &Asked,
 ) -> Option<EndIntents> {
     let path = asked.destination.as_deref().filter(|_| is_success(status))?;
-    Some(exchange.ends(path, intent.counted, Some(intent.fingerprint)))
+    Some(exchange.ends(path, intent.counted, Some(intent.fingerprint), true))
 }
 
 /// The completion of the attempt `token` with `answer`, whose head is `head`.
@@ -64,7 +65,11 @@ pub fn completion(
         .then(|| location(&head.headers, asked).or_else(|| made_below(asked.uri.path(), &answer)));
     let names = made.flatten().map(|path| exchange.target(&path));
     let ends = (changes_target(&asked.method) && is_success(head.status))
-        .then(|| exchange.ends(asked.uri.path(), intent.counted, Some(intent.fingerprint)));
+        .then(|| (asked.uri.path(), changes_below(&asked.method)))
+        .map(|(path, below)| exchange.ends(path, intent.counted, Some(intent.fingerprint), below));
+    if !intent.keyed {
+        exchange.shared().below.note(asked.uri.path().trim_end_matches('/'), clock::recent(), keep);
+    }
     let alias = renewed_scope(exchange, intent, &head.headers);
     let body = answer.body();
     let read = Answered {

@@ -4,6 +4,7 @@ use super::asked;
 use super::body::{RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
 use super::changes::is_unsafe_change;
+use super::clock;
 use super::connection::Connection;
 use super::disguise;
 use super::forward;
@@ -363,13 +364,18 @@ impl Exchange {
         }
     }
 
-    /// What ends when a request to `path` that means `by` succeeds.
-    pub fn ends(&self, path: &str, scope: ScopeId, by: Option<Fingerprint>) -> EndIntents {
+    /// What ends when a request to `path` that means `by` succeeds. `with_below`: what lies below it is gone or another.
+    pub fn ends(&self, path: &str, scope: ScopeId, by: Option<Fingerprint>, with_below: bool) -> EndIntents {
         let normal = NormalTarget::parse(path);
         let mut above: Vec<TargetId> =
             normal.iter().flat_map(NormalTarget::parents).map(|parent| self.target(parent)).collect();
         if !above.is_empty() {
             above.remove(0);
+        }
+        if with_below {
+            let resource = normal.as_ref().map_or(path, NormalTarget::resource);
+            let below = self.shared().below.of(resource, clock::recent());
+            above.extend(below.iter().map(|path| self.target(path)));
         }
         EndIntents { target: self.target(path), parents: above, scope, by }
     }

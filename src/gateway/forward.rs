@@ -1,7 +1,7 @@
 //! Unguarded requests: forwarded as they come, streamed both ways.
 
 use super::body::{Outgoing, ResponseBody};
-use super::changes::{changes_target, destination};
+use super::changes::{changes_below, changes_target, destination};
 use super::clock;
 use super::connection::Connection;
 use super::exchange::{Exchange, Outcome};
@@ -88,7 +88,7 @@ pub async fn ask(
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if is_success(head.status) {
-        let ends = |path: String| Some(ends_of(exchange, &path, caller.as_ref()?));
+        let ends = |(path, below): (String, bool)| Some(ends_of(exchange, &path, caller.as_ref()?, below));
         let mut ends = changed.into_iter().filter_map(ends);
         if !frees.is_empty() {
             Box::pin(slots::release(exchange, frees, ends.next())).await;
@@ -164,11 +164,12 @@ pub fn is_success(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
 
-/// The paths of what a success of `request` changes.
-fn changed_paths<B>(request: &Request<B>) -> Vec<String> {
+/// The paths of what a success of `request` changes, each with whether it changes what lies below.
+fn changed_paths<B>(request: &Request<B>) -> Vec<(String, bool)> {
     let (method, target) = (request.method(), request.uri());
-    let own = changes_target(method).then(|| target.path().to_owned());
-    own.into_iter().chain(destination(method, target, request.headers())).collect()
+    let own = changes_target(method).then(|| (target.path().to_owned(), changes_below(method)));
+    let made = destination(method, target, request.headers()).map(|path| (path, true));
+    own.into_iter().chain(made).collect()
 }
 
 /// Durable before the answer goes out: after a cancellation, booking again must reach the backend.
@@ -181,9 +182,10 @@ pub async fn end_intents(exchange: &Exchange, ends: EndIntents) {
 }
 
 /// The intents that end when `caller` has changed `path`.
-fn ends_of(exchange: &Exchange, path: &str, caller: &Shown) -> EndIntents {
+fn ends_of(exchange: &Exchange, path: &str, caller: &Shown, below: bool) -> EndIntents {
     let shared = exchange.shared();
-    exchange.ends(path, shared.store.scope_of(caller.counted(&shared.digest, exchange.address)), None)
+    let scope = shared.store.scope_of(caller.counted(&shared.digest, exchange.address));
+    exchange.ends(path, scope, None, below)
 }
 
 /// A cookie of the caller's own that the answer to a read renews keeps its scope, as far as anything is remembered under

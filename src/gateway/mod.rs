@@ -16,6 +16,7 @@
 
 mod asked;
 mod attempt;
+mod below;
 mod body;
 mod caller;
 mod changes;
@@ -143,6 +144,7 @@ impl Gateway {
             unrecorded: Default::default(),
             giving_up: Default::default(),
             draining: AtomicBool::new(false),
+            below: Default::default(),
             throttles,
             policy: policy.clone(),
         });

@@ -1,6 +1,7 @@
 //! One worker: one thread, one single-threaded runtime, its own connections to the backends. Nothing of it is shared
 //! with other workers except what [`Shared`] names.
 
+use super::below::Below;
 use super::clock;
 use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub flood: Option<Flood>,
     /// Connections that speak another protocol, or are about to.
     pub upgrades: Apart<AtomicUsize>,
+    /// Where writes without a key are remembered.
+    pub below: Below,
     /// Records that the backend is asked about at this moment.
     pub asking: Asking,
     /// Where the walk of waits before further attempts begins, and how far it is.
