@@ -99,7 +99,7 @@ fn begin(kind: Kind, address: SocketAddr) -> TcpStream {
         Kind::Head => "GET / HTTP/1.1\r\nHost: a\r\n".to_owned(),
         Kind::Body => "POST /_sink HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n".to_owned(),
         Kind::GuardedBody => "POST /api/x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n".to_owned(),
-        Kind::Read => format!("GET /large HTTP/1.1\r\nHost: a\r\n\r\n"),
+        Kind::Read => "GET /large HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
     };
     stream.write_all(text.as_bytes()).unwrap();
     stream

@@ -72,6 +72,7 @@ fn is_below(path: &str, above: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::clock;
 
     const KEEP: Duration = Duration::from_secs(10);
 
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_lies_below_is_found_once_and_as_long_as_it_is_remembered() {
-        let (below, now) = (Below::default(), Instant::now());
+        let (below, now) = (Below::default(), clock::now());
         for path in ["/cal/a", "/cal/b/c", "/cal", "/calendar/x", "/cal/a", "/other"] {
             below.note(path, now, KEEP);
         }
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_oldest_give_way_and_nothing_grows_without_end() {
-        let (below, now) = (Below::default(), Instant::now());
+        let (below, now) = (Below::default(), clock::now());
         (0..ENTRIES_MAX + 100).for_each(|number| below.note(&format!("/a/{number}"), now, KEEP));
         assert_eq!(below.0.lock().unwrap().entries.len(), ENTRIES_MAX);
         assert_eq!(found(&below, "/a", now).len(), FOUND_MAX);
