@@ -40,7 +40,8 @@ const CHANGED_MOST: usize = 64;
 // === impl Store ===
 
 impl Store {
-    /// Tells the other gateways of a write. With a store of its own there are none.
+    /// Tells the other gateways of a write; of one that begins, until they have heard it. With a store of its own there are
+    /// none.
     pub async fn tell_write(&self, told: WriteTold) -> Result<(), StoreError> {
         match self {
             Store::Embedded(_) => Ok(()),

@@ -76,7 +76,7 @@ impl Exchange {
                 self.worker.deadlines.within(clock::now() + TOLD_WITHIN, pin!(told)).await,
                 Some(Ok(()))
             ) {
-                tracing::warn!(request_id = ?self.request_id, "the other gateways could not be told of a write; what they keep may be older than it");
+                tracing::warn!(request_id = ?self.request_id, "not all other gateways confirmed that they heard of a write; what they keep may be older than it");
             }
         }
         Some(Writing {

@@ -19,6 +19,9 @@ const PING: Duration = Duration::from_secs(1);
 /// The pause before a subscription is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Pings until every other gateway must know of this one, and waits for it before it forwards a write.
+const KNOWN_AFTER: u64 = 4;
+
 /// How often records are looked for that have to be looked at, and how many at once.
 const LOOK: Duration = Duration::from_millis(20);
 const LOOKS_MOST: usize = 64;
@@ -53,8 +56,8 @@ impl Inner {
         self.read_aliases().await.map_err(|error| error.to_string())?;
         self.read_freed().await.map_err(|error| error.to_string())?;
         self.ends.hearing(true, self.clock.elapsed());
-        self.ears.hearing(true);
         let mut pings = tokio::time::interval(PING);
+        let mut rounds = 0_u64;
         loop {
             tokio::select! {
                 message = messages.next() => match message {
@@ -62,6 +65,10 @@ impl Inner {
                     None => return Err("the connection was closed".into()),
                 },
                 _ = pings.tick() => {
+                    rounds += 1;
+                    if rounds == KNOWN_AFTER {
+                        self.ears.hearing(true);
+                    }
                     let pinged = tokio::time::timeout(patience, ask.ping::<redis::Value>()).await;
                     pinged.map_err(silent)?.map_err(failed)?;
                     if self.wire.map.master(HOME).as_ref() != Some(&master) {
@@ -79,6 +86,7 @@ impl Inner {
             b'l' => return self.heard_alias(rest),
             b't' => return self.heard_turn(rest),
             b'r' => return self.heard_write(rest),
+            b'k' => return self.heard_confirmation(rest),
             b'f' => return self.heard_freed(rest),
             _ => {}
         }

@@ -200,6 +200,9 @@ impl Keeper {
                     if part == super::HOME {
                         self.others = told.filter_map(|other| reply::bytes(other).ok()).collect();
                         self.inner.limits.counted(1 + self.others.len());
+                        self.inner
+                            .confirmations
+                            .set_others(self.others.iter().filter_map(|other| owner_of(other)).collect());
                     }
                     return Ok(Found::Good);
                 }
@@ -332,6 +335,11 @@ impl Keeper {
         }
         self.identity.settled().map_err(|error| StoreError::Unavailable(error.to_string()))
     }
+}
+
+/// The other way round: [`owner`].
+fn owner_of(name: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(name).ok()?, 16).ok()
 }
 
 fn said(error: StoreError) -> String {

@@ -14,6 +14,7 @@ mod agreement;
 mod aliases;
 mod clock;
 mod commands;
+mod confirmations;
 mod ends;
 mod health;
 mod hearing;
@@ -45,6 +46,7 @@ use crate::domain::ledger::{Owner, RecordId};
 use crate::domain::time::Millis;
 use aliases::Aliases;
 use clock::Clock;
+use confirmations::Confirmations;
 use ends::Ends;
 use health::Health;
 use hmac::{Hmac, KeyInit, Mac};
@@ -88,6 +90,7 @@ pub(super) struct Inner {
     ends: Ends,
     aliases: Aliases,
     ears: Ears,
+    confirmations: Confirmations,
     places: Places,
     limits: Limits,
     recall: Recall,
@@ -120,6 +123,7 @@ impl Redis {
             ends: Ends::default(),
             aliases: Aliases::default(),
             ears: Ears::default(),
+            confirmations: Confirmations::default(),
             places: Places::default(),
             limits: Limits::new(),
             recall: Recall::new(options.memory_max),

@@ -1,5 +1,6 @@
 //! Writes as the gateways of a fleet tell each other of them, on the subscription of `hearing`. A message is
-//! `r | owner of its sender | WriteTold`. While the subscription is down its listener is deaf, and knows it.
+//! `r | owner of its sender | its number | WriteTold`, where a number that is not 0 is confirmed by
+//! `k | the sender | the number | owner of who heard it`. While the subscription is down its listener is deaf, and knows it.
 //!
 //! The listener is called with the lock held, so that it learns of every turn in its order; it holds no lock of its own
 //! while it calls here.
@@ -54,9 +55,22 @@ impl State {
 impl Inner {
     /// See [`Store::tell_write`](crate::store::Store::tell_write).
     pub(in crate::store) async fn tell_write(&self, told: &WriteTold) -> Result<(), StoreError> {
-        let message = [&self.owner.to_be_bytes()[..], &told.encode()].concat();
-        let call = Call::of(&self.wire.parts, Script::Tell, HOME, self.wire.place.timeout).arg(message);
-        self.run(call).await.map(drop)
+        let mut awaited = match told {
+            WriteTold::Begins(..) => self.confirmations.expect(),
+            // Until it is heard nothing is kept, so nobody has to wait for it.
+            WriteTold::Ended(..) => None,
+        };
+        let number = awaited.as_ref().map_or(0, |awaited| awaited.number);
+        self.publish(&[b"r", &self.owner.to_be_bytes()[..], &number.to_be_bytes(), &told.encode()]).await?;
+        if let Some(awaited) = &mut awaited {
+            awaited.all().await;
+        }
+        Ok(())
+    }
+
+    async fn publish(&self, message: &[&[u8]]) -> Result<(), StoreError> {
+        let call = Call::of(&self.wire.parts, Script::Tell, HOME, self.wire.place.timeout);
+        self.run(call.arg(message.concat())).await.map(drop)
     }
 
     /// See [`Store::hear_writes`](crate::store::Store::hear_writes).
@@ -65,13 +79,33 @@ impl Inner {
     }
 
     /// A message came. One's own says nothing new; another version's is passed over.
-    pub(super) fn heard_write(&self, message: &[u8]) {
-        let Some((owner, told)) = message.split_first_chunk::<8>() else { return };
+    pub(super) fn heard_write(self: &Arc<Inner>, message: &[u8]) {
+        let Some((owner, rest)) = message.split_first_chunk::<8>() else { return };
+        let Some((number, told)) = rest.split_first_chunk::<8>() else { return };
         if u64::from_be_bytes(*owner) == self.owner {
             return;
         }
         if let Some(told) = WriteTold::decode(told) {
             self.ears.lock().tell(WriteHeard::Told(told));
+        }
+        if u64::from_be_bytes(*number) != 0 {
+            let (inner, owner, number) = (self.clone(), *owner, *number);
+            // Where that fails, the sender goes on without.
+            tokio::spawn(async move {
+                let _ = inner.publish(&[b"k", &owner, &number, &inner.owner.to_be_bytes()]).await;
+            });
+        }
+    }
+
+    /// Somebody has heard of a write, perhaps one of this gateway.
+    pub(super) fn heard_confirmation(&self, message: &[u8]) {
+        let mut numbers =
+            message.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        let (Some(owner), Some(number), Some(by)) = (numbers.next(), numbers.next(), numbers.next()) else {
+            return;
+        };
+        if owner == self.owner {
+            self.confirmations.confirmed(number, by);
         }
     }
 }
