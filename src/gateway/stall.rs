@@ -44,8 +44,9 @@ pub struct Patience {
     pub write: Duration,
 }
 
-/// A rate is judged over so much waiting: a pause by itself is no slowness.
-pub const STRETCH: Duration = Duration::from_secs(10);
+/// A rate is judged over so much waiting: a pause by itself is no slowness. Short enough that thousands of slow bodies at
+/// once, whose waiting is less than their time, are closed within a quarter of a minute.
+pub const STRETCH: Duration = Duration::from_secs(8);
 
 // === impl Stall ===
 
@@ -137,9 +138,9 @@ mod tests {
         stall.waits();
         stall.came(10);
         stall.waits();
-        assert_eq!(stall.judge(now + seconds(9), PATIENCE), None);
-        assert_eq!(stall.judge(now + seconds(11), PATIENCE), Some(Slow::Sending));
-        assert_eq!(stall.judge(now + seconds(11), Patience { body_rate: 0, ..PATIENCE }), None);
+        assert_eq!(stall.judge(now + seconds(7), PATIENCE), None);
+        assert_eq!(stall.judge(now + seconds(9), PATIENCE), Some(Slow::Sending));
+        assert_eq!(stall.judge(now + seconds(9), Patience { body_rate: 0, ..PATIENCE }), None);
     }
 
     #[test]
@@ -148,9 +149,9 @@ mod tests {
         stall.waits();
         stall.came(10_000);
         stall.waits();
-        assert_eq!(stall.judge(now + seconds(11), PATIENCE), None);
-        assert_eq!(stall.judge(now + seconds(20), PATIENCE), None);
-        assert_eq!(stall.judge(now + seconds(22), PATIENCE), Some(Slow::Sending), "nothing came since");
+        assert_eq!(stall.judge(now + seconds(9), PATIENCE), None);
+        assert_eq!(stall.judge(now + seconds(16), PATIENCE), None);
+        assert_eq!(stall.judge(now + seconds(18), PATIENCE), Some(Slow::Sending), "nothing came since");
     }
 
     #[test]
