@@ -1,8 +1,8 @@
 //! Slots of a fleet: three gateways over one Redis, one slot, one holder. Whichever gateway a booking, its cancellation or its
 //! move reaches, all of them know.
 
-use crate::harness::redis::{Cluster, Server};
-use crate::harness::{Backend, Call, Config, Reply, assert_problem, eventually, program};
+use crate::harness::redis::{Cluster, DURABLE, Server};
+use crate::harness::{Backend, Call, Config, Reply, assert_problem, eventually, gates};
 use oncegate::cli::demo::gate::Gate;
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
@@ -63,9 +63,6 @@ ask = { slot = "doctor-slot", by = ["query:clinic", "query:doctor", "query:date"
 
 const STORE: &str = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"";
 
-/// Durable to the last write, as docs/redis.md asks for.
-const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
-
 /// Three gateways before one backend and one store, `R`.
 struct Fleet<R> {
     gates: Vec<Gate>,
@@ -81,15 +78,8 @@ impl<R> Fleet<R> {
         let backend = Backend::start();
         let config = Config { store: STORE, routes: ROUTES, ..Config::default() };
         let text = config.text(backend.address).replace("{store}", url);
-        let mut fleet = Fleet { gates: Vec::new(), backend, redis, _directories: Vec::new() };
-        for _ in 0..3 {
-            let directory = tempfile::tempdir().unwrap();
-            let mut gate = Gate::new(program(), directory.path(), &text).unwrap();
-            gate.start().expect("the gate starts");
-            fleet.gates.push(gate);
-            fleet._directories.push(directory);
-        }
-        fleet
+        let (gates, _directories) = gates(3, &text);
+        Fleet { gates, backend, redis, _directories }
     }
 
     /// Sends through one of the gateways; again while that says that its store does not answer in time.

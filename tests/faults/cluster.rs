@@ -1,8 +1,8 @@
 //! A cluster whose masters are killed in turn with moves of the slot that the operations are in.
 
-use super::{DURABLE, at_last, stand, under};
+use super::{at_last, stand, under};
 use crate::harness::eventually;
-use crate::harness::redis::{Cluster, Server};
+use crate::harness::redis::{Cluster, DURABLE, Server};
 use redis::{Connection, cmd};
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ mod partition;
 mod sentinel;
 mod single;
 
-use crate::harness::{Backend, Call, Config, eventually, program};
+use crate::harness::{Backend, Call, Config, eventually, gates, within};
 use oncegate::cli::demo::gate::Gate;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,9 +36,6 @@ struct Stand<R> {
     _directories: Vec<tempfile::TempDir>,
 }
 
-/// Durable to the last write, as docs/redis.md asks for.
-const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
-
 const STORE: &str = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"3s\"\ntimeout = \"500ms\"";
 
 fn cycles() -> u32 {
@@ -46,15 +43,10 @@ fn cycles() -> u32 {
 }
 
 fn stand<R>(redis: R, url: &str) -> Stand<R> {
-    let (backend, directories) =
-        (Backend::start(), (0..3).map(|_| tempfile::tempdir().unwrap()).collect::<Vec<_>>());
+    let backend = Backend::start();
     let text = Config { store: STORE, ..Config::default() }.text(backend.address).replace("{store}", url);
-    let start = |directory: &tempfile::TempDir| {
-        let mut gate = Gate::new(program(), directory.path(), &text).unwrap();
-        gate.start().expect("the gate starts");
-        gate
-    };
-    Stand { gates: directories.iter().map(start).collect(), backend, redis, _directories: directories }
+    let (gates, _directories) = gates(3, &text);
+    Stand { gates, backend, redis, _directories }
 }
 
 fn operation(n: u32) -> Call {
@@ -104,15 +96,8 @@ impl Drop for Ending<'_> {
 }
 
 /// Waits for what servers do among themselves, which on a busy machine takes its time.
-fn at_last<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(90);
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < until, "it did not happen that {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+fn at_last<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(90), what, ask)
 }
 
 /// Lets senders work while `fault` happens again and again, and asks the backend what became of it.

@@ -1,9 +1,9 @@
 //! Three sites, each with a gateway, a server and a Sentinel, in network namespaces of their own; clients and the backend
 //! are at the hub. The site of the master is cut off from the others, with its gateway, whose clients still reach it.
 
-use super::{DURABLE, STORE, Stand, at_last, under};
+use super::{STORE, Stand, at_last, under};
 use crate::harness::net::Net;
-use crate::harness::redis::Server;
+use crate::harness::redis::{DURABLE, Server};
 use crate::harness::{Backend, Config, eventually, program};
 use oncegate::cli::demo::gate::Gate;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! A master with two replicas under Sentinels: claims wait for one replica, so a failover forgets none.
 
-use super::{DURABLE, at_last, stand, under};
-use crate::harness::redis::Watched;
+use super::{at_last, stand, under};
+use crate::harness::redis::{DURABLE, Watched};
 
 #[test]
 fn a_watched_master_is_killed() {

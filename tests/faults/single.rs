@@ -1,7 +1,7 @@
 //! One server, durable to the last write.
 
-use super::{DURABLE, Stand, stand, under};
-use crate::harness::redis::Server;
+use super::{Stand, stand, under};
+use crate::harness::redis::{DURABLE, Server};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
 

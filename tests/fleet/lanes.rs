@@ -1,7 +1,7 @@
 //! Lanes over a fleet: one order for the writes of all gateways, also where one of them dies.
 
-use super::{DURABLE, Fleet};
-use crate::harness::redis::Server;
+use super::Fleet;
+use crate::harness::redis::{DURABLE, Server};
 use crate::harness::{Call, Config, Reply, at_once_over, eventually};
 use std::thread;
 use std::time::{Duration, Instant};

@@ -3,15 +3,14 @@
 
 mod lanes;
 
-use crate::harness::redis::{Cluster, Server, Watched};
-use crate::harness::{Authority, Backend, Call, Config, Reply, at_once, eventually, free_address, program};
+use crate::harness::redis::{Cluster, DURABLE, Server, Watched};
+use crate::harness::{
+    Authority, Backend, Call, Config, Reply, at_once, eventually, free_address, gates, program,
+};
 use oncegate::cli::demo::gate::Gate;
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-/// Durable to the last write, as docs/redis.md asks for.
-const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 /// Gateways before one backend and one store, `R`.
 struct Fleet<R> {
@@ -35,15 +34,8 @@ impl<R> Fleet<R> {
     fn of(count: usize, redis: R, url: &str, config: Config) -> Fleet<R> {
         let backend = Backend::start();
         let text = config.text(backend.address).replace("{store}", url);
-        let mut fleet = Fleet { gates: Vec::new(), backend, redis, _directories: Vec::new() };
-        for _ in 0..count {
-            let directory = tempfile::tempdir().unwrap();
-            let mut gate = Gate::new(program(), directory.path(), &text).unwrap();
-            gate.start().expect("the gate starts");
-            fleet.gates.push(gate);
-            fleet._directories.push(directory);
-        }
-        fleet
+        let (gates, _directories) = gates(count, &text);
+        Fleet { gates, backend, redis, _directories }
     }
 
     /// Sends through one of the gateways.

@@ -19,7 +19,7 @@ pub use config::Config;
 pub use curl::{Curled, curl};
 pub use handed::{Handed, head};
 pub use numbering::Numbering;
-pub use oncegate::cli::demo::gate::free_address;
+pub use oncegate::cli::demo::gate::{Gate, free_address};
 pub use oncegate::cli::demo::http::{Call, Reply};
 pub use pki::Authority;
 pub use raw::{RawBackend, ok, reset};
@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// How long a condition may take to come true. Generous: it is only ever used up by a failure.
 const EVENTUALLY: Duration = Duration::from_secs(20);
@@ -45,15 +46,32 @@ pub fn program() -> &'static Path {
 
 /// Asks until there is an answer.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + EVENTUALLY;
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(EVENTUALLY, what, ask)
+}
+
+/// The same with another patience.
+#[track_caller]
+pub fn within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < until, "in {EVENTUALLY:?} it did not happen that {what}");
+        assert!(Instant::now() < until, "in {patience:?} it did not happen that {what}");
         thread::sleep(Duration::from_millis(3));
     }
+}
+
+/// Starts so many gateways with one configuration, each in a directory of its own, which has to live as long.
+pub fn gates(count: usize, config: &str) -> (Vec<Gate>, Vec<TempDir>) {
+    let start = |_| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut gate = Gate::new(program(), directory.path(), config).unwrap();
+        gate.start().expect("the gate starts");
+        (gate, directory)
+    };
+    (0..count).map(start).unzip()
 }
 
 /// Sends `calls` at one moment, each from a client of its own; answers in the order of the calls.

@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// Durable to the last write, as docs/redis.md asks for.
+pub const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
 /// One `redis-server` process; dropping it ends it.
 pub struct Server {
     /// Where it listens.

@@ -2,7 +2,7 @@
 //! store is away.
 
 use super::*;
-use crate::harness::program;
+use crate::harness::gates;
 use crate::harness::redis::Server;
 use oncegate::cli::demo::gate::Gate;
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,14 +35,8 @@ impl Fleet {
         let (redis, backend) = (Server::start(&[]), Backend::start());
         let config = Config { store, ..throttled(throttle) };
         let text = config.text(backend.address).replace("{store}", &redis.url());
-        let mut fleet = Fleet { gates: Vec::new(), backend, redis, _directories: Vec::new() };
-        for _ in 0..count {
-            let directory = tempfile::tempdir().unwrap();
-            let mut gate = Gate::new(program(), directory.path(), &text).unwrap();
-            gate.start().expect("the gate starts");
-            fleet.gates.push(gate);
-            fleet._directories.push(directory);
-        }
+        let (gates, _directories) = gates(count, &text);
+        let fleet = Fleet { gates, backend, redis, _directories };
         for at in 0..count {
             let known = || (fleet.metric(at, "oncegate_gateways") == count as u64).then_some(());
             eventually("the gateways know of each other", known);
