@@ -74,8 +74,8 @@ pub struct Connection {
     leftover: RefCell<Option<Leftover>>,
     /// Interim answers on their way to the client.
     interims: RefCell<Vec<u8>>,
-    /// What hyper writes next is the head of an answer to a request of HTTP/1.0.
-    answers_10: Cell<bool>,
+    /// The answer that was given to hyper, until its head goes out.
+    answer: Cell<Option<Answer>>,
     /// Who asked last.
     pub last_caller: LastCaller,
     /// What it is joined with when its present answer's head has gone out.
@@ -107,6 +107,14 @@ pub enum Orders {
     Drain,
     /// End now.
     Close,
+}
+
+/// What the head of an answer is written with.
+pub(super) struct Answer {
+    /// How its names are spelled, where not in Title-Case.
+    pub spelling: Option<Spelling>,
+    /// It says HTTP/1.1, although the request was of HTTP/1.0.
+    pub own_version: bool,
 }
 
 /// Held by an exchange and its answer's body: the connection is busy.
@@ -165,9 +173,8 @@ async fn serve_http1(
             })
         })
     };
-    // Names that are not in Title-Case come with their spelling.
     let mut http = http1::Builder::new();
-    http.title_case_headers(true).header_read_timeout(None);
+    http.header_read_timeout(None);
     if limits.headers > Limits::DEFAULT.headers {
         // Costs an allocation a request, so only where somebody wants more than hyper's own.
         http.max_headers(limits.headers);
@@ -213,7 +220,7 @@ impl Connection {
             starved: Cell::new(false),
             leftover: RefCell::new(None),
             interims: RefCell::new(Vec::new()),
-            answers_10: Cell::new(false),
+            answer: Cell::new(None),
             last_caller: LastCaller::default(),
             switch: Cell::new(None),
             switches: Cell::new(false),
@@ -352,14 +359,14 @@ impl Connection {
         self.wake();
     }
 
-    /// The answer to a request of HTTP/1.0 is given to hyper.
-    pub(super) fn answers_version_10(&self) {
-        self.answers_10.set(true);
+    /// An answer is given to hyper, and its head is what goes out next.
+    pub(super) fn answers(&self, answer: Answer) {
+        self.answer.set(Some(answer));
     }
 
-    /// Whether what is written now is the first of it.
-    pub(super) fn begins_answer_10(&self) -> bool {
-        self.answers_10.take()
+    /// The answer whose head is what goes out now.
+    pub(super) fn begins_answer(&self) -> Option<Answer> {
+        self.answer.take()
     }
 
     /// Interim answers that have not gone out.

@@ -5,7 +5,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
 use super::changes::is_unsafe_change;
 use super::clock;
-use super::connection::Connection;
+use super::connection::{Answer, Connection};
 use super::disguise;
 use super::forward;
 use super::guard;
@@ -95,7 +95,7 @@ pub async fn exchange(
     let (mut parts, body) = request.into_parts();
     let protocol = upgrade::wanted(&parts.headers);
     if let Some(spelling) = connection.spelling() {
-        parts.extensions.extend((*spelling).clone());
+        parts.extensions.insert(spelling);
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
@@ -132,9 +132,10 @@ pub async fn exchange(
         }
     };
     let outcome = outcome.unwrap_or_else(|refusal| line.refused(&connection.explain(refusal)));
-    let answer = line.end(busy, outcome);
-    if version == Version::HTTP_10 {
-        connection.answers_version_10();
+    let mut answer = line.end(busy, outcome);
+    if version != Version::HTTP_2 {
+        let spelling = answer.extensions_mut().remove();
+        connection.answers(Answer { spelling, own_version: version == Version::HTTP_10 });
     }
     answer
 }

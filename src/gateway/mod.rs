@@ -32,6 +32,7 @@ mod flood;
 mod forward;
 mod guard;
 mod h2;
+mod head_writer;
 mod headers;
 mod identity;
 mod intake;

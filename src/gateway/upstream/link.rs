@@ -13,6 +13,7 @@ use super::stream::{Heads, ServerStream};
 use crate::gateway::body::RequestBody;
 use crate::gateway::scan::{Asked, Problem};
 use crate::gateway::socket::Socket;
+use crate::gateway::spelling::Spelling;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -85,14 +86,15 @@ impl Link {
     /// Sends `request` and waits for its answer's head.
     pub fn exchange(
         &mut self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         asked: Asked,
         hearing: Option<Hearing>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
         if request.body().is_streamed() {
             self.detach();
         }
-        self.heads.expect(asked, hearing);
+        let spelling = request.extensions_mut().remove::<Spelling>();
+        self.heads.expect(asked, spelling, hearing);
         // What the sender wakes now is polled below.
         self.relay.driven.store(true, Ordering::Release);
         let answer = self.sender.try_send_request(request);
@@ -107,7 +109,7 @@ impl Link {
             })
             .await;
             if let (Ok(answer), Some(spelling)) = (&mut answer, self.heads.spelling()) {
-                answer.extensions_mut().extend((*spelling).clone());
+                answer.extensions_mut().insert(spelling);
             }
             answer
         }
