@@ -8,8 +8,10 @@ use super::clock;
 use super::door::{self, Entered, Speaks};
 use super::exchange::exchange;
 use super::h2::{self, Streams};
+use super::head_writer::Written;
 use super::identity::LastCaller;
 use super::intake;
+use super::own_lines::Told;
 use super::scan::{Limits, Stop};
 use super::socket::Socket;
 use super::spelling::Spelling;
@@ -75,7 +77,9 @@ pub struct Connection {
     /// Interim answers on their way to the client.
     interims: RefCell<Vec<u8>>,
     /// The answer that was given to hyper, until its head goes out.
-    answer: Cell<Option<Answer>>,
+    answer: Cell<Option<Written>>,
+    /// What backends are told about it.
+    pub(super) told: Told,
     /// Who asked last.
     pub last_caller: LastCaller,
     /// What it is joined with when its present answer's head has gone out.
@@ -107,14 +111,6 @@ pub enum Orders {
     Drain,
     /// End now.
     Close,
-}
-
-/// What the head of an answer is written with.
-pub(super) struct Answer {
-    /// How its names are spelled, where not in Title-Case.
-    pub spelling: Option<Spelling>,
-    /// It says HTTP/1.1, although the request was of HTTP/1.0.
-    pub own_version: bool,
 }
 
 /// Held by an exchange and its answer's body: the connection is busy.
@@ -221,6 +217,7 @@ impl Connection {
             leftover: RefCell::new(None),
             interims: RefCell::new(Vec::new()),
             answer: Cell::new(None),
+            told: Told::default(),
             last_caller: LastCaller::default(),
             switch: Cell::new(None),
             switches: Cell::new(false),
@@ -360,12 +357,12 @@ impl Connection {
     }
 
     /// An answer is given to hyper, and its head is what goes out next.
-    pub(super) fn answers(&self, answer: Answer) {
+    pub(super) fn answers(&self, answer: Written) {
         self.answer.set(Some(answer));
     }
 
     /// The answer whose head is what goes out now.
-    pub(super) fn begins_answer(&self) -> Option<Answer> {
+    pub(super) fn begins_answer(&self) -> Option<Written> {
         self.answer.take()
     }
 

@@ -5,7 +5,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
 use super::changes::is_unsafe_change;
 use super::clock;
-use super::connection::{Answer, Connection};
+use super::connection::Connection;
 use super::disguise;
 use super::forward;
 use super::guard;
@@ -13,6 +13,7 @@ use super::h2;
 use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
 use super::identity::client_address;
 use super::line::Line;
+use super::own_lines::{self, OwnLines};
 use super::reads;
 use super::throttle;
 use super::tls::Principal;
@@ -59,6 +60,8 @@ pub struct Exchange {
     pub connection: Rc<Connection>,
     /// What the client speaks.
     pub version: Version,
+    /// What the backend is told besides the headers.
+    pub own_lines: Option<OwnLines>,
 }
 
 /// Memory that a body takes while it is held whole.
@@ -100,13 +103,13 @@ pub async fn exchange(
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
-    let version = parts.version;
-    let mut line = Line::begin(&worker, &connection, &mut parts);
+    let mut line = Line::begin(&worker, &connection, &parts);
     let outcome = match route(&worker, &connection, &mut parts, &line, found) {
         Err(refusal) => Err(refusal),
-        Ok(exchange) => {
+        Ok(mut exchange) => {
             line.route = Some(exchange.route);
-            tell_the_backend(&exchange, &connection, &mut parts, found);
+            let told = Tells { found, came_with_id: line.came_with_id, upgrade: protocol.is_some() };
+            tell_the_backend(&mut exchange, &mut parts, told);
             let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await;
             if let Some(answered) = gate.transpose() {
                 answered
@@ -132,11 +135,7 @@ pub async fn exchange(
         }
     };
     let outcome = outcome.unwrap_or_else(|refusal| line.refused(&connection.explain(refusal)));
-    let mut answer = line.end(busy, outcome);
-    if version != Version::HTTP_2 {
-        let spelling = answer.extensions_mut().remove();
-        connection.answers(Answer { spelling, own_version: version == Version::HTTP_10 });
-    }
+    let answer = line.end(busy, outcome);
     answer
 }
 
@@ -236,24 +235,56 @@ fn route(
         cert: connection.cert.clone(),
         connection: connection.clone(),
         version: parts.version,
+        own_lines: None,
     })
 }
 
-/// Adds what the backend is told beside the request's id: the client, and the way.
-fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Parts, found: Found) {
-    let server = &exchange.shared().policy.config().server;
+/// What has to be known of a request before more is told with it.
+struct Tells {
+    found: Found,
+    came_with_id: bool,
+    upgrade: bool,
+}
+
+/// Adds what the backend is told: the request's id, the client, and the way.
+fn tell_the_backend(exchange: &mut Exchange, parts: &mut Parts, told: Tells) {
+    let worker = exchange.worker.clone();
+    let connection = exchange.connection.clone();
+    let server = &worker.shared.policy.config().server;
     let forwarding = Forwarding {
         peer: connection.peer,
         peer_text: &connection.peer_text,
         trusted: connection.trusted,
         secure: connection.secure,
         style: server.forwarded,
-        forwarded: found.forwarded,
+        forwarded: told.found.forwarded,
     };
-    set_forwarded(&mut parts.headers, &forwarding);
-    if server.via {
-        add_via(&mut parts.headers, parts.version);
+    let tell = |headers: &mut HeaderMap| {
+        set_forwarded(headers, &forwarding);
+        if server.via {
+            add_via(headers, parts.version);
+        }
+    };
+    // Most requests say nothing that theirs would have to be joined with, and only pass: theirs are ready as lines.
+    let Found { forwarded, tells, .. } = told.found;
+    let says = told.came_with_id || forwarded || tells;
+    if let Some(host) = parts.headers.get(header::HOST)
+        && !says
+        && exchange.only_passes(told.upgrade)
+    {
+        let before = connection.told.lines(host, || {
+            let mut headers = HeaderMap::from_iter([(header::HOST, host.clone())]);
+            tell(&mut headers);
+            headers.remove(header::HOST);
+            own_lines::lines(&headers, &server.request_id_header)
+        });
+        exchange.own_lines = Some(OwnLines { before, id: exchange.request_id.clone() });
+        return;
     }
+    // Room for everything, taken once.
+    parts.headers.reserve(7);
+    parts.headers.insert(&server.request_id_header, exchange.request_id.clone());
+    tell(&mut parts.headers);
 }
 
 // === impl Exchange ===
@@ -267,6 +298,13 @@ impl Exchange {
     /// The matched route's rules.
     pub fn rules(&self) -> &RoutePolicy {
         &self.worker.shared.policy.routes()[self.route]
+    }
+
+    /// Whether the request goes on over HTTP/1.1, and nothing is done with it on the way.
+    fn only_passes(&self, upgrade: bool) -> bool {
+        let rules = self.rules();
+        let looked_at = self.guarded || upgrade || rules.slots.ask.is_some() || rules.reads.is_some();
+        !looked_at && !self.pool().upstream.config.http2
     }
 
     /// The client, where it understands interim answers.

@@ -78,7 +78,8 @@ pub async fn ask(
     let caller = (!changed.is_empty() || renews).then(|| exchange.shown(request.headers()));
     let frees = slots::frees_of_head(exchange, request.method(), request.uri(), request.headers());
     let held = upload.clone().filter(|upload| upload.is_held());
-    let flight = Flight::heard_by(Hearing { client: hearing, upload: held.clone() });
+    let flight = Flight::heard_by(Hearing { client: hearing, upload: held.clone() })
+        .saying(exchange.own_lines.clone());
     let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     let Reply { mut head, body } = *reply;

@@ -1,9 +1,10 @@
 //! The heads that go out on a connection, below hyper: their names get their spelling, and what the gateway says itself is
 //! put in.
 
+use super::own_lines::OwnLines;
 use super::socket::Socket;
 use super::spelling::{self, Spelling};
-use std::io::{ErrorKind, IoSlice, Result};
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
@@ -27,6 +28,30 @@ const SLICES: usize = 8;
 /// What hyper may have written before the head of an answer.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// How one head is written.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// How its names are spelled, where not in Title-Case.
+    pub spelling: Option<Spelling>,
+    /// What the gateway adds.
+    pub lines: Option<OwnLines>,
+    /// It says that it is of HTTP/1.1 although it answers HTTP/1.0: a server says which version it speaks itself (RFC 9110,
+    /// 6.2), and hyper echoes the client's.
+    pub own_version: bool,
+}
+
+// === impl Written ===
+
+impl Written {
+    /// Names may stay in lower case, but nothing that the gateway says may be left out.
+    fn can_do_without(&self) -> Result<()> {
+        match &self.lines {
+            None => Ok(()),
+            Some(_) => Err(Error::other("a head does not stand where its lines are to be put")),
+        }
+    }
+}
+
 // === impl HeadWriter ===
 
 impl HeadWriter {
@@ -40,21 +65,24 @@ impl HeadWriter {
         self.flushed
     }
 
-    /// A head begins with the first of `slices`, and is all of it. Only where everything before went out: then it is certain
-    /// to begin there. `own_version`: it says that it is of HTTP/1.1 although it answers HTTP/1.0 (a server says which
-    /// version it speaks itself, RFC 9110, 6.2, and hyper echoes the client's).
-    pub fn begin(&mut self, slices: &[IoSlice<'_>], spelling: Option<&Spelling>, own_version: bool) {
-        let Some(front) = slices.first().filter(|_| self.flushed) else { return };
+    /// A head begins with the first of `slices`, and is all of it. Where something before it has not gone out, it stays
+    /// as hyper wrote it, unless it has lines that must not be lost.
+    pub fn begin(&mut self, slices: &[IoSlice<'_>], written: &Written) -> Result<()> {
+        let Some(front) = slices.first().filter(|_| self.flushed) else { return written.can_do_without() };
         self.head.clear();
         self.head.extend_from_slice(front);
         (self.sent, self.stands_for) = (0, front.len());
         let before = if front.starts_with(CONTINUE) { CONTINUE.len() } else { 0 };
         let head = &mut self.head[before..];
-        if own_version && head.starts_with(b"HTTP/1.0") {
+        if written.own_version && head.starts_with(b"HTTP/1.0") {
             head[b"HTTP/1.".len()] = b'1';
         }
         if let Some(line) = memchr::memchr(b'\n', head) {
-            spelling::spell(&mut head[line + 1..], spelling);
+            spelling::spell(&mut head[line + 1..], written.spelling.as_ref());
+        }
+        match &written.lines {
+            Some(lines) if !lines.put_into(&mut self.head) => written.can_do_without(),
+            _ => Ok(()),
         }
     }
 
@@ -81,6 +109,16 @@ impl HeadWriter {
     ) -> Poll<Result<usize>> {
         loop {
             let left = self.head.len() - self.sent;
+            // Mostly there is nothing behind it.
+            if let [] | [_] = slices
+                && slices.first().is_none_or(|front| front.len() == self.stands_for)
+            {
+                let written = ready!(Pin::new(&mut *socket).poll_write(cx, &self.head[self.sent..]))?;
+                match self.went_out(written, left)? {
+                    Some(told) => return Poll::Ready(Ok(told)),
+                    None => continue,
+                }
+            }
             let mut out = [IoSlice::new(&[]); SLICES];
             out[0] = IoSlice::new(&self.head[self.sent..]);
             let mut count = 1;
@@ -94,20 +132,26 @@ impl HeadWriter {
                 }
             }
             let written = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &out[..count]))?;
-            if written == 0 {
-                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
-            }
-            // hyper is told that the head went out as soon as that has begun: what is left of it is here.
-            let told = std::mem::take(&mut self.stands_for);
-            if written >= left {
-                self.ended();
-                return Poll::Ready(Ok(told + written - left));
-            }
-            self.sent += written;
-            if told > 0 {
+            if let Some(told) = self.went_out(written, left)? {
                 return Poll::Ready(Ok(told));
             }
         }
+    }
+
+    /// So many bytes were `written`, of which the first `left` were the head's. What hyper is told of them; `None` where
+    /// there is nothing to tell, and the head has not ended.
+    fn went_out(&mut self, written: usize, left: usize) -> Result<Option<usize>> {
+        if written == 0 {
+            return Err(ErrorKind::WriteZero.into());
+        }
+        // It is told that the head went out as soon as that has begun: what is left of it is here.
+        let told = std::mem::take(&mut self.stands_for);
+        if written >= left {
+            self.ended();
+            return Ok(Some(told + written - left));
+        }
+        self.sent += written;
+        Ok((told > 0).then_some(told))
     }
 
     /// Writes what is left of the head. hyper flushes when it has nothing left to write.

@@ -26,6 +26,8 @@ pub struct Found {
     pub expect: bool,
     /// `Forwarded`
     pub forwarded: bool,
+    /// `X-Forwarded-For` and its family, or `Via`: what the gateway says itself.
+    pub tells: bool,
     /// A header that names another method.
     pub disguise: bool,
     /// `TE: trailers`
@@ -41,6 +43,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
         match name.as_str() {
             "expect" => found.expect = true,
             "forwarded" => found.forwarded = true,
+            "via" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => found.tells = true,
             "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,
             "te" => {
                 found.trailers = accepts_trailers(headers);

@@ -43,6 +43,7 @@ mod line;
 mod linger;
 mod listener;
 mod observe;
+mod own_lines;
 mod pending;
 mod places;
 mod proxy_protocol;

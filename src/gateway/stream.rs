@@ -142,7 +142,7 @@ impl AsyncWrite for ClientStream {
         ready!(self.poll_interims(cx))?;
         let ClientStream { socket, connection, writer, .. } = &mut *self;
         if let Some(answer) = connection.begins_answer() {
-            writer.begin(slices, answer.spelling.as_ref(), answer.own_version);
+            writer.begin(slices, &answer)?;
         }
         let written = writer.poll_write(socket, cx, slices);
         self.note(&written);

@@ -11,6 +11,8 @@
 use super::hearing::Hearing;
 use super::stream::{Heads, ServerStream};
 use crate::gateway::body::RequestBody;
+use crate::gateway::head_writer::Written;
+use crate::gateway::own_lines::OwnLines;
 use crate::gateway::scan::{Asked, Problem};
 use crate::gateway::socket::Socket;
 use crate::gateway::spelling::Spelling;
@@ -86,15 +88,16 @@ impl Link {
     /// Sends `request` and waits for its answer's head.
     pub fn exchange(
         &mut self,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
+        lines: Option<OwnLines>,
         asked: Asked,
         hearing: Option<Hearing>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
         if request.body().is_streamed() {
             self.detach();
         }
-        let spelling = request.extensions_mut().remove::<Spelling>();
-        self.heads.expect(asked, spelling, hearing);
+        let spelling = request.extensions().get::<Spelling>().cloned();
+        self.heads.expect(asked, Written { spelling, lines, own_version: false }, hearing);
         // What the sender wakes now is polled below.
         self.relay.driven.store(true, Ordering::Release);
         let answer = self.sender.try_send_request(request);

@@ -1,7 +1,7 @@
 //! The bytes of a connection to a server, below hyper.
 
 use super::hearing::Hearing;
-use crate::gateway::head_writer::HeadWriter;
+use crate::gateway::head_writer::{HeadWriter, Written};
 use crate::gateway::intake::Intake;
 use crate::gateway::scan::{AnswerScanner, Asked, Limits, News, Problem};
 use crate::gateway::socket::Socket;
@@ -27,8 +27,8 @@ pub struct ServerStream {
 pub struct Heads {
     /// What is asked next; taken when its first byte goes out, because an answer that came before was none.
     asks: Cell<Option<Asked>>,
-    /// How names are spelled in the head that asks.
-    asks_as: Cell<Option<Spelling>>,
+    /// How the head that asks is written.
+    asks_as: Cell<Written>,
     /// How names are spelled in the head that came.
     spelling: Cell<Option<Spelling>>,
     spent: Cell<bool>,
@@ -73,9 +73,9 @@ impl ServerStream {
 
 impl Heads {
     /// What comes next is a request, and then its answer.
-    pub fn expect(&self, asked: Asked, spelling: Option<Spelling>, hearing: Option<Hearing>) {
+    pub fn expect(&self, asked: Asked, written: Written, hearing: Option<Hearing>) {
         self.asks.set(Some(asked));
-        self.asks_as.set(spelling);
+        self.asks_as.set(written);
         self.spelling.set(None);
         *self.hearing.borrow_mut() = hearing;
     }
@@ -152,7 +152,7 @@ impl AsyncWrite for ServerStream {
         let ServerStream { socket, heads, intake, writer } = &mut *self;
         if let Some(asked) = heads.asks.take() {
             intake.scanner().asks(asked);
-            writer.begin(slices, heads.asks_as.take().as_ref(), false);
+            writer.begin(slices, &heads.asks_as.take())?;
         }
         writer.poll_write(socket, cx, slices)
     }
