@@ -2,7 +2,6 @@
 //! put in.
 
 use super::own_lines::OwnLines;
-use super::socket::Socket;
 use super::spelling::{self, Spelling};
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -88,26 +87,29 @@ impl HeadWriter {
 
     /// Writes the head, if one is going out, and then what stands behind it in `slices`.
     #[inline]
-    pub fn poll_write(
+    pub fn poll_write<W: AsyncWrite + Unpin>(
         &mut self,
-        socket: &mut Socket,
+        socket: &mut W,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         self.flushed = false;
-        if self.head.is_empty() {
-            return Pin::new(socket).poll_write_vectored(cx, slices);
+        if !self.head.is_empty()
+            && let Some(told) = ready!(self.poll_write_head(socket, cx, slices))?
+        {
+            return Poll::Ready(Ok(told));
         }
-        self.poll_write_head(socket, cx, slices)
+        Pin::new(socket).poll_write_vectored(cx, slices)
     }
 
-    fn poll_write_head(
+    /// `None` where the head has gone out, and nothing of what hyper gives with it.
+    fn poll_write_head<W: AsyncWrite + Unpin>(
         &mut self,
-        socket: &mut Socket,
+        socket: &mut W,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        loop {
+    ) -> Poll<Result<Option<usize>>> {
+        while !self.head.is_empty() {
             let left = self.head.len() - self.sent;
             // Mostly there is nothing behind it.
             if let [] | [_] = slices
@@ -115,8 +117,8 @@ impl HeadWriter {
             {
                 let written = ready!(Pin::new(&mut *socket).poll_write(cx, &self.head[self.sent..]))?;
                 match self.went_out(written, left)? {
-                    Some(told) => return Poll::Ready(Ok(told)),
-                    None => continue,
+                    0 => continue,
+                    told => return Poll::Ready(Ok(Some(told))),
                 }
             }
             let mut out = [IoSlice::new(&[]); SLICES];
@@ -132,31 +134,36 @@ impl HeadWriter {
                 }
             }
             let written = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &out[..count]))?;
-            if let Some(told) = self.went_out(written, left)? {
-                return Poll::Ready(Ok(told));
+            let told = self.went_out(written, left)?;
+            if told > 0 {
+                return Poll::Ready(Ok(Some(told)));
             }
         }
+        Poll::Ready(Ok(None))
     }
 
-    /// So many bytes were `written`, of which the first `left` were the head's. What hyper is told of them; `None` where
-    /// there is nothing to tell, and the head has not ended.
-    fn went_out(&mut self, written: usize, left: usize) -> Result<Option<usize>> {
+    /// So many bytes were `written`, of which the first `left` were the head's. What hyper is told of them.
+    fn went_out(&mut self, written: usize, left: usize) -> Result<usize> {
         if written == 0 {
             return Err(ErrorKind::WriteZero.into());
         }
         // It is told that the head went out as soon as that has begun: what is left of it is here.
         let told = std::mem::take(&mut self.stands_for);
-        if written >= left {
-            self.ended();
-            return Ok(Some(told + written - left));
+        if written < left {
+            self.sent += written;
+            return Ok(told);
         }
-        self.sent += written;
-        Ok((told > 0).then_some(told))
+        self.ended();
+        Ok(told + written - left)
     }
 
     /// Writes what is left of the head. hyper flushes when it has nothing left to write.
     #[inline]
-    pub fn poll_flush(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    pub fn poll_flush<W: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut W,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<()>> {
         if !self.head.is_empty() && self.stands_for == 0 {
             ready!(self.poll_write_head(socket, cx, &[]))?;
         }
@@ -168,5 +175,120 @@ impl HeadWriter {
         self.sent = 0;
         self.head.clear();
         self.head.shrink_to(KEPT_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    /// A socket that takes some bytes, then none, and so on.
+    struct Narrow {
+        takes: usize,
+        has: Vec<u8>,
+        blocks: bool,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+            self.blocks = !self.blocks;
+            if self.blocks {
+                return Poll::Pending;
+            }
+            let count = bytes.len().min(self.takes);
+            self.has.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<Result<usize>> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.poll_write(cx, &all)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn written() -> Written {
+        let lines =
+            OwnLines { before: b"Via: 1.1 x\r\nX-Id: "[..].into(), id: HeaderValue::from_static("17") };
+        Written { lines: Some(lines), ..Written::default() }
+    }
+
+    /// What goes out of `pieces`, which hyper gives as one message, where the socket takes `takes` bytes at a time.
+    fn sent(pieces: &[&[u8]], how: &Written, takes: usize) -> String {
+        let mut writer = HeadWriter::new();
+        let mut socket = Narrow { takes, has: Vec::new(), blocks: false };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut begun = false;
+        let mut left: Vec<&[u8]> = pieces.to_vec();
+        while !left.is_empty() {
+            let slices: Vec<IoSlice<'_>> = left.iter().map(|piece| IoSlice::new(piece)).collect();
+            if !std::mem::replace(&mut begun, true) {
+                writer.begin(&slices, how).expect("a head stands there");
+            }
+            if let Poll::Ready(told) = writer.poll_write(&mut socket, &mut cx, &slices) {
+                let mut told = told.expect("it takes some");
+                assert!(told > 0);
+                for piece in &mut left {
+                    let count = told.min(piece.len());
+                    *piece = &piece[count..];
+                    told -= count;
+                }
+                left.retain(|piece| !piece.is_empty());
+            }
+        }
+        assert!(!writer.is_flushed());
+        while writer.poll_flush(&mut socket, &mut cx).is_pending() {}
+        assert!(writer.is_flushed() && writer.head.is_empty());
+        String::from_utf8(socket.has).expect("ASCII")
+    }
+
+    #[test]
+    fn a_head_goes_out_spelled_and_signed_however_little_the_socket_takes() {
+        let head = &b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"[..];
+        let out = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nVia: 1.1 x\r\nX-Id: 17\r\n\r\n";
+        let many: Vec<&[u8]> = std::iter::once(head).chain(std::iter::repeat_n(&b"a-b"[..], 20)).collect();
+        for takes in (1..120).chain([1000]) {
+            assert_eq!(sent(&[head], &written(), takes), out, "{takes}");
+            assert_eq!(sent(&[head, b"a: b\r\n"], &written(), takes), out.to_owned() + "a: b\r\n", "{takes}");
+            assert_eq!(sent(&many, &written(), takes), out.to_owned() + &"a-b".repeat(20), "{takes}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_http_1_0_says_what_the_gateway_speaks() {
+        let how = Written { own_version: true, ..Written::default() };
+        assert_eq!(sent(&[b"HTTP/1.0 200 OK\r\na: b\r\n\r\n"], &how, 7), "HTTP/1.1 200 OK\r\nA: b\r\n\r\n");
+        assert_eq!(sent(&[b"HTTP/1.0 200 OK\r\n\r\n"], &Written::default(), 7), "HTTP/1.0 200 OK\r\n\r\n");
+    }
+
+    #[test]
+    fn an_interim_answer_of_hypers_stays_before_the_head() {
+        let out =
+            sent(&[b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\na: b\r\n\r\n"], &written(), 9);
+        let end = "HTTP/1.1 204 No Content\r\nA: b\r\nVia: 1.1 x\r\nX-Id: 17\r\n\r\n";
+        assert_eq!(out, String::from("HTTP/1.1 100 Continue\r\n\r\n") + end);
+    }
+
+    #[test]
+    fn lines_that_have_no_place_are_an_error_and_are_not_left_out() {
+        let mut writer = HeadWriter::new();
+        let half = [IoSlice::new(b"HTTP/1.1 200 OK\r\n")];
+        assert!(writer.begin(&half, &written()).is_err());
+        let mut writer = HeadWriter { flushed: false, ..HeadWriter::new() };
+        let head = [IoSlice::new(b"HTTP/1.1 200 OK\r\n\r\n")];
+        assert!(writer.begin(&head, &written()).is_err());
+        assert!(writer.begin(&head, &Written::default()).is_ok());
     }
 }

@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn more_names_than_are_noted_go_out_in_title_case() {
-        let names: Vec<String> = (0..100).map(|n| format!("x-{n}")).collect();
+        let names: Vec<String> = (0..90).map(|n| format!("x-{n}")).collect();
         let lines: String = names.iter().map(|name| format!("{name}: 1\r\n")).collect();
         let spelling = spelling(&format!("GET / HTTP/1.1\r\n{lines}Host: x\r\n\r\n")).expect("noted");
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
