@@ -10,7 +10,9 @@ use super::disguise;
 use super::forward;
 use super::guard;
 use super::h2;
-use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
+use super::headers::{
+    Forwarding, Found, RATELIMIT, RATELIMIT_POLICY, add_via, set_forwarded, strip_hop_by_hop,
+};
 use super::identity::client_address;
 use super::line::Line;
 use super::own_lines::{self, OwnLines};
@@ -278,7 +280,8 @@ fn tell_the_backend(exchange: &mut Exchange, parts: &mut Parts, told: Tells) {
             headers.remove(header::HOST);
             own_lines::lines(&headers, &server.request_id_header)
         });
-        exchange.own_lines = Some(OwnLines { before, id: exchange.request_id.clone() });
+        let signature = Some((before, exchange.request_id.clone()));
+        exchange.own_lines = Some(OwnLines { signature, ..OwnLines::default() });
         return;
     }
     // Room for everything, taken once.
@@ -305,6 +308,15 @@ impl Exchange {
         let rules = self.rules();
         let looked_at = self.guarded || upgrade || rules.slots.ask.is_some() || rules.reads.is_some();
         !looked_at && !self.pool().upstream.config.http2
+    }
+
+    /// What belongs to one hop goes from a backend's answer, and what it says of limits where the gateway has its own.
+    pub fn strip_answer(&self, headers: &mut HeaderMap) {
+        if strip_hop_by_hop(headers).limits && self.rules().throttle.is_some() {
+            for name in [RATELIMIT, RATELIMIT_POLICY] {
+                headers.remove(name);
+            }
+        }
     }
 
     /// The client, where it understands interim answers.

@@ -5,7 +5,6 @@ use super::changes::{changes_below, changes_target, destination};
 use super::clock;
 use super::connection::Connection;
 use super::exchange::{Exchange, Outcome};
-use super::headers::strip_hop_by_hop;
 use super::identity::{Shown, shown};
 use super::slots;
 use super::upload::Upload;
@@ -83,7 +82,7 @@ pub async fn ask(
     let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     let Reply { mut head, body } = *reply;
-    strip_hop_by_hop(&mut head.headers);
+    exchange.strip_answer(&mut head.headers);
     if held.is_some_and(|upload| upload.is_held()) {
         // The backend answered without asking for the body: the client will hardly send it, so the connection ends.
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

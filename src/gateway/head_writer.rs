@@ -220,8 +220,8 @@ mod tests {
     }
 
     fn written() -> Written {
-        let lines =
-            OwnLines { before: b"Via: 1.1 x\r\nX-Id: "[..].into(), id: HeaderValue::from_static("17") };
+        let signature = Some((b"Via: 1.1 x\r\nX-Id: "[..].into(), HeaderValue::from_static("17")));
+        let lines = OwnLines { signature, ..OwnLines::default() };
         Written { lines: Some(lines), ..Written::default() }
     }
 

@@ -19,6 +19,11 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 /// `Idempotent-Stored: false`: this answer is real, and a copy of the request may not get it.
 pub const IDEMPOTENT_STORED: HeaderName = HeaderName::from_static("idempotent-stored");
 
+/// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
+pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// `RateLimit` (the same).
+pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
 /// What one pass over the names of a head has found: looking each of them up would cost more than the pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
@@ -28,6 +33,8 @@ pub struct Found {
     pub forwarded: bool,
     /// `X-Forwarded-For` and its family, or `Via`: what the gateway says itself.
     pub tells: bool,
+    /// `RateLimit` or `RateLimit-Policy`
+    pub limits: bool,
     /// A header that names another method.
     pub disguise: bool,
     /// `TE: trailers`
@@ -43,6 +50,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
         match name.as_str() {
             "expect" => found.expect = true,
             "forwarded" => found.forwarded = true,
+            "ratelimit" | "ratelimit-policy" => found.limits = true,
             "via" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => found.tells = true,
             "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,
             "te" => {

@@ -118,41 +118,37 @@ impl Line {
         if shared.draining.load(Relaxed) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        let mut lines = Vec::new();
         if let (Some(notice), Some(route)) = (&self.limits.notice, self.route) {
             let refused = matches!(decision, Decision::Refused(_));
-            shared.throttles.tell(&shared.policy.routes()[route], notice, refused, headers);
+            let lines = (self.version != Version::HTTP_2).then_some(&mut lines);
+            shared.throttles.tell(&shared.policy.routes()[route], notice, refused, headers, lines);
         }
-        self.sign(&mut response);
+        self.sign(&mut response, lines);
         response
     }
 
-    /// The gateway's own headers. The request's id is ours also where the backend or a recorded answer has one: it is what
+    /// The gateway's own headers, `whole` being lines among them. The request's id is ours also where the backend or a recorded answer has one: it is what
     /// the log says.
-    fn sign(&self, response: &mut Response<ResponseBody>) {
+    fn sign(&self, response: &mut Response<ResponseBody>, whole: Vec<u8>) {
         let server = &self.worker.shared.policy.config().server;
         let name = &server.request_id_header;
-        let written = match self.version {
-            Version::HTTP_2 => None,
-            version => Some(Written {
-                spelling: response.extensions_mut().remove(),
-                own_version: version == Version::HTTP_10,
-                lines: None,
-            }),
-        };
+        let spelling = response.extensions_mut().remove();
         let headers = response.headers_mut();
         let says = (server.via && headers.contains_key(header::VIA)) || headers.contains_key(name);
-        match written {
-            Some(written) if !says => {
-                let lines = OwnLines { before: self.worker.signature.clone(), id: self.request_id.clone() };
-                self.connection.answers(Written { lines: Some(lines), ..written });
+        let mut signature = None;
+        if says || self.version == Version::HTTP_2 {
+            if server.via {
+                add_via(headers, Version::HTTP_11);
             }
-            written => {
-                if server.via {
-                    add_via(headers, Version::HTTP_11);
-                }
-                headers.insert(name, self.request_id.clone());
-                written.into_iter().for_each(|written| self.connection.answers(written));
-            }
+            headers.insert(name, self.request_id.clone());
+        } else {
+            signature = Some((self.worker.signature.clone(), self.request_id.clone()));
+        }
+        if self.version != Version::HTTP_2 {
+            let lines = Some(OwnLines { whole, signature });
+            let own_version = self.version == Version::HTTP_10;
+            self.connection.answers(Written { spelling, lines, own_version });
         }
     }
 

@@ -10,13 +10,14 @@ use http::header::{self, HeaderMap};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Lines for the end of one head. The last one is the request's id, whose value is this request's own.
-#[derive(Clone, Debug)]
+/// Lines for the end of one head.
+#[derive(Clone, Debug, Default)]
 pub struct OwnLines {
-    /// Whole lines, and the last one's name with its colon.
-    pub before: Rc<[u8]>,
-    /// The value of the last line.
-    pub id: HeaderValue,
+    /// Whole lines, each with its end.
+    pub whole: Vec<u8>,
+    /// The lines that are the same for every request, up to the name and the colon of the last one, and its value: the
+    /// request's id.
+    pub signature: Option<(Rc<[u8]>, HeaderValue)>,
 }
 
 /// What the backend is told about one client connection, made when its requests first say a `Host`, and again when that
@@ -31,9 +32,13 @@ impl OwnLines {
     pub fn put_into(&self, head: &mut Vec<u8>) -> bool {
         let Some(length) = head.strip_suffix(b"\r\n\r\n").map(<[u8]>::len) else { return false };
         head.truncate(length + 2);
-        head.extend_from_slice(&self.before);
-        head.extend_from_slice(self.id.as_bytes());
-        head.extend_from_slice(b"\r\n\r\n");
+        head.extend_from_slice(&self.whole);
+        if let Some((before, id)) = &self.signature {
+            head.extend_from_slice(before);
+            head.extend_from_slice(id.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
         true
     }
 }
@@ -78,14 +83,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(header::VIA, HeaderValue::from_static("1.1 a-b"));
         let before = lines(&headers, &header::HeaderName::from_static("x-request-id"));
-        OwnLines { before, id: HeaderValue::from_static(id) }
+        OwnLines { whole: b"A: b\r\n".to_vec(), signature: Some((before, HeaderValue::from_static(id))) }
     }
 
     #[test]
     fn lines_stand_at_the_end_of_a_head() {
         let mut head = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
         assert!(own_lines("17").put_into(&mut head));
-        let expected = b"GET / HTTP/1.1\r\nHost: x\r\nVia: 1.1 a-b\r\nX-Request-Id: 17\r\n\r\n";
+        let expected = b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\nVia: 1.1 a-b\r\nX-Request-Id: 17\r\n\r\n";
         assert_eq!(head, expected);
     }
 
