@@ -30,6 +30,7 @@ mod lanes;
 mod life;
 mod limits;
 mod numbering;
+mod probe;
 mod proxy;
 mod proxy_protocol;
 mod races;

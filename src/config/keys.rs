@@ -202,6 +202,13 @@ pub(super) const KEYS: &[Key] = &[
     with("route.slot", "missing", Choice(&["refuse", "skip"]), "refuse"),
     key("route.slot", "id", Text),
     with("route.slot", "readable", Switch, "true"),
+    key("route.slot", "recover", Table),
+    // [route.slot.recover]
+    key("route.slot.recover", "get", Text),
+    key("route.slot.recover", "found", Text),
+    key("route.slot.recover", "gone", Table),
+    with("route.slot.recover", "attempts", Count(1, 20), "3"),
+    with("route.slot.recover", "apart", Duration("1ms", "1m"), "500ms"),
     // [[route.release]]
     key("route.release", "slot", Text),
     key("route.release", "id", Text),

@@ -44,6 +44,7 @@ mod listener;
 mod observe;
 mod pending;
 mod places;
+mod probe;
 mod proxy_protocol;
 mod reads;
 mod recover;
@@ -71,6 +72,7 @@ use crate::store::Store;
 use flood::Flood;
 use listener::Listener;
 use places::Places;
+use probe::Probing;
 use recover::Asking;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -136,6 +138,7 @@ impl Gateway {
             jwt,
             tls,
             asking: Asking::default(),
+            probing: Probing::default(),
             spread_start: worker::random_start(),
             spreads: Default::default(),
             body_bytes: Default::default(),

@@ -95,5 +95,7 @@ stamp! {
     of_two_changes_of_one_booking_one_is_told_to_look_again,
     adopted_places_count_and_a_second_time_changes_nothing,
     an_operator_lists_places_and_gives_them_back,
+    what_the_backend_has_no_more_is_given_back_only_while_it_is_as_it_was_seen,
+    what_nobody_has_settled_is_not_given_back_because_it_is_not_seen,
     a_store_full_of_places_refuses_more_and_nothing_else,
 }
