@@ -7,6 +7,7 @@ mod differential_slots;
 mod killed;
 mod lanes;
 mod limits;
+mod replicas;
 mod slots;
 mod support;
 
