@@ -139,6 +139,15 @@ fn every_event_is_valid_json_that_names_itself() {
             scope: ScopeId([2; 16]),
             client: "192.0.2.7".into(),
         },
+        Event::SlotVacated {
+            route: "book".into(),
+            slot: "doctor-slot".into(),
+            slot_id: crate::domain::slot::SlotId([3; 16]),
+            since: crate::domain::time::Millis(1),
+            held_by: "\"x".into(),
+            request_id: "r".into(),
+            client: "192.0.2.7".into(),
+        },
         Event::Throttled {
             route: "profile".into(),
             path: "/a\"".into(),
