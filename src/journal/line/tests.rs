@@ -164,7 +164,8 @@ fn every_event_is_valid_json_that_names_itself() {
             storm: Storm { reads: 60, within: Duration::from_secs(6), ports: 2, absorbed: 30 },
         },
     ];
-    let levels = ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN", "INFO", "INFO", "WARN"];
+    let levels =
+        ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN", "INFO", "INFO", "INFO", "WARN"];
     assert_eq!([events.len(), levels.len()], [Event::WORDS.len(); 2]);
     for (event, level) in events.into_iter().zip(levels) {
         let word = event.word();
