@@ -32,6 +32,7 @@ mod limits;
 mod numbering;
 mod proxy;
 mod proxy_protocol;
+mod quirks;
 mod races;
 mod same_meaning;
 mod simulation;

@@ -280,6 +280,8 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// `target`
     pub target: TargetSpelling,
+    /// `bare_lf`: whether lines of its answers' heads may end with a bare LF.
+    pub bare_lf: bool,
 }
 
 /// One base URL of an upstream.

@@ -59,6 +59,10 @@ pub struct Exchange {
     pub connection: Rc<Connection>,
     /// What the client speaks.
     pub version: Version,
+    /// Its connection goes on behind this exchange, as far as the client is concerned, and may be told so.
+    pub goes_on: bool,
+    /// It waits for `100 Continue` although it has no body to send: a word of the backend's that it gets.
+    pub hears_continue: bool,
 }
 
 /// Memory that a body takes while it is held whole.
@@ -104,8 +108,13 @@ pub async fn exchange(
     let mut line = Line::begin(&worker, &connection, &mut parts);
     let outcome = match route(&worker, &connection, &mut parts, &line, found) {
         Err(refusal) => Err(refusal),
-        Ok(exchange) => {
+        Ok(mut exchange) => {
             line.route = Some(exchange.route);
+            exchange.hears_continue = found.expect && body.is_end_stream();
+            if exchange.guarded {
+                // Nobody but the gateway waits for the body of a guarded write.
+                parts.headers.remove(header::EXPECT);
+            }
             tell_the_backend(&exchange, &connection, &mut parts, found);
             let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await;
             if let Some(answered) = gate.transpose() {
@@ -136,17 +145,23 @@ pub async fn exchange(
     if version == Version::HTTP_10 {
         connection.answers_version_10();
     }
+    connection.has_answered();
     answer
 }
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
-pub(super) async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
+pub(super) async fn pass(
+    exchange: Exchange,
+    mut parts: Parts,
+    mut body: ClientBody,
+) -> Result<Outcome, Refusal> {
     let permit = exchange.admit_in_turn(&parts.headers).await?;
-    if body.expects() {
+    if body.expects() || exchange.hears_continue {
         // Whether the body is wanted is the backend's to say.
         parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
     }
+    body.take_what_came().await;
     let (body, upload) = RequestBody::stream(body);
     let request = Box::new(Request::from_parts(parts, body));
     if !is_unsafe_change(request.method()) {
@@ -174,7 +189,7 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
         parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    // hyper has answered it, or will when the body is read.
+    // hyper answers it when the body is read.
     if found.expect {
         parts.headers.remove(header::EXPECT);
     }
@@ -198,6 +213,9 @@ fn route(
     }
     if parts.method == Method::CONNECT {
         return Err(Refusal::new(Reason::BadRequest, "This is no proxy that opens tunnels.").closing());
+    }
+    if parts.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('?')) {
+        root(parts);
     }
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let normal = NormalTarget::parse(target)
@@ -235,7 +253,17 @@ fn route(
         cert: connection.cert.clone(),
         connection: connection.clone(),
         version: parts.version,
+        goes_on: parts.version == Version::HTTP_11 && !found.closes,
+        hears_continue: false,
     })
+}
+
+/// An absolute target without a path is one of the root (RFC 3986, 6.2.3), also with a query.
+#[cold]
+fn root(parts: &mut Parts) {
+    if let Ok(rooted) = Uri::try_from(format!("/?{}", parts.uri.query().unwrap_or_default())) {
+        parts.uri = rooted;
+    }
 }
 
 /// Adds what the backend is told beside the request's id: the client, and the way.
