@@ -25,7 +25,8 @@ pub struct ClientBody {
     watch: Option<Box<UploadWatch>>,
     /// The client waits for `100 Continue`, which goes out when the body is first asked for.
     expects: bool,
-    front: Front,
+    /// What was taken of it already. Boxed: a body is handed down through many futures, and most have none.
+    front: Option<Box<Front>>,
 }
 
 /// What was taken of a body before it goes on its way.
@@ -88,7 +89,7 @@ impl ClientBody {
         // In HTTP/2 nobody can be told to go on; such a client does so after a while.
         let expects = expects && version == Version::HTTP_11 && comes;
         let watch = connection.streams().filter(|_| comes).map(|streams| Box::new(streams.watch_upload()));
-        let front = Front::default();
+        let front = None;
         ClientBody { incoming: Some(incoming), connection: connection.clone(), watch, expects, front }
     }
 
@@ -99,19 +100,21 @@ impl ClientBody {
         if self.is_end_stream() || self.expects || is_large || self.connection.streams().is_some() {
             return;
         }
-        let (mut taken, mut rounds, mut asked) = (Vec::new(), 0, false);
-        poll_fn(|cx| self.poll_what_came(cx, &mut taken, &mut rounds, &mut asked)).await;
-        self.front.bytes = match taken.len() {
+        let (mut front, mut taken, mut rounds, mut asked) = (Front::default(), Vec::new(), 0, false);
+        poll_fn(|cx| self.poll_what_came(cx, &mut front, &mut taken, &mut rounds, &mut asked)).await;
+        front.bytes = match taken.len() {
             0 => None,
             1 => taken.pop(),
             _ => Some(taken.concat().into()),
         };
+        self.front = Some(Box::new(front));
     }
 
     /// hyper hands over one part when it is asked, the next time that its connection's task runs, which is this one.
     fn poll_what_came(
         &mut self,
         cx: &mut Context<'_>,
+        front: &mut Front,
         taken: &mut Vec<Bytes>,
         rounds: &mut u32,
         asked: &mut bool,
@@ -124,17 +127,17 @@ impl ClientBody {
                     match frame.into_data() {
                         Ok(bytes) => taken.push(bytes),
                         Err(trailers) => {
-                            self.front.behind = Some(Ok(trailers));
+                            front.behind = Some(Ok(trailers));
                             break;
                         }
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.front.behind = Some(Err(error.into()));
+                    front.behind = Some(Err(error.into()));
                     break;
                 }
                 Poll::Ready(None) => {
-                    self.front.ended = true;
+                    front.ended = true;
                     break;
                 }
                 Poll::Pending if *asked || *rounds == FRONT_ROUNDS_MAX => break,
@@ -150,13 +153,14 @@ impl ClientBody {
 
     /// All of it, where all was taken and something is there.
     pub fn whole(&mut self) -> Option<Bytes> {
-        let ended = self.front.ended || self.incoming.as_ref().is_none_or(Incoming::is_end_stream);
-        if ended && self.front.behind.is_none() { self.front.bytes.take() } else { None }
+        let front = self.front.as_mut()?;
+        let ended = front.ended || self.incoming.as_ref().is_none_or(Incoming::is_end_stream);
+        if ended && front.behind.is_none() { front.bytes.take() } else { None }
     }
 
     /// What was taken of it.
     pub fn front(&mut self) -> Option<Bytes> {
-        self.front.bytes.take()
+        self.front.as_mut()?.bytes.take()
     }
 
     /// Whether the client waits to be told that its body is wanted.
@@ -175,11 +179,13 @@ impl Body for ClientBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         this.expects = false;
-        if let Some(behind) = this.front.behind.take() {
-            return Poll::Ready(Some(behind));
-        }
-        if this.front.ended {
-            return Poll::Ready(None);
+        if let Some(front) = &mut this.front {
+            if let Some(behind) = front.behind.take() {
+                return Poll::Ready(Some(behind));
+            }
+            if front.ended {
+                return Poll::Ready(None);
+            }
         }
         let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
         let polled = Pin::new(incoming).poll_frame(cx).map_err(BodyError::from);
@@ -190,7 +196,8 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.front.behind.is_none() && self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        let has_more = self.front.as_ref().is_some_and(|front| front.behind.is_some());
+        !has_more && self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
