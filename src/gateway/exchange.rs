@@ -36,6 +36,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -392,6 +393,25 @@ impl Exchange {
         }
     }
 
+    /// The resources above that of this request's own path, for a store that may know of one that ended with all below it.
+    pub fn above(&self, path: &str) -> Option<Arc<[TargetId]>> {
+        if !self.shared().store.may_have_ended_subtrees() {
+            return None;
+        }
+        let directory = path.trim_end_matches('/').rfind('/').map(|slash| &path[..=slash])?;
+        let mut last = self.pool().last_above.borrow_mut();
+        let slot = self.route % last.len();
+        match &mut last[slot] {
+            Some((known, above)) if known == directory => Some(above.clone()),
+            slot => {
+                let directory = NormalTarget::parse(directory).ok()?;
+                let above: Arc<[TargetId]> = directory.parents().map(|parent| self.target(parent)).collect();
+                *slot = Some((directory.path().to_owned(), above.clone()));
+                Some(above)
+            }
+        }
+    }
+
     /// What ends when a request to `path` that means `by` succeeds. `with_below`: what lies below it is gone or another.
     pub fn ends(&self, path: &str, scope: ScopeId, by: Option<Fingerprint>, with_below: bool) -> EndIntents {
         let normal = NormalTarget::parse(path);
@@ -405,6 +425,8 @@ impl Exchange {
             let below = self.shared().below.of(resource, clock::recent());
             above.extend(below.iter().map(|path| self.target(path)));
         }
-        EndIntents { target: self.target(path), parents: above, scope, by }
+        let longest = || self.shared().policy.longest_fingerprint_window();
+        let subtree_for = if with_below { longest() } else { Duration::ZERO };
+        EndIntents { target: self.target(path), parents: above, scope, by, subtree_for }
     }
 }

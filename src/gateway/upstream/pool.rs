@@ -19,6 +19,8 @@ pub struct Pool {
     pub(super) trunks: Option<Trunks>,
     /// Paths that were written to last, and the resources that they address here.
     pub last_targets: RefCell<[Option<(String, TargetId)>; TARGETS]>,
+    /// Directories that were written into last, and the resources that they are here, with those above them.
+    pub last_above: RefCell<[Option<(String, Arc<[TargetId]>)>; TARGETS]>,
 }
 
 struct Idle {
@@ -38,7 +40,7 @@ impl Pool {
     pub fn new(upstream: Arc<Upstream>) -> Pool {
         let idle = upstream.config.urls.iter().map(|_| RefCell::new(Vec::new())).collect();
         let trunks = upstream.config.http2.then(|| Trunks::new(upstream.config.urls.len()));
-        Pool { upstream, idle, trunks, last_targets: RefCell::default() }
+        Pool { upstream, idle, trunks, last_targets: RefCell::default(), last_above: RefCell::default() }
     }
 
     /// A connection that is open, ready and was not idle for longer than `most`, with its time of rest.
