@@ -18,15 +18,18 @@ pub struct Pool {
     /// Where the upstream speaks HTTP/2.
     pub(super) trunks: Option<Trunks>,
     /// Paths that were written to last, and the resources that they address here.
-    pub last_targets: RefCell<[Option<(String, TargetId)>; TARGETS]>,
+    pub last_targets: RefCell<Last<TargetId>>,
     /// Directories that were written into last, and the resources that they are here, with those above them.
-    pub last_above: RefCell<[Option<(String, Arc<[TargetId]>)>; TARGETS]>,
+    pub last_above: RefCell<Last<Arc<[TargetId]>>>,
 }
 
 struct Idle {
     link: Box<Link>,
     since: Instant,
 }
+
+/// What is known of the paths that came last, by route.
+type Last<T> = [Option<(String, T)>; TARGETS];
 
 /// Paths whose resources are remembered.
 const TARGETS: usize = 8;
