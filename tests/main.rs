@@ -33,6 +33,7 @@ mod numbering;
 mod probe;
 mod proxy;
 mod proxy_protocol;
+mod quirks;
 mod races;
 mod same_meaning;
 mod simulation;

@@ -167,6 +167,7 @@ pub(super) const KEYS: &[Key] = &[
     with("upstream", "adaptive", Switch, "false"),
     with("upstream", "host", Choice(&["preserve", "rewrite"]), "preserve"),
     with("upstream", "target", Choice(&["normal", "original"]), "normal"),
+    with("upstream", "bare_lf", Switch, "false"),
     with("upstream", "http2", Switch, "false"),
     key("upstream", "tls", Table),
     // [upstream.tls]

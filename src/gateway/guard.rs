@@ -374,6 +374,7 @@ fn claim_request(
         quota: store.records_per_scope,
         about,
         slots: intent.slots.wanted.clone(),
+        above: if intent.keyed { None } else { exchange.above(parts.uri.path()) },
     }
 }
 

@@ -14,6 +14,7 @@
 //! A worker is one thread with a single-threaded runtime, so nothing on the path of a request is locked or sent between
 //! threads, except the store's commands.
 
+mod answered;
 mod asked;
 mod attempt;
 mod below;
