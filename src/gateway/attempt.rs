@@ -223,7 +223,7 @@ impl Attempt {
                 }
             };
         let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
-        self.exchange.strip_answer(&mut head.headers);
+        self.exchange.strip_answer(&mut head.headers, false);
         let limit = self.exchange.shared().policy.config().store.answer_limit;
         let mut gathered = Gathered::default();
         let body = loop {

@@ -3,6 +3,7 @@
 //! Deadlines of a connection (a head that does not end, a connection that rests too long) cost no timer a request: the
 //! connection notes its phase and when it began, and the worker's sweep closes what is overdue.
 
+use super::answered::Answered;
 use super::body::ResponseBody;
 use super::clock;
 use super::door::{self, Entered, Speaks};
@@ -80,6 +81,8 @@ pub struct Connection {
     answer: Cell<Option<Written>>,
     /// What backends are told about it.
     pub(super) told: Told,
+    /// Which requests have their answers.
+    pub(super) answered: Answered,
     /// Who asked last.
     pub last_caller: LastCaller,
     /// What it is joined with when its present answer's head has gone out.
@@ -218,6 +221,7 @@ impl Connection {
             interims: RefCell::new(Vec::new()),
             answer: Cell::new(None),
             told: Told::default(),
+            answered: Answered::default(),
             last_caller: LastCaller::default(),
             switch: Cell::new(None),
             switches: Cell::new(false),
@@ -364,6 +368,13 @@ impl Connection {
     /// The answer whose head is what goes out now.
     pub(super) fn begins_answer(&self) -> Option<Written> {
         self.answer.take()
+    }
+
+    /// An exchange has its answer.
+    pub(super) fn has_answered(&self) {
+        if self.answered.add() {
+            self.wake();
+        }
     }
 
     /// Interim answers that have not gone out.

@@ -16,7 +16,7 @@ pub(super) async fn connect(pool: &Pool, server: usize) -> Result<Box<Link>, Str
     let socket = open(pool, server).await?;
     let heads = Rc::new(Heads::default());
     let (sender, connection) = Builder::new()
-        .handshake(TokioIo::new(ServerStream::new(socket, heads.clone())))
+        .handshake(TokioIo::new(ServerStream::new(socket, heads.clone(), pool.upstream.config.bare_lf)))
         .await
         .map_err(|error| {
             format!("cannot start HTTP/1.1 with {}: {error}", pool.upstream.config.urls[server].authority)

@@ -31,7 +31,7 @@ impl Inner {
         request: ClaimRequest,
     ) -> Result<Claimed, StoreError> {
         self.health.admits_claims()?;
-        let ClaimRequest { id, claim, quota, about, slots } = &request;
+        let ClaimRequest { id, claim, quota, about, slots, above } = &request;
         let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
         let text = &about.request[..room(&about.request, ABOUT_MAX / 2)];
         let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
@@ -52,7 +52,10 @@ impl Inner {
             .arg(self.records_max)
             .arg(route)
             .arg(text)
-            .arg(request_id);
+            .arg(request_id)
+            .arg(
+                above.iter().flat_map(|above| above.iter()).flat_map(|target| target.0).collect::<Vec<u8>>(),
+            );
         let call = slots.iter().fold(call, Call::wanted).under_agreement();
         let mut told = Reply::array(self.run(call).await?)?;
         match &told.bytes()?[..] {

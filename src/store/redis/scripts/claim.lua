@@ -1,6 +1,6 @@
 -- `Command::Claim`, with the slots that are reserved in the same step or not at all. Answers { what, ... }.
 --
--- ARGV: 3 to 17 see below, 18 … the places that it asks for (bookings.lua), and the last one what the gateways agreed on.
+-- ARGV: 3 to 17 see below, 18 the resources above the target, one behind the other, 19 … the places that it asks for (bookings.lua), and the last one what the gateways agreed on.
 local token, owner, meaning, keyed, policy = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7]
 local scope, target, lease, sent, doubt_for = ARGV[8], ARGV[9], tonumber(ARGV[10]), ARGV[11] == '1', tonumber(ARGV[12])
 local quota, most = tonumber(ARGV[13]), tonumber(ARGV[14])
@@ -32,11 +32,13 @@ if record then
     end
     return {'flight', record[TOKEN], record[UNTIL] - now, record[ENDED] and 1 or 0}
   end
-  if record[PHASE] == DONE then
+  if record[PHASE] ~= DONE then return {'doubt', record[TOKEN], record[SINCE], record[UNTIL], record[WHY]} end
+  if record[KEYED] or not has_ended_above(record, ARGV[18]) then
     if record[LENGTH] > INLINE then return {'large', record[STATUS]} end
     return {'done', record[STATUS], redis.call('GET', KEYS[2])}
   end
-  return {'doubt', record[TOKEN], record[SINCE], record[UNTIL], record[WHY]}
+  write_clock(now)
+  remove(key, record, before)
 end
 
 local scoped = P .. 's:' .. scope
@@ -55,7 +57,7 @@ if held() >= most then
   if held() >= most then return {'full'} end
 end
 
-local places = wanted_from(18, (#ARGV - 18) / WANTED_ARGS)
+local places = wanted_from(19, (#ARGV - 19) / WANTED_ARGS)
 if #places > 0 then
   reach(places)
   for at, wanted in ipairs(places) do

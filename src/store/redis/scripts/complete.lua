@@ -4,8 +4,8 @@
 -- ARGV: 3 token, 4 how long it is kept, 5 status, 6 answer, 7 what is kept of it ('' for all), 8 the resource that it
 -- names, 9 who the caller is from now on, 10 `own` or `found`, 11 how the slots go on (`h` held, `u` unsettled), 12 how many
 -- bookings the answer names, 13 how many bookings give back what they hold; then slot, key and id of each of the former,
--- key and whether it may come back of each of the latter, and what ends others: the meaning, the scope, the target, … those
--- above it.
+-- key and whether it may come back of each of the latter, and what ends others: the meaning, the scope, how long it is kept
+-- that all below the target ended too, the target, … those above it.
 local token, keep, status = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local answer, stored, names, own = ARGV[6], ARGV[7], ARGV[8], ARGV[10] == 'own'
 if stored == '' then stored = answer end
@@ -32,7 +32,7 @@ end
 if kept and ARGV[9] ~= '' then add_alias(ARGV[9], record[SCOPE], now + keep) end
 if #ARGV > rest + 1 then
   local targets = {}
-  for at = rest + 2, #ARGV do table.insert(targets, ARGV[at]) end
-  end_intents(targets, ARGV[rest + 1], ARGV[rest], now)
+  for at = rest + 3, #ARGV do table.insert(targets, ARGV[at]) end
+  end_intents(targets, ARGV[rest + 1], ARGV[rest], tonumber(ARGV[rest + 2]), now)
 end
 return {1, 1, kept and 1 or 0, record[SCOPE], now, record[LANE] or ''}
