@@ -379,6 +379,23 @@ fn an_encrypted_store_is_used_where_its_certificate_is_the_authoritys_and_only_t
 
 #[test]
 fn a_claim_that_no_replica_confirms_is_not_forwarded_and_leaves_nothing_behind() {
+    short_of_replicas(|_| {});
+}
+
+#[test]
+fn the_same_where_the_stores_time_stands_still() {
+    // An earlier server's clock was far ahead, so from one write to the next the clock's key does not change.
+    short_of_replicas(|redis| {
+        let ahead = |clock: String| {
+            let (instant, agreement) = clock.split_once(' ')?;
+            Some(format!("{} {}", instant.parse::<u64>().ok()? + 3_600_000, agreement.trim_end()))
+        };
+        let clock = ahead(redis.cli(&["get", "{oncegate}clock"])).expect("the store's clock");
+        assert_eq!(redis.cli(&["set", "{oncegate}clock", &clock, "keepttl"]).trim(), "OK");
+    });
+}
+
+fn short_of_replicas(change: impl FnOnce(&Server)) {
     let redis = Server::start(&DURABLE);
     let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {}", redis.address.port())]);
     eventually("the replica is in step", || {
@@ -389,6 +406,7 @@ fn a_claim_that_no_replica_confirms_is_not_forwarded_and_leaves_nothing_behind()
     let fleet = Fleet::with(1, redis, &url, store);
     // A replica that is online may still take a second until it confirms for the first time.
     assert_eq!(until_made(&fleet, 0, &booking(1)).status, 201);
+    change(&fleet.redis);
     let pid = Pid::from_raw(replica.pid().cast_signed()).expect("it runs");
     kill_process(pid, Signal::STOP).expect("a process of ours");
     let refused = fleet.send(0, &booking(2));
