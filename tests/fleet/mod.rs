@@ -155,6 +155,23 @@ fn a_redis_that_is_killed_and_comes_back_forgets_nothing_and_refuses_meanwhile()
 }
 
 #[test]
+fn a_store_whose_time_stands_still_is_agreed_on_again_after_a_restart() {
+    let mut fleet = usual(1);
+    assert_eq!(fleet.send(0, &booking(1)).status, 201);
+    // An earlier server's clock was an hour ahead: until then the store's time does not go on.
+    let clock = fleet.redis.cli(&["get", "{oncegate}clock"]);
+    let (instant, agreement) = clock.trim_end().split_once(' ').expect("an instant and an agreement");
+    let ahead = instant.parse::<u64>().expect("milliseconds") + 3_600_000;
+    let set = fleet.redis.cli(&["set", "{oncegate}clock", &format!("{ahead} {agreement}"), "keepttl"]);
+    assert_eq!(set.trim(), "OK");
+    fleet.redis.kill();
+    fleet.redis.run();
+    assert_eq!(until_made(&fleet, 0, &booking(2)).status, 201);
+    assert!(fleet.send(0, &booking(1)).is_replay());
+    assert_eq!(fleet.backend.effects().len(), 2);
+}
+
+#[test]
 fn a_redis_that_loses_everything_is_told_again_before_anything_is_granted() {
     let mut fleet = usual(2);
     assert_eq!(fleet.send(0, &booking(1)).status, 201);
@@ -379,23 +396,6 @@ fn an_encrypted_store_is_used_where_its_certificate_is_the_authoritys_and_only_t
 
 #[test]
 fn a_claim_that_no_replica_confirms_is_not_forwarded_and_leaves_nothing_behind() {
-    short_of_replicas(|_| {});
-}
-
-#[test]
-fn the_same_where_the_stores_time_stands_still() {
-    // An earlier server's clock was far ahead, so from one write to the next the clock's key does not change.
-    short_of_replicas(|redis| {
-        let ahead = |clock: String| {
-            let (instant, agreement) = clock.split_once(' ')?;
-            Some(format!("{} {}", instant.parse::<u64>().ok()? + 3_600_000, agreement.trim_end()))
-        };
-        let clock = ahead(redis.cli(&["get", "{oncegate}clock"])).expect("the store's clock");
-        assert_eq!(redis.cli(&["set", "{oncegate}clock", &clock, "keepttl"]).trim(), "OK");
-    });
-}
-
-fn short_of_replicas(change: impl FnOnce(&Server)) {
     let redis = Server::start(&DURABLE);
     let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {}", redis.address.port())]);
     eventually("the replica is in step", || {
@@ -406,7 +406,6 @@ fn short_of_replicas(change: impl FnOnce(&Server)) {
     let fleet = Fleet::with(1, redis, &url, store);
     // A replica that is online may still take a second until it confirms for the first time.
     assert_eq!(until_made(&fleet, 0, &booking(1)).status, 201);
-    change(&fleet.redis);
     let pid = Pid::from_raw(replica.pid().cast_signed()).expect("it runs");
     kill_process(pid, Signal::STOP).expect("a process of ours");
     let refused = fleet.send(0, &booking(2));

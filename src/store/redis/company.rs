@@ -97,3 +97,54 @@ async fn drive(queue: Arc<Queue>, mut connection: MultiplexedConnection) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::future::join_all;
+    use redis::{AsyncConnectionConfig, RedisConnectionInfo};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test]
+    async fn what_is_asked_meanwhile_goes_in_one_piece_and_everybody_gets_their_own_reply() {
+        let (client, mut server) = duplex(1 << 16);
+        let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let connection =
+            MultiplexedConnection::new_with_config(&settings, client, AsyncConnectionConfig::new());
+        let (connection, driver) = connection.await.expect("no greeting");
+        tokio::spawn(driver);
+        let (company, arrived) = (Company::new(connection), Notify::new());
+        let ask = |n: i64| {
+            let mut command = redis::cmd("ECHO");
+            command.arg(n);
+            company.send(command)
+        };
+        let others = async {
+            arrived.notified().await;
+            join_all((0..10).map(ask)).await
+        };
+        let serve = async {
+            let mut pieces = Vec::new();
+            while pieces.iter().sum::<usize>() < 11 {
+                let mut piece = vec![0; 1 << 14];
+                let length = server.read(&mut piece).await.expect("a piece");
+                arrived.notify_one();
+                // Everybody who asks meanwhile has asked by then.
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                let text = String::from_utf8_lossy(&piece[..length]);
+                let asked: Vec<&str> = text.split("\r\n").skip(4).step_by(5).collect();
+                let replies: String = asked.iter().map(|n| format!(":{n}\r\n")).collect();
+                server.write_all(replies.as_bytes()).await.expect("it listens");
+                pieces.push(asked.len());
+            }
+            pieces
+        };
+        let (first, others, pieces) = tokio::join!(ask(100), others, serve);
+        assert_eq!(first, Ok(Value::Int(100)));
+        let others: Vec<Value> = others.into_iter().map(|reply| reply.expect("a reply")).collect();
+        assert_eq!(others, (0..10).map(Value::Int).collect::<Vec<_>>());
+        assert_eq!(pieces, [1, 10]);
+    }
+}
