@@ -175,6 +175,7 @@ impl Backend {
                 request_id: format!("{n:032x}"),
             },
             slots: Vec::new(),
+            above: None,
         }
     }
 

@@ -139,6 +139,32 @@ fn behind_the_end_of_a_collection_the_same_put_into_it_is_another_intent() {
 }
 
 #[test]
+fn the_end_of_a_collection_outlives_the_gateway() {
+    let raw = RawBackend::start(ok);
+    let idempotency = "remember_fingerprint = \"60s\"";
+    let mut stand = Stand::with(Config { backend: Some(raw.address), idempotency, ..Config::default() });
+    let put = |path: &str| Call::new("PUT", path).body("same");
+    for path in ["/api/cal/a", "/api/cal/b/c", "/api/calendar"] {
+        assert_eq!(executions(&stand, &raw, &put(path)), 1);
+    }
+    // This life of the gateway knows of no write below what it deletes, and the next one not of the deletion.
+    for round in ["deleted by another life", "remembered by another life"] {
+        stand.gate.kill();
+        stand.start();
+        if round.starts_with("deleted") {
+            stand.send(&Call::new("DELETE", "/api/cal/"));
+            assert_eq!(raw.waiting(), 1);
+        }
+    }
+    assert_eq!(executions(&stand, &raw, &put("/api/cal/a")), 1);
+    assert_eq!(executions(&stand, &raw, &put("/api/cal/a")), 0, "what came behind it is kept");
+    stand.gate.kill();
+    stand.start();
+    assert_eq!(executions(&stand, &raw, &put("/api/cal/b/c")), 1);
+    assert_eq!(executions(&stand, &raw, &put("/api/calendar")), 0, "it only begins alike");
+}
+
+#[test]
 fn behind_a_copy_or_a_move_onto_it_the_same_put_is_another_intent() {
     let raw = RawBackend::start(ok);
     let guarded = "\n[[route]]\nname = \"dav\"\nmatch = [\"MOVE /guarded/**\", \"COPY /guarded/**\"]\nupstream = \"scheduler\"\n[route.idempotency]\n";

@@ -35,6 +35,7 @@ url = "memory:"
 name = "tested"
 url = "http://127.0.0.2:PORT"
 target = "original"
+bare_lf = true
 timeout = "60s"
 [[route]]
 name = "all"

@@ -6,8 +6,9 @@ use libfuzzer_sys::fuzz_target;
 use oncegate::gateway::scan::{AnswerScanner, Asked, Limits, Progress, Scan};
 
 /// Feeds `bytes` in pieces of `size`: what passed, whether it stopped, and whether the connection may be used again.
-fn feed(bytes: &[u8], size: usize, asked: Asked) -> (Vec<u8>, bool, bool) {
-    let mut scanner = AnswerScanner::new(Limits::DEFAULT);
+fn feed(bytes: &[u8], size: usize, asked: Asked, bare_lf: bool) -> (Vec<u8>, bool, bool) {
+    let made = if bare_lf { AnswerScanner::of_bare_lf } else { AnswerScanner::new };
+    let mut scanner = made(Limits::DEFAULT);
     scanner.asks(asked);
     let (mut passed, mut held) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(size) {
@@ -24,9 +25,10 @@ fn feed(bytes: &[u8], size: usize, asked: Asked) -> (Vec<u8>, bool, bool) {
 fuzz_target!(|data: &[u8]| {
     let Some((&flags, data)) = data.split_first() else { return };
     let asked = Asked { head: flags & 1 != 0, upgrade: flags & 2 != 0, expects: flags & 4 != 0 };
-    let (passed, stopped, again) = feed(data, 1, asked);
+    let bare_lf = flags & 8 != 0;
+    let (passed, stopped, again) = feed(data, 1, asked, bare_lf);
     assert!(data.starts_with(&passed));
-    let (whole, whole_stopped, whole_again) = feed(data, data.len().max(1), asked);
+    let (whole, whole_stopped, whole_again) = feed(data, data.len().max(1), asked, bare_lf);
     assert_eq!((stopped, again), (whole_stopped, whole_again));
     // In one read a bad body takes its head with it.
     assert!(passed.starts_with(&whole) && (stopped || passed == whole));

@@ -114,8 +114,15 @@ impl Door {
         };
         let about =
             About { route: "book".into(), request: "POST /api/bookings".into(), request_id: "r-1".into() };
-        wait(self.store.claim(ClaimRequest { id, claim, quota: 1_000, about, slots: Vec::new() }))
-            .expect("the store works")
+        wait(self.store.claim(ClaimRequest {
+            id,
+            claim,
+            quota: 1_000,
+            about,
+            slots: Vec::new(),
+            above: None,
+        }))
+        .expect("the store works")
     }
 
     /// Leaves `id` in doubt.

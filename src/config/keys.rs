@@ -167,6 +167,7 @@ pub(super) const KEYS: &[Key] = &[
     with("upstream", "adaptive", Switch, "false"),
     with("upstream", "host", Choice(&["preserve", "rewrite"]), "preserve"),
     with("upstream", "target", Choice(&["normal", "original"]), "normal"),
+    with("upstream", "bare_lf", Switch, "false"),
     with("upstream", "http2", Switch, "false"),
     key("upstream", "tls", Table),
     // [upstream.tls]
@@ -202,6 +203,13 @@ pub(super) const KEYS: &[Key] = &[
     with("route.slot", "missing", Choice(&["refuse", "skip"]), "refuse"),
     key("route.slot", "id", Text),
     with("route.slot", "readable", Switch, "true"),
+    key("route.slot", "recover", Table),
+    // [route.slot.recover]
+    key("route.slot.recover", "get", Text),
+    key("route.slot.recover", "found", Text),
+    key("route.slot.recover", "gone", Table),
+    with("route.slot.recover", "attempts", Count(1, 20), "3"),
+    with("route.slot.recover", "apart", Duration("1ms", "1m"), "500ms"),
     // [[route.release]]
     key("route.release", "slot", Text),
     key("route.release", "id", Text),

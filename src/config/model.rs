@@ -1,5 +1,4 @@
-//! The validated configuration. Every value here is in range and refers to things that exist; names and meanings are
-//! those of config.toml.
+//! The validated configuration: every value is in range and refers to things that exist; words are config.toml's.
 
 use crate::config::certificates::{ServerTls, UpstreamTls};
 use crate::config::race::{Detect, Lane, Recover, Retry};
@@ -280,6 +279,8 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// `target`
     pub target: TargetSpelling,
+    /// `bare_lf`: whether lines of its answers' heads may end with a bare LF.
+    pub bare_lf: bool,
 }
 
 /// One base URL of an upstream.

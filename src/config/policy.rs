@@ -140,6 +140,12 @@ impl Policy {
             .unwrap_or_default()
     }
 
+    /// The longest time for which a guarded route remembers what has no key.
+    pub fn longest_fingerprint_window(&self) -> Duration {
+        let guards = self.routes.iter().filter_map(|route| route.guard.as_ref());
+        guards.map(|guard| guard.rules.remember_fingerprint).max().unwrap_or_default()
+    }
+
     /// Whether any route keeps or shares answers, so that writes have something to end.
     pub fn shares_reads(&self) -> bool {
         self.routes.iter().any(|route| route.reads.is_some())

@@ -77,7 +77,8 @@ impl SlotRules {
                 continue;
             }
             if let Some(slot) = the_one(config, &release.slot) {
-                let slot = SlotPolicy { id: Some(release.id.clone()), ..slot.clone() };
+                // Not its `recover`: this route has not asked for it.
+                let slot = SlotPolicy { id: Some(release.id.clone()), recover: None, ..slot.clone() };
                 changes.push(ChangeRule { slot, release: Some(at) });
             }
         }
@@ -91,6 +92,11 @@ impl SlotRules {
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         self.takes.is_empty() && self.changes.is_empty() && self.releases.is_empty() && self.ask.is_none()
+    }
+
+    /// Every slot that a claim may have to reserve.
+    pub fn all(&self) -> impl Iterator<Item = &SlotPolicy> {
+        self.takes.iter().chain(self.changes.iter().map(|change| &change.slot))
     }
 
     /// Whether a claim may have to reserve something.

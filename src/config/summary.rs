@@ -3,6 +3,7 @@
 use crate::config::model::{Config, Idempotency, KeyRule, Mode, Route, StoreUrl};
 use crate::config::redis_url::{RedisLayout, RedisUrl};
 use crate::config::values::{quote, show_duration};
+use crate::domain::slot::SlotPolicy;
 use std::fmt::Write as _;
 
 /// The routes in their order with their guards, and where records live.
@@ -66,11 +67,15 @@ fn guard(config: &Config, route: &Route) -> String {
         Some(rules) => {
             let observed = route.mode.unwrap_or(config.mode) == Mode::Observe;
             let how = if observed { "observed" } else { "guarded" };
-            let slots: String =
-                route.slots.slots.iter().map(|slot| format!(", slot {}", slot.name)).collect();
+            let slots: String = route.slots.slots.iter().map(slot).collect();
             format!("{how} by {}{slots}{}", key(rules), races(route))
         }
     }
+}
+
+fn slot(slot: &SlotPolicy) -> String {
+    let asked = if slot.recover.is_some() { " (its holder is asked for)" } else { "" };
+    format!(", slot {}{asked}", slot.name)
 }
 
 /// What is done about writes that race inside the backend.

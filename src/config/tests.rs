@@ -215,6 +215,10 @@ fn every_listed_key_is_read() {
                 let text = minimal("") + &format!("[[{}]]\n{line}", key.table);
                 (text, format!("route[0].{}[0].{}", key.table.trim_start_matches("route."), key.name))
             }
+            "route.slot.recover" => {
+                let text = minimal("") + &format!("[[route.slot]]\n[{}]\n{line}", key.table);
+                (text, format!("route[0].slot[0].recover.{}", key.name))
+            }
             table if table.starts_with("route.") => {
                 let path = format!("{}.{}", table.replacen("route", "route[0]", 1), key.name);
                 (minimal("") + &format!("[{table}]\n{line}"), path)

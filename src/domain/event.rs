@@ -211,6 +211,23 @@ pub enum Event {
         /// Who sent it, as in the access line.
         client: String,
     },
+    /// The backend has no such booking any more, so its place was given back.
+    SlotVacated {
+        /// The route's name.
+        route: Arc<str>,
+        /// The slot's name.
+        slot: Arc<str>,
+        /// Which one of that name.
+        slot_id: SlotId,
+        /// Since when it was held.
+        since: Millis,
+        /// The request id of the attempt that took it.
+        held_by: Arc<str>,
+        /// The id of the request that would have been refused.
+        request_id: Arc<str>,
+        /// Who sent it, as in the access line: with whose credentials the backend was asked.
+        client: String,
+    },
     /// An operator settled or removed a record.
     Settled {
         /// Which one.
@@ -327,7 +344,7 @@ impl Decision {
 
 impl Event {
     /// The words of all events, in the order of [`Event::index`].
-    pub const WORDS: [&'static str; 11] = [
+    pub const WORDS: [&'static str; 12] = [
         "duplicate",
         "in-doubt",
         "store-outage",
@@ -339,6 +356,7 @@ impl Event {
         "slot-taken",
         "throttled",
         "poll-storm",
+        "slot-vacated",
     ];
 
     /// The index of [`Event::Duplicate`].
@@ -361,6 +379,7 @@ impl Event {
             Event::SlotTaken { .. } => 8,
             Event::Throttled { .. } => Event::THROTTLED,
             Event::PollStorm { .. } => 10,
+            Event::SlotVacated { .. } => 11,
         }
     }
 

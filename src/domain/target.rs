@@ -18,7 +18,8 @@ pub struct NormalTarget<'a> {
 pub enum TargetProblem {
     /// It does not start with `/`, and is not `*`.
     NotAbsolute,
-    /// A control character, a space or a byte beyond ASCII.
+    /// A control character, a space, or a character beyond ASCII that is like one; or, where a `%` stands in the query
+    /// that begins no escape, any beyond ASCII.
     BadByte,
     /// `#`: fragments are not sent.
     Fragment,
@@ -40,7 +41,7 @@ pub const PARENTS_MAX: usize = 32;
 enum Class {
     /// Stands for itself.
     Plain,
-    /// Printable, and not allowed bare in a path: normal as an escape.
+    /// Printable or part of a character beyond ASCII, and not allowed bare in a path: normal as an escape.
     Escaped,
     /// `/`, `%`, `.`, `\`, `#`: looked at one by one.
     Special,
@@ -58,8 +59,19 @@ const CLASSES: [Class; 256] = {
         };
         byte += 1;
     }
+    byte = 0x80;
+    while byte < 256 {
+        classes[byte] = Class::Escaped;
+        byte += 1;
+    }
     classes
 };
+
+/// Whether no character beyond ASCII in `target` is one that some reader ends a word or a line at.
+pub fn has_plain_characters(target: &str) -> bool {
+    target.is_ascii()
+        || !target.chars().any(|char| !char.is_ascii() && (char.is_control() || char.is_whitespace()))
+}
 
 /// RFC 3986, 2.3: escaped or bare, they mean the same.
 fn is_unreserved(byte: u8) -> bool {
@@ -172,7 +184,7 @@ fn push_normal_segment(out: &mut String, segment: &str) {
 /// A query with a bad escape is normal as it is: it is neither matched nor taken apart here, and to decode what stands
 /// around a stray `%` could make an escape that nobody wrote.
 fn is_normal_query(query: &[u8]) -> Result<bool, TargetProblem> {
-    let (mut normal, mut sound) = (true, true);
+    let (mut normal, mut sound, mut ascii) = (true, true, true);
     for (at, byte) in query.iter().enumerate() {
         match byte {
             b'#' => return Err(TargetProblem::Fragment),
@@ -181,22 +193,31 @@ fn is_normal_query(query: &[u8]) -> Result<bool, TargetProblem> {
                 None => sound = false,
             },
             0x21..=0x7e => {}
+            0x80.. => (normal, ascii) = (false, false),
             _ => return Err(TargetProblem::BadByte),
         }
     }
-    Ok(normal || !sound)
+    if sound || ascii { Ok(normal || !sound) } else { Err(TargetProblem::BadByte) }
 }
 
 fn push_normal_query(out: &mut String, query: &str) {
+    let push_bare = |out: &mut String, piece: &str| {
+        for char in piece.chars() {
+            match char.is_ascii() {
+                true => out.push(char),
+                false => char.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_escape(out, byte)),
+            }
+        }
+    };
     let mut pieces = query.split('%');
-    out.push_str(pieces.next().unwrap_or_default());
+    push_bare(out, pieces.next().unwrap_or_default());
     for piece in pieces {
         match unescape(piece.as_bytes()) {
             Some(byte) if is_unreserved(byte) => out.push(byte as char),
             Some(byte) => push_escape(out, byte),
             None => out.push('%'),
         }
-        out.push_str(piece.get(2..).unwrap_or(piece));
+        push_bare(out, piece.get(2..).unwrap_or(piece));
     }
 }
 
@@ -218,6 +239,9 @@ impl<'a> NormalTarget<'a> {
         let query_normal = is_normal_query(query.as_bytes())?;
         if path_normal && query_normal {
             return Ok(NormalTarget { text: Cow::Borrowed(target), path_end });
+        }
+        if !has_plain_characters(target) {
+            return Err(TargetProblem::BadByte);
         }
         let mut text = String::with_capacity(target.len() + 16);
         match path_normal {
@@ -289,7 +313,7 @@ impl fmt::Display for TargetProblem {
         f.write_str(match self {
             TargetProblem::NotAbsolute => "the target does not start with `/`",
             TargetProblem::BadByte => {
-                "the target has a control character, a space or a byte beyond ASCII in it"
+                "the target has a control character or a space in it, or is not ASCII and has a stray `%`"
             }
             TargetProblem::Fragment => "the target has a `#` in it",
             TargetProblem::BadEscape => "the path has a `%` in it that two hexadecimal digits do not follow",
@@ -352,6 +376,8 @@ mod tests {
             ("/%61%7e", "/a~"),
             ("/a%3ab%c3%a9", "/a%3Ab%C3%A9"),
             ("/{id}", "/%7Bid%7D"),
+            ("/caf\u{e9}/\u{59d3}", "/caf%C3%A9/%E5%A7%93"),
+            ("/a?b=\u{e9}%7e&\u{59d3}=%2f", "/a?b=%C3%A9~&%E5%A7%93=%2F"),
             ("/a/..", "/"),
             ("/a?b=%7e&c=%2f", "/a?b=~&c=%2F"),
             ("/a/../b?x=../y//z", "/b?x=../y//z"),
@@ -372,8 +398,10 @@ mod tests {
             ("/a b", TargetProblem::BadByte),
             ("/a?b c", TargetProblem::BadByte),
             ("/a\0", TargetProblem::BadByte),
-            ("/\u{e9}", TargetProblem::BadByte),
-            ("/a?\u{e9}", TargetProblem::BadByte),
+            ("/a\u{a0}", TargetProblem::BadByte),
+            ("/a?\u{85}", TargetProblem::BadByte),
+            ("/a?b=\u{2028}", TargetProblem::BadByte),
+            ("/a?\u{e9}=100%", TargetProblem::BadByte),
             ("/a\x7f", TargetProblem::BadByte),
             ("/a#b", TargetProblem::Fragment),
             ("/a?b#c", TargetProblem::Fragment),

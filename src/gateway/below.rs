@@ -2,7 +2,9 @@
 //! (RFC 4918, 9.6), so what was remembered of it ends too; but records know their resources by digests, which do not say what
 //! lies below what. So the paths of late are kept beside them, as long as such a record may live.
 //!
-//! Only what this gateway carried out itself since it was started is known, and at most so much.
+//! Only what this gateway carried out itself since it was started is known, and at most so much. Beyond that the store keeps
+//! when which resource ended with all below it ([`EndIntents::subtree_for`](crate::store::EndIntents::subtree_for)); what is
+//! found here ends without a clock, which does not tell apart what happens in one millisecond.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

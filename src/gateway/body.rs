@@ -57,13 +57,17 @@ impl RequestBody {
         RequestBody(None)
     }
 
-    /// A body as it comes; one that is empty already needs no streaming.
-    pub fn stream(incoming: ClientBody) -> (RequestBody, Option<Rc<Upload>>) {
-        if incoming.is_end_stream() {
+    /// A body as it comes; one that is empty already, or has come already, needs no streaming.
+    pub fn stream(mut incoming: ClientBody) -> (RequestBody, Option<Rc<Upload>>) {
+        if let Some(bytes) = incoming.whole() {
+            return (RequestBody::whole(bytes), None);
+        }
+        let front = incoming.front();
+        if front.is_none() && incoming.is_end_stream() {
             return (RequestBody::empty(), None);
         }
         let upload = Rc::new(Upload::of(&incoming));
-        (RequestBody(Some(Box::new(Source::Stream(None, incoming, upload.clone())))), Some(upload))
+        (RequestBody(Some(Box::new(Source::Stream(front, incoming, upload.clone())))), Some(upload))
     }
 
     /// The beginning of a body that turned out too large to read whole, and the rest behind it.

@@ -3,6 +3,7 @@
 //! Deadlines of a connection (a head that does not end, a connection that rests too long) cost no timer a request: the
 //! connection notes its phase and when it began, and the worker's sweep closes what is overdue.
 
+use super::answered::Answered;
 use super::body::ResponseBody;
 use super::clock;
 use super::door::{self, Entered, Speaks};
@@ -76,6 +77,8 @@ pub struct Connection {
     interims: RefCell<Vec<u8>>,
     /// What hyper writes next is the head of an answer to a request of HTTP/1.0.
     answers_10: Cell<bool>,
+    /// Which requests have their answers.
+    pub(super) answered: Answered,
     /// Who asked last.
     pub last_caller: LastCaller,
     /// What it is joined with when its present answer's head has gone out.
@@ -214,6 +217,7 @@ impl Connection {
             leftover: RefCell::new(None),
             interims: RefCell::new(Vec::new()),
             answers_10: Cell::new(false),
+            answered: Answered::default(),
             last_caller: LastCaller::default(),
             switch: Cell::new(None),
             switches: Cell::new(false),
@@ -355,6 +359,13 @@ impl Connection {
     /// The answer to a request of HTTP/1.0 is given to hyper.
     pub(super) fn answers_version_10(&self) {
         self.answers_10.set(true);
+    }
+
+    /// An exchange has its answer.
+    pub(super) fn has_answered(&self) {
+        if self.answered.add() {
+            self.wake();
+        }
     }
 
     /// Whether what is written now is the first of it.

@@ -36,6 +36,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -59,6 +60,10 @@ pub struct Exchange {
     pub connection: Rc<Connection>,
     /// What the client speaks.
     pub version: Version,
+    /// Its connection goes on behind this exchange, as far as the client is concerned, and may be told so.
+    pub goes_on: bool,
+    /// It waits for `100 Continue` although it has no body to send: a word of the backend's that it gets.
+    pub hears_continue: bool,
 }
 
 /// Memory that a body takes while it is held whole.
@@ -104,8 +109,13 @@ pub async fn exchange(
     let mut line = Line::begin(&worker, &connection, &mut parts);
     let outcome = match route(&worker, &connection, &mut parts, &line, found) {
         Err(refusal) => Err(refusal),
-        Ok(exchange) => {
+        Ok(mut exchange) => {
             line.route = Some(exchange.route);
+            exchange.hears_continue = found.expect && body.is_end_stream();
+            if exchange.guarded {
+                // Nobody but the gateway waits for the body of a guarded write.
+                parts.headers.remove(header::EXPECT);
+            }
             tell_the_backend(&exchange, &connection, &mut parts, found);
             let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await;
             if let Some(answered) = gate.transpose() {
@@ -136,17 +146,23 @@ pub async fn exchange(
     if version == Version::HTTP_10 {
         connection.answers_version_10();
     }
+    connection.has_answered();
     answer
 }
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
 /// task of its own: a cancellation counts although its client has left.
-pub(super) async fn pass(exchange: Exchange, mut parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
+pub(super) async fn pass(
+    exchange: Exchange,
+    mut parts: Parts,
+    mut body: ClientBody,
+) -> Result<Outcome, Refusal> {
     let permit = exchange.admit_in_turn(&parts.headers).await?;
-    if body.expects() {
+    if body.expects() || exchange.hears_continue {
         // Whether the body is wanted is the backend's to say.
         parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
     }
+    body.take_what_came().await;
     let (body, upload) = RequestBody::stream(body);
     let request = Box::new(Request::from_parts(parts, body));
     if !is_unsafe_change(request.method()) {
@@ -174,7 +190,7 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
         parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    // hyper has answered it, or will when the body is read.
+    // hyper answers it when the body is read.
     if found.expect {
         parts.headers.remove(header::EXPECT);
     }
@@ -198,6 +214,9 @@ fn route(
     }
     if parts.method == Method::CONNECT {
         return Err(Refusal::new(Reason::BadRequest, "This is no proxy that opens tunnels.").closing());
+    }
+    if parts.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('?')) {
+        root(parts);
     }
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let normal = NormalTarget::parse(target)
@@ -235,7 +254,17 @@ fn route(
         cert: connection.cert.clone(),
         connection: connection.clone(),
         version: parts.version,
+        goes_on: parts.version == Version::HTTP_11 && !found.closes,
+        hears_continue: false,
     })
+}
+
+/// An absolute target without a path is one of the root (RFC 3986, 6.2.3), also with a query.
+#[cold]
+fn root(parts: &mut Parts) {
+    if let Ok(rooted) = Uri::try_from(format!("/?{}", parts.uri.query().unwrap_or_default())) {
+        parts.uri = rooted;
+    }
 }
 
 /// Adds what the backend is told beside the request's id: the client, and the way.
@@ -364,6 +393,25 @@ impl Exchange {
         }
     }
 
+    /// The resources above that of this request's own path, for a store that may know of one that ended with all below it.
+    pub fn above(&self, path: &str) -> Option<Arc<[TargetId]>> {
+        if !self.shared().store.may_have_ended_subtrees() {
+            return None;
+        }
+        let directory = path.trim_end_matches('/').rfind('/').map(|slash| &path[..=slash])?;
+        let mut last = self.pool().last_above.borrow_mut();
+        let slot = self.route % last.len();
+        match &mut last[slot] {
+            Some((known, above)) if known == directory => Some(above.clone()),
+            slot => {
+                let directory = NormalTarget::parse(directory).ok()?;
+                let above: Arc<[TargetId]> = directory.parents().map(|parent| self.target(parent)).collect();
+                *slot = Some((directory.path().to_owned(), above.clone()));
+                Some(above)
+            }
+        }
+    }
+
     /// What ends when a request to `path` that means `by` succeeds. `with_below`: what lies below it is gone or another.
     pub fn ends(&self, path: &str, scope: ScopeId, by: Option<Fingerprint>, with_below: bool) -> EndIntents {
         let normal = NormalTarget::parse(path);
@@ -377,6 +425,8 @@ impl Exchange {
             let below = self.shared().below.of(resource, clock::recent());
             above.extend(below.iter().map(|path| self.target(path)));
         }
-        EndIntents { target: self.target(path), parents: above, scope, by }
+        let longest = || self.shared().policy.longest_fingerprint_window();
+        let subtree_for = if with_below { longest() } else { Duration::ZERO };
+        EndIntents { target: self.target(path), parents: above, scope, by, subtree_for }
     }
 }

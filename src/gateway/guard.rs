@@ -11,6 +11,7 @@ use super::key::idempotency_key;
 use super::lane::{InLane, lane_of};
 use super::observe;
 use super::pending::Pending;
+use super::probe;
 use super::recover::{self, InDoubt};
 use super::refused::{key_reused, over_quota, still_in_flight};
 pub use super::refused::{outcome_unknown, store_away, too_large};
@@ -218,7 +219,7 @@ async fn verdict(
         Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
         Err(Obstacle::Store(error)) => return outage(exchange, &error),
     }
-    let (mut asked, mut looks) = (false, 1);
+    let (mut asked, mut probed, mut looks) = (false, false, 1);
     let mut claimed = clock::now();
     let patience = claimed + idempotency.wait;
     let token = exchange.worker.new_token();
@@ -258,6 +259,13 @@ async fn verdict(
                 claimed = clock::now();
             }
             Ok(Claimed::SlotTaken(taken)) => {
+                drop(permit);
+                // Once: who holds it after that holds it.
+                if !probed && Box::pin(probe::frees(exchange, parts, &taken)).await {
+                    probed = true;
+                    claimed = clock::now();
+                    continue;
+                }
                 slots::tell_taken(exchange, &parts.headers, intent, &taken);
                 return Verdict::Refuse(slots::slot_taken(taken));
             }
@@ -366,6 +374,7 @@ fn claim_request(
         quota: store.records_per_scope,
         about,
         slots: intent.slots.wanted.clone(),
+        above: if intent.keyed { None } else { exchange.above(parts.uri.path()) },
     }
 }
 

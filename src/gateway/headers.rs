@@ -22,8 +22,10 @@ pub const IDEMPOTENT_STORED: HeaderName = HeaderName::from_static("idempotent-st
 /// What one pass over the names of a head has found: looking each of them up would cost more than the pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
-    /// `Expect`
+    /// `Expect: 100-continue`, and nothing else of that name.
     pub expect: bool,
+    /// `Connection: close`
+    pub closes: bool,
     /// `Forwarded`
     pub forwarded: bool,
     /// A header that names another method.
@@ -39,11 +41,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
     let (mut found, mut first) = (Found::default(), None);
     for (at, name) in headers.keys().enumerate() {
         match name.as_str() {
-            "expect" => found.expect = true,
+            "expect" => found.expect = expects_continue(headers),
             "forwarded" => found.forwarded = true,
             "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,
             "te" => {
                 found.trailers = accepts_trailers(headers);
+                first = first.or(Some(at));
+            }
+            "connection" => {
+                found.closes = has_option(headers, b"close");
                 first = first.or(Some(at));
             }
             name if first.is_none() && is_hop_by_hop(name) => first = Some(at),
@@ -54,6 +60,29 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
         strip_from(headers, first);
     }
     found
+}
+
+/// The same of an answer to a client of HTTP/1.1 whose connection goes on: where the backend speaks of its own, the client
+/// is told so. It goes without saying, but some wait for the word before they ask again on a connection.
+pub fn strip_hop_by_hop_of_answer(headers: &mut HeaderMap) {
+    let mut first = None;
+    for (at, (name, value)) in headers.iter().enumerate() {
+        match name.as_str() {
+            "connection" if value.as_bytes().eq_ignore_ascii_case(b"keep-alive") => {}
+            name if is_hop_by_hop(name) => {
+                first = Some(at);
+                break;
+            }
+            _ => {}
+        }
+    }
+    if first.is_some() {
+        let speaks_of_it = headers.contains_key(header::CONNECTION);
+        strip_hop_by_hop(headers);
+        if speaks_of_it {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        }
+    }
 }
 
 /// The same, where the first of these names is the one at `first`.
@@ -99,6 +128,21 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 fn accepts_trailers(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(header::TE).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
     codings.into_iter().any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Whether `Expect` says what HTTP knows, and only that. Whatever else it says is between the client and the backend.
+fn expects_continue(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::EXPECT).iter();
+    let first = lines.next().is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    first && lines.next().is_none()
+}
+
+/// Whether `Connection` has this option.
+fn has_option(headers: &HeaderMap, option: &[u8]) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|&b| b == b','))
+        .any(|one| one.trim_ascii().eq_ignore_ascii_case(option))
 }
 
 /// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message: a client that lists
@@ -272,6 +316,27 @@ mod tests {
         let mut headers = map(&[("x-one", "1"), ("x-two", "2"), ("connection", "close, x-one")]);
         strip_hop_by_hop(&mut headers);
         assert_eq!(names(&headers), ["x-two"]);
+    }
+
+    #[test]
+    fn an_answer_says_that_its_connection_goes_on_and_keeps_nothing_else_of_its_hop() {
+        for (pairs, expected) in [
+            (&[("connection", "keep-alive"), ("x-one", "1")][..], &["connection", "x-one"][..]),
+            (&[("connection", "Keep-Alive"), ("keep-alive", "5"), ("x-one", "1")], &["x-one", "connection"]),
+            (&[("connection", "keep-alive, x-one"), ("x-one", "1")], &["connection"]),
+            (&[("connection", "close"), ("x-one", "1")], &["x-one", "connection"]),
+            (&[("connection", "keep-alive"), ("connection", "close")], &["connection"]),
+            (&[("connection", "x-one"), ("x-one", "1")], &["connection"]),
+            (&[("x-one", "1"), ("te", "trailers")], &["x-one"]),
+        ] {
+            let mut headers = map(pairs);
+            strip_hop_by_hop_of_answer(&mut headers);
+            assert_eq!(names(&headers), expected, "{pairs:?}");
+            let said = headers
+                .get(header::CONNECTION)
+                .is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+            assert!(said, "{pairs:?}");
+        }
     }
 
     #[test]

@@ -58,12 +58,29 @@ impl Intake<Scanner> {
         let preface = if http2 { Preface::Allowed } else { Preface::Refused };
         Intake { preface, ..Intake::new(Scanner::new(limits), STAND_IN) }
     }
+
+    /// The server has not switched: what was held because nobody knew is a request, or begins one.
+    pub fn resume(&mut self) {
+        self.scanner.stays();
+        if self.held.len() == self.handed {
+            return;
+        }
+        let progress = self.scanner.scan(&self.held[self.handed..]);
+        let passed = self.handed + progress.passed;
+        self.spelling =
+            self.scanner.odd_head().and_then(|head| spelling::of(&self.held[self.handed..][head]));
+        self.cleared = passed;
+        if let Some(stop) = progress.stop {
+            self.held.truncate(passed);
+            self.stopped(stop, Some(false));
+        }
+    }
 }
 
 impl Intake<AnswerScanner> {
     /// For a connection to a server. Nothing stands in for its answers: who waits for them is told by an error.
-    pub fn of_answers(limits: Limits) -> Intake<AnswerScanner> {
-        Intake::new(AnswerScanner::new(limits), b"")
+    pub fn of_answers(scanner: AnswerScanner) -> Intake<AnswerScanner> {
+        Intake::new(scanner, b"")
     }
 }
 

@@ -14,6 +14,7 @@
 //! A worker is one thread with a single-threaded runtime, so nothing on the path of a request is locked or sent between
 //! threads, except the store's commands.
 
+mod answered;
 mod asked;
 mod attempt;
 mod below;
@@ -44,6 +45,7 @@ mod listener;
 mod observe;
 mod pending;
 mod places;
+mod probe;
 mod proxy_protocol;
 mod reads;
 mod recover;
@@ -71,6 +73,7 @@ use crate::store::Store;
 use flood::Flood;
 use listener::Listener;
 use places::Places;
+use probe::Probing;
 use recover::Asking;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -136,6 +139,7 @@ impl Gateway {
             jwt,
             tls,
             asking: Asking::default(),
+            probing: Probing::default(),
             spread_start: worker::random_start(),
             spreads: Default::default(),
             body_bytes: Default::default(),

@@ -12,7 +12,7 @@ use super::upstream::{Flight, Reuse, send};
 use super::whole::Gathered;
 use crate::config::{Absent, Guard, InDoubtRule, Recover};
 use crate::domain::canon::{BodyInput, fields};
-use crate::domain::conflict::Evidence;
+use crate::domain::conflict::{Evidence, Sought};
 use crate::domain::event::{Event, Recovery};
 use crate::domain::fingerprint::bears_meaning;
 use crate::domain::ledger::{Doubt, RecordId, Token};
@@ -33,7 +33,10 @@ use std::time::Duration;
 /// A question that is ready to be asked.
 pub struct Question<'a> {
     exchange: &'a Exchange,
-    recover: &'a Recover,
+    /// Where in the answer the record is.
+    found: &'a Sought,
+    /// How often it is asked, and the pause between two of them.
+    attempts: (u32, Duration),
     target: Uri,
     headers: HeaderMap,
 }
@@ -108,23 +111,36 @@ impl<'a> Question<'a> {
                 return None;
             }
         };
-        let normal = NormalTarget::parse(&target).ok()?;
+        Question::to(exchange, &target, &parts.headers, (&recover.found, recover.attempts, recover.apart))
+    }
+
+    /// A question to a target, with the credentials of the request whose headers are `asker`. `how`: where in the answer the
+    /// record is, how often it is asked, and the pause between.
+    pub fn to(
+        exchange: &'a Exchange,
+        target: &str,
+        asker: &HeaderMap,
+        how: (&'a Sought, u32, Duration),
+    ) -> Option<Question<'a>> {
+        let normal = NormalTarget::parse(target).ok()?;
         let target = Uri::try_from(normal.as_str()).ok()?;
-        let mut headers = parts.headers.clone();
+        let mut headers = asker.clone();
         NOT_ASKED_WITH.iter().for_each(|name| drop(headers.remove(name)));
         let conditions: Vec<HeaderName> =
             headers.keys().filter(|name| bears_meaning(name.as_str())).cloned().collect();
         conditions.iter().for_each(|name| drop(headers.remove(name)));
         headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("application/json"));
-        Some(Question { exchange, recover, target, headers })
+        let (found, attempts, apart) = how;
+        Some(Question { exchange, found, attempts: (attempts, apart), target, headers })
     }
 
     /// Asks until something is found, as often as the route says. [`Evidence::Absent`] only where every answer said so.
     pub async fn ask(&self) -> Evidence {
         let mut all = Evidence::Absent;
-        for attempt in 0..self.recover.attempts.max(1) {
+        let (attempts, apart) = self.attempts;
+        for attempt in 0..attempts.max(1) {
             if attempt > 0 {
-                tokio::time::sleep(self.recover.apart).await;
+                tokio::time::sleep(apart).await;
             }
             match self.ask_once().await {
                 Evidence::Absent => {}
@@ -136,6 +152,23 @@ impl<'a> Question<'a> {
             }
         }
         all
+    }
+
+    /// Asks until an answer says anything but "there is none": where that is what counts, one such answer settles it. What
+    /// `is_gone` says so of counts as not found.
+    pub async fn ask_for_absence(&self, is_gone: impl Fn(&[u8]) -> bool) -> Evidence {
+        let (attempts, apart) = self.attempts;
+        for attempt in 0..attempts.max(1) {
+            if attempt > 0 {
+                tokio::time::sleep(apart).await;
+            }
+            match self.ask_once().await {
+                Evidence::Absent => {}
+                Evidence::Found(text) if is_gone(&text) => {}
+                other => return other,
+            }
+        }
+        Evidence::Absent
     }
 
     async fn ask_once(&self) -> Evidence {
@@ -178,7 +211,7 @@ impl<'a> Question<'a> {
             body,
         };
         let most = usize::try_from(self.exchange.shared().policy.config().store.answer_limit);
-        self.recover.found.look(head.status, &fields(&input, most.unwrap_or(usize::MAX)))
+        self.found.look(head.status, &fields(&input, most.unwrap_or(usize::MAX)))
     }
 }
 

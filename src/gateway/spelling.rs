@@ -153,7 +153,7 @@ fn learn(names: &[u8]) -> Option<Extensions> {
 mod tests {
     use super::*;
     use crate::gateway::intake::Intake;
-    use crate::gateway::scan::{Asked, Limits};
+    use crate::gateway::scan::{AnswerScanner, Asked, Limits};
     use http_body_util::BodyExt;
     use std::convert::Infallible;
     use tokio::io::ReadBuf;
@@ -188,7 +188,7 @@ mod tests {
     /// What the scanners find in `head`, which comes in pieces.
     fn scanned(head: &[u8], pieces: &[usize]) -> Option<Spelling> {
         let mut requests = Intake::of_requests(Limits::DEFAULT, false);
-        let mut answers = Intake::of_answers(Limits::DEFAULT);
+        let mut answers = Intake::of_answers(AnswerScanner::new(Limits::DEFAULT));
         answers.scanner().asks(Asked::default());
         let (mut rest, mut found) = (head, None);
         for &size in pieces {

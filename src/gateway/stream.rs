@@ -97,6 +97,21 @@ impl AsyncRead for ClientStream {
                 // What comes now is no request. It is left in the socket for whom the connection is joined with.
                 return Poll::Pending;
             }
+            if intake.scanner().is_undecided() {
+                if connection.answered.has_come_to(intake.scanner().heads()) {
+                    if intake.holds() {
+                        connection.bytes_came();
+                    }
+                    intake.resume();
+                    connection.malformed(intake.stop());
+                    if let Some(spelling) = intake.spelling() {
+                        connection.spelled(spelling);
+                    }
+                    continue;
+                } else if intake.holds() {
+                    return Poll::Pending;
+                }
+            }
             let in_body = !intake.scanner().is_between_messages();
             if in_body && connection.is_starved() {
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));

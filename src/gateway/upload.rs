@@ -9,6 +9,7 @@ use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -24,6 +25,19 @@ pub struct ClientBody {
     watch: Option<Box<UploadWatch>>,
     /// The client waits for `100 Continue`, which goes out when the body is first asked for.
     expects: bool,
+    /// What was taken of it already. Boxed: a body is handed down through many futures, and most have none.
+    front: Option<Box<Front>>,
+}
+
+/// What was taken of a body before it goes on its way.
+#[derive(Default)]
+struct Front {
+    /// Its beginning.
+    bytes: Option<Bytes>,
+    /// What stands behind that and is no data.
+    behind: Option<Result<Frame<Bytes>, BodyError>>,
+    /// It has ended there.
+    ended: bool,
 }
 
 /// How far a streamed request body is, for whoever waits for the answer behind it.
@@ -56,6 +70,10 @@ const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 const LEFTOVER_BYTES_MAX: usize = 256 << 10;
 /// So long that may take.
 const LEFTOVER_LONGEST: Duration = Duration::from_secs(2);
+/// So much of a body at most leaves together with its head.
+const FRONT_BYTES_MAX: usize = 16 << 10;
+/// So often at most its connection is asked for more of what came.
+const FRONT_ROUNDS_MAX: u32 = 8;
 
 // === impl ClientBody ===
 
@@ -71,7 +89,78 @@ impl ClientBody {
         // In HTTP/2 nobody can be told to go on; such a client does so after a while.
         let expects = expects && version == Version::HTTP_11 && comes;
         let watch = connection.streams().filter(|_| comes).map(|streams| Box::new(streams.watch_upload()));
-        ClientBody { incoming: Some(incoming), connection: connection.clone(), watch, expects }
+        let front = None;
+        ClientBody { incoming: Some(incoming), connection: connection.clone(), watch, expects, front }
+    }
+
+    /// Takes what of it has come already, so that it leaves together with the head, as it came: there are backends that
+    /// look for a small body there. Waits for nothing that is still on its way.
+    pub async fn take_what_came(&mut self) {
+        let is_large = self.size_hint().lower() > FRONT_BYTES_MAX as u64;
+        if self.is_end_stream() || self.expects || is_large || self.connection.streams().is_some() {
+            return;
+        }
+        let (mut front, mut taken, mut rounds, mut asked) = (Front::default(), Vec::new(), 0, false);
+        poll_fn(|cx| self.poll_what_came(cx, &mut front, &mut taken, &mut rounds, &mut asked)).await;
+        front.bytes = match taken.len() {
+            0 => None,
+            1 => taken.pop(),
+            _ => Some(taken.concat().into()),
+        };
+        self.front = Some(Box::new(front));
+    }
+
+    /// hyper hands over one part when it is asked, the next time that its connection's task runs, which is this one.
+    fn poll_what_came(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut Front,
+        taken: &mut Vec<Bytes>,
+        rounds: &mut u32,
+        asked: &mut bool,
+    ) -> Poll<()> {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(()) };
+        while taken.iter().map(Bytes::len).sum::<usize>() < FRONT_BYTES_MAX && !incoming.is_end_stream() {
+            match Pin::new(&mut *incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    *asked = false;
+                    match frame.into_data() {
+                        Ok(bytes) => taken.push(bytes),
+                        Err(trailers) => {
+                            front.behind = Some(Ok(trailers));
+                            break;
+                        }
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    front.behind = Some(Err(error.into()));
+                    break;
+                }
+                Poll::Ready(None) => {
+                    front.ended = true;
+                    break;
+                }
+                Poll::Pending if *asked || *rounds == FRONT_ROUNDS_MAX => break,
+                Poll::Pending => {
+                    (*asked, *rounds) = (true, *rounds + 1);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// All of it, where all was taken and something is there.
+    pub fn whole(&mut self) -> Option<Bytes> {
+        let front = self.front.as_mut()?;
+        let ended = front.ended || self.incoming.as_ref().is_none_or(Incoming::is_end_stream);
+        if ended && front.behind.is_none() { front.bytes.take() } else { None }
+    }
+
+    /// What was taken of it.
+    pub fn front(&mut self) -> Option<Bytes> {
+        self.front.as_mut()?.bytes.take()
     }
 
     /// Whether the client waits to be told that its body is wanted.
@@ -90,6 +179,14 @@ impl Body for ClientBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         this.expects = false;
+        if let Some(front) = &mut this.front {
+            if let Some(behind) = front.behind.take() {
+                return Poll::Ready(Some(behind));
+            }
+            if front.ended {
+                return Poll::Ready(None);
+            }
+        }
         let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
         let polled = Pin::new(incoming).poll_frame(cx).map_err(BodyError::from);
         match &this.watch {
@@ -99,7 +196,8 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        let has_more = self.front.as_ref().is_some_and(|front| front.behind.is_some());
+        !has_more && self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

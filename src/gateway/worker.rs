@@ -9,6 +9,7 @@ use super::flood::Flood;
 use super::identity::is_within;
 use super::jwt::Verifier;
 use super::places;
+use super::probe::Probing;
 use super::reads::Reads;
 use super::recover::Asking;
 use super::stall::Patience;
@@ -61,6 +62,8 @@ pub struct Shared {
     pub below: Below,
     /// Records that the backend is asked about at this moment.
     pub asking: Asking,
+    /// Slots of which the backend is asked whether their holders are still there.
+    pub probing: Probing,
     /// Where the walk of waits before further attempts begins, and how far it is.
     pub spread_start: u64,
     /// See `spread_start`.

@@ -60,6 +60,9 @@ impl Line {
             }
             Line::Event(Event::InDoubt { request_id, .. }) => request_id.len(),
             Line::Event(Event::SlotTaken { request_id, client, .. }) => request_id.len() + client.len(),
+            Line::Event(Event::SlotVacated { held_by, request_id, client, .. }) => {
+                held_by.len() + request_id.len() + client.len()
+            }
             Line::Event(Event::StoreOutage { detail, .. } | Event::UpstreamHealth { detail, .. }) => {
                 detail.len()
             }
@@ -101,6 +104,7 @@ pub(super) fn level(event: &Event) -> Level {
         Event::Settled { .. }
         | Event::Throttled { .. }
         | Event::SlotTaken { .. }
+        | Event::SlotVacated { .. }
         | Event::Retry { .. }
         | Event::Recovered { .. }
         | Event::StoreOutage { up: true, .. }
@@ -210,6 +214,16 @@ fn write_event(event: &Event, style: Style, now: Stamp, out: &mut Vec<u8>) {
             fields.field("route", Value::Text(route));
             fields.field("request_id", Value::Text(request_id));
             fields.field("scope", Value::Plain(scope));
+            fields.field("client", Value::Text(client));
+        }
+        Event::SlotVacated { route, slot, slot_id, since, held_by, request_id, client } => {
+            fields.message("the backend has no such booking any more; its slot was given back").event(event);
+            fields.field("slot", Value::Text(slot));
+            fields.field("slot_id", Value::Plain(slot_id));
+            fields.field("since", Value::Number(since.0));
+            fields.field("held_by", Value::Text(held_by));
+            fields.field("route", Value::Text(route));
+            fields.field("request_id", Value::Text(request_id));
             fields.field("client", Value::Text(client));
         }
         Event::Retry { route, id, request_id, attempt, status, wait } => {

@@ -114,6 +114,7 @@ impl Journal {
             Event::Duplicate { .. }
             | Event::InDoubt { .. }
             | Event::SlotTaken { .. }
+            | Event::SlotVacated { .. }
             | Event::Retry { .. }
             | Event::Recovered { .. }
             | Event::DuplicateAnswer { .. }
@@ -161,6 +162,11 @@ impl Journal {
     /// Counts a request that was refused because a slot was taken.
     pub fn slot_refused(&self, slot: &Arc<str>) {
         self.metrics.slots.refused(slot);
+    }
+
+    /// Counts a question to the backend about what holds a slot, and what it showed.
+    pub fn slot_probed(&self, slot: &Arc<str>, shown: &'static str) {
+        self.metrics.slots.probed(slot, shown);
     }
 
     /// The gauges that others set.

@@ -19,6 +19,8 @@ pub(super) struct Slots {
 struct Counts {
     held: u64,
     refused: u64,
+    /// By what they showed; there are four words.
+    probed: [(&'static str, u64); 4],
 }
 
 // === impl Slots ===
@@ -34,7 +36,18 @@ impl Slots {
         self.count(name, |counts| counts.refused += 1);
     }
 
-    /// Both counters of every name.
+    /// The backend was asked about a holder of this name.
+    pub(super) fn probed(&self, name: &Arc<str>, shown: &'static str) {
+        self.count(name, |counts| {
+            let mut places = counts.probed.iter_mut();
+            if let Some((word, count)) = places.find(|(word, _)| *word == shown || word.is_empty()) {
+                *word = shown;
+                *count += 1;
+            }
+        });
+    }
+
+    /// The counters of every name.
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let counts = self.lock().clone();
         let help = "Places of a slot that a success took";
@@ -46,6 +59,13 @@ impl Slots {
         let mut family = encoder.encode_descriptor("slots_refused", help, None, MetricType::Counter)?;
         for (name, counts) in &counts {
             labelled_counter(&mut family, &[("slot", name)], counts.refused)?;
+        }
+        let help = "Questions to the backend whether what holds a slot is still there, by what they showed";
+        let mut family = encoder.encode_descriptor("slots_probed", help, None, MetricType::Counter)?;
+        for (name, counts) in &counts {
+            for (shown, count) in counts.probed.iter().filter(|(_, count)| *count > 0) {
+                labelled_counter(&mut family, &[("slot", name), ("shown", shown)], *count)?;
+            }
         }
         Ok(())
     }

@@ -71,6 +71,8 @@ pub struct ClaimRequest {
     pub about: About,
     /// The slots that are reserved with it: all of them, or nothing is claimed.
     pub slots: Vec<Wanted>,
+    /// The resources above the one that it addresses, where one of them may have ended with all below it.
+    pub above: Option<Arc<[TargetId]>>,
 }
 
 /// What an operator sees of a record. Never a credential, never a body.
@@ -153,6 +155,9 @@ pub struct EndIntents {
     pub scope: ScopeId,
     /// The meaning of the request that succeeded; records of the same meaning stay.
     pub by: Option<Fingerprint>,
+    /// For so long it is kept that all below the target ended, too: the longest that a record of it may be remembered.
+    /// Zero: it has not.
+    pub subtree_for: Duration,
 }
 
 impl EndIntents {
@@ -289,6 +294,14 @@ impl Store {
         match &options.place {
             Place::Shared(place) => Redis::open(&options, place).map(Store::Redis),
             Place::Memory | Place::Directory(_) => Embedded::open(options).map(Store::Embedded),
+        }
+    }
+
+    /// Whether a claim has to say what it lies below.
+    pub fn may_have_ended_subtrees(&self) -> bool {
+        match self {
+            Store::Embedded(store) => store.has_ended_subtrees(),
+            Store::Redis(_) => true,
         }
     }
 

@@ -3,7 +3,7 @@
 //! A claim and its slots are one atomic command: all of them are reserved with it, or nothing happens. What an attempt's
 //! outcome makes of them happens in the same step as the record's own change (`domain::slot::fate` says what).
 
-use super::{EndIntents, Store, StoreError};
+use super::{EndIntents, Held, Store, StoreError};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::RecordId;
 use crate::domain::ledger::Token;
@@ -181,6 +181,23 @@ impl Store {
         match self {
             Store::Embedded(store) => Ok(store.holds_of(booking)),
             Store::Redis(store) => store.inner.holds_of(booking).await,
+        }
+    }
+
+    /// At most `most` holds of one slot, in no order.
+    pub async fn holders(&self, slot: SlotId, most: usize) -> Result<Vec<Known>, StoreError> {
+        match self {
+            Store::Embedded(store) => Ok(store.holders(slot, most)),
+            Store::Redis(store) => store.inner.holders(slot, most).await,
+        }
+    }
+
+    /// The backend has no such booking any more: gives back `seen`, where it is still as it was seen and no change of its
+    /// booking is under way, and ends the keyless record of the attempt that took it. Durable before it returns.
+    pub async fn vacate(&self, seen: &Known) -> Result<Held, StoreError> {
+        match self {
+            Store::Embedded(store) => store.vacate(seen).await,
+            Store::Redis(store) => store.inner.vacate(seen).await,
         }
     }
 

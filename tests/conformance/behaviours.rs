@@ -436,3 +436,55 @@ pub async fn an_answer_larger_than_the_memory_is_never_executed_again(backend: &
         other => panic!("a replay was due, not {other:?}"),
     }
 }
+
+/// Waits for the next millisecond of the store: what happens in one is not told apart.
+async fn a_moment(store: &Store) {
+    let now = store.now();
+    while store.now() <= now {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+pub async fn what_lies_below_an_ended_resource_is_a_new_intent_and_what_came_after_is_none(
+    backend: &impl Backend,
+) {
+    let store = backend.open(Limits::default());
+    let (above, elsewhere, root) = (TargetId([21; 16]), TargetId([22; 16]), TargetId([20; 16]));
+    // Each on a target of its own: what ends them is what they lie below.
+    let below = |n: u8, token, parent: TargetId| {
+        let mut request = ClaimRequest { above: Some([parent, root].into()), ..claim(&store, n, token) };
+        (request.claim.target, request.claim.keyed) = (TargetId([100 + n; 16]), n == 3);
+        request
+    };
+    let parent = |n| if n == 2 { elsewhere } else { above };
+    for n in 1..=5 {
+        granted(&store, below(n, n.into(), parent(n))).await;
+        let names = (n >= 4).then_some(TargetId([200 + n; 16]));
+        let done = Completion { names, ..completion(n, n.into(), answer(201, "first")) };
+        assert_eq!(complete(&store, done).await, Held::Yes);
+    }
+    a_moment(&store).await;
+    let change =
+        |scope| EndIntents { scope: ScopeId([scope; 16]), subtree_for: 60 * MINUTE, ..change_of(above) };
+    assert_eq!(store.end_intents(change(9)).await, Ok(0), "none of them is on its target");
+    assert!(store.may_have_ended_subtrees());
+    granted(&store, below(1, 11, above)).await;
+    replayed(store.claim(below(2, 12, elsewhere)).await.expect("the store works"));
+    replayed(store.claim(below(3, 13, above)).await.expect("a key names its intent whatever happens"));
+    replayed(store.claim(below(4, 14, above)).await.expect("it says what it made, and it was somebody else"));
+    assert_eq!(store.end_intents(change(1)).await, Ok(0));
+    granted(&store, below(4, 15, above)).await;
+    // What is done behind it is kept, and so is what was in flight.
+    a_moment(&store).await;
+    assert_eq!(complete(&store, completion(1, 11, answer(201, "second"))).await, Held::Yes);
+    replayed(store.claim(below(1, 16, above)).await.expect("the store works"));
+    // A completion ends what lies below, too, and further above it all the same.
+    a_moment(&store).await;
+    granted(&store, claim(&store, 6, 17)).await;
+    let ends = EndIntents { subtree_for: 60 * MINUTE, ..change_of(root) };
+    let done = Completion { ends: Some(ends), ..completion(6, 17, answer(204, "")) };
+    assert_eq!(complete(&store, done).await, Held::Yes);
+    granted(&store, below(1, 18, above)).await;
+    granted(&store, below(2, 19, elsewhere)).await;
+    replayed(store.claim(below(3, 20, above)).await.expect("the store works"));
+}

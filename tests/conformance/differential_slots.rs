@@ -55,6 +55,11 @@ enum Do {
         booking: u8,
         remember: bool,
     },
+    /// The backend has no more what holds the slot: as it is, or as it was.
+    Vacate {
+        slot: u8,
+        stale: bool,
+    },
     Settle {
         n: u8,
         executed: bool,
@@ -99,6 +104,7 @@ fn step() -> impl Strategy<Value = Do> {
         2 => n.clone().prop_map(|n| Do::Abandon { n }),
         2 => n.clone().prop_map(|n| Do::Doubt { n }),
         2 => (booking, any::<bool>()).prop_map(|(booking, remember)| Do::Release { booking, remember }),
+        3 => (slot.clone(), prop::bool::weighted(0.2)).prop_map(|(slot, stale)| Do::Vacate { slot, stale }),
         1 => (n, any::<bool>()).prop_map(|(n, executed)| Do::Settle { n, executed }),
         1 => slot.prop_map(|slot| Do::Ask { slot }),
         4 => (1..30_u8).prop_map(|millis| Do::Pass { millis }),
@@ -198,6 +204,17 @@ impl Both<'_> {
                 self.model.free(booking(which).key, remember, now);
                 let free = Free { booking: booking(which).key, remember };
                 store.release(vec![free], None).await.expect("the store works");
+            }
+            Do::Vacate { slot, stale } => {
+                let holds = self.model.holds().iter();
+                let mut here = holds.filter(|(key, _)| key.slot == SlotId([slot; 16]));
+                let Some((key, mut seen)) = here.next().map(|(key, hold)| (*key, hold.clone())) else {
+                    return;
+                };
+                seen.since = Millis(seen.since.0 - u64::from(stale));
+                let expected = self.model.vacate(key, &seen, now);
+                let known = Known { slot: key.slot, hold: seen };
+                assert_eq!(store.vacate(&known).await, Ok(held(expected)));
             }
             Do::Settle { n, executed } => {
                 let expected = self.model.resolve(id(n), of(n), executed, now);

@@ -63,6 +63,7 @@ fn request(store: &Store, n: u64) -> ClaimRequest {
         quota: u32::MAX,
         about: About { route: "book".into(), request: "POST /".into(), request_id: n.to_string() },
         slots: Vec::new(),
+        above: None,
     }
 }
 

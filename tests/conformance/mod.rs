@@ -7,6 +7,7 @@ mod differential_slots;
 mod killed;
 mod lanes;
 mod limits;
+mod replicas;
 mod slots;
 mod support;
 
@@ -60,6 +61,7 @@ stamp! {
     an_unsafe_success_ends_the_intent_whose_answer_names_its_target,
     a_change_of_another_member_ends_only_what_cannot_be_told_from_it,
     a_members_maker_ends_it_by_changing_anything_below,
+    what_lies_below_an_ended_resource_is_a_new_intent_and_what_came_after_is_none,
     an_intent_that_ends_in_flight_answers_its_copies_and_is_new_for_later_ones,
     a_completion_ends_other_intents_in_the_same_step,
     an_alias_stands_for_its_scope_while_it_lasts,
@@ -95,5 +97,7 @@ stamp! {
     of_two_changes_of_one_booking_one_is_told_to_look_again,
     adopted_places_count_and_a_second_time_changes_nothing,
     an_operator_lists_places_and_gives_them_back,
+    what_the_backend_has_no_more_is_given_back_only_while_it_is_as_it_was_seen,
+    what_nobody_has_settled_is_not_given_back_because_it_is_not_seen,
     a_store_full_of_places_refuses_more_and_nothing_else,
 }

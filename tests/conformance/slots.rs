@@ -4,8 +4,9 @@ use super::support::*;
 use oncegate::domain::client::ScopeId;
 use oncegate::domain::ledger::{Doubt, Token};
 use oncegate::domain::slot::{
-    Booking, BookingId, End, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
+    Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
 };
+use oncegate::domain::time::Millis;
 use oncegate::store::slots::{Adopted, Adoption, HoldListing, Released, Which};
 use oncegate::store::{ClaimRequest, Claimed, Completion, Free, Held, Settle, Settled, Settlement, Store};
 use std::time::Duration;
@@ -394,4 +395,78 @@ pub async fn a_store_full_of_places_refuses_more_and_nothing_else(backend: &impl
     granted(&store, claim(&store, 5, 5)).await;
     assert_eq!(store.abandon(id(1), Token(1), None).await, Ok(Held::Yes));
     granted(&store, wanting(&store, 4, 6, &[place(4)])).await;
+}
+
+/// The one hold of slot `n`.
+async fn holder(store: &Store, n: u8) -> Known {
+    let mut holders = store.holders(slot(n), 10).await.expect("the store works");
+    assert_eq!(holders.len(), 1, "{holders:?}");
+    holders.remove(0)
+}
+
+pub async fn what_the_backend_has_no_more_is_given_back_only_while_it_is_as_it_was_seen(
+    backend: &impl Backend,
+) {
+    let store = backend.open(Limits::default());
+    let store = &store;
+    let vacate = |seen: Known| async move { store.vacate(&seen).await };
+    // As it was seen: its place is free, and booking again is a new intent.
+    book(store, 1, 1).await;
+    assert_eq!(vacate(holder(store, 1).await).await, Ok(Held::Yes));
+    assert_eq!(holds(store).await, []);
+    granted(store, wanting(store, 1, 2, &[place(1)])).await;
+    // Cancelled and taken by somebody else in between.
+    book(store, 2, 3).await;
+    let seen = holder(store, 2).await;
+    let free = |remember| vec![Free { booking: BookingId([2; 16]), remember }];
+    assert_eq!(store.release(free(false), None).await, Ok(1));
+    granted(store, wanting(store, 3, 4, &[place(2)])).await;
+    assert_eq!(vacate(seen.clone()).await, Ok(Held::No), "the other one is at work");
+    assert_eq!(
+        vacate(holder(store, 2).await).await,
+        Ok(Held::No),
+        "what is at work is nobody's to give back"
+    );
+    complete(store, Completion { id: id(3), ..booked(2, 4) }).await;
+    assert_eq!(vacate(seen).await, Ok(Held::No));
+    assert_eq!(taken(store, wanting(store, 9, 9, &[place(2)])).await.state, HoldState::Held);
+    // Seen with another booking, or at another time.
+    let seen = holder(store, 2).await;
+    let other = Hold { booking: Some(booking(7)), ..seen.hold.clone() };
+    assert_eq!(vacate(Known { hold: other, ..seen.clone() }).await, Ok(Held::No));
+    let other = Hold { since: Millis(seen.hold.since.0 - 1), ..seen.hold.clone() };
+    assert_eq!(vacate(Known { hold: other, ..seen }).await, Ok(Held::No));
+    // Paused.
+    let seen = holder(store, 2).await;
+    assert_eq!(store.release(free(true), None).await, Ok(1));
+    assert_eq!(vacate(seen).await, Ok(Held::No));
+    assert_eq!(holder(store, 2).await.hold.state, HoldState::Released);
+}
+
+pub async fn what_nobody_has_settled_is_not_given_back_because_it_is_not_seen(backend: &impl Backend) {
+    let store = &backend.open(Limits::default());
+    granted(store, wanting(store, 1, 1, &[place(1)])).await;
+    complete(store, completion(1, 1, answer(500, "?"))).await;
+    assert_eq!(store.vacate(&holder(store, 1).await).await, Ok(Held::No));
+    assert_eq!(taken(store, wanting(store, 9, 9, &[place(1)])).await.state, HoldState::Unsettled);
+    // Another change of the booking is under way, and relies on what it has.
+    book(store, 2, 2).await;
+    let seen = holder(store, 2).await;
+    let looks = Wanted { looks: true, instead_of: Some(key(2, 2)), booking: Some(booking(2)), ..place(2) };
+    granted(store, wanting(store, 3, 3, &[looks])).await;
+    assert_eq!(store.vacate(&seen).await, Ok(Held::No));
+    assert_eq!(store.abandon(id(3), Token(3), None).await, Ok(Held::Yes));
+    assert_eq!(store.vacate(&seen).await, Ok(Held::Yes));
+    // Its time ended in between.
+    granted(store, wanting(store, 4, 4, &[Wanted { keep: Keep::For(SHORT), ..place(4) }])).await;
+    complete(store, booked(4, 4)).await;
+    let seen = holder(store, 4).await;
+    tokio::time::sleep(2 * SHORT).await;
+    assert_eq!(store.vacate(&seen).await, Ok(Held::No));
+    // A hold whose booking nobody has named.
+    granted(store, wanting(store, 5, 5, &[place(5)])).await;
+    let slots = Settlement { end: End::Held, bookings: Vec::new() };
+    complete(store, Completion { slots, ..completion(5, 5, answer(201, "")) }).await;
+    assert_eq!(store.vacate(&holder(store, 5).await).await, Ok(Held::Yes));
+    granted(store, wanting(store, 6, 6, &[place(5)])).await;
 }

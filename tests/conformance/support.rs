@@ -200,12 +200,13 @@ pub fn claim(store: &Store, n: u8, token: u128) -> ClaimRequest {
             request_id: format!("r-{token}"),
         },
         slots: Vec::new(),
+        above: None,
     }
 }
 
 /// A change of `target` by the caller whose records [`claim`] makes.
 pub fn change_of(target: TargetId) -> EndIntents {
-    EndIntents { target, parents: Vec::new(), scope: ScopeId([1; 16]), by: None }
+    EndIntents { target, parents: Vec::new(), scope: ScopeId([1; 16]), by: None, subtree_for: Duration::ZERO }
 }
 
 /// The id of intent `n`. All begin alike: on a cluster, as the ids of routes with slots and lanes do.

@@ -6,7 +6,7 @@ use crate::harness::{Call, Config, Reply, at_once_over, eventually};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const STORE: &str = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"3s\"\ntimeout = \"500ms\"";
+const STORE: &str = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"2s\"\ntimeout = \"500ms\"";
 
 fn fleet() -> Fleet<Server> {
     let redis = Server::start(&DURABLE);

@@ -5,7 +5,8 @@ mod lanes;
 
 use crate::harness::redis::{Cluster, DURABLE, Server, Watched};
 use crate::harness::{
-    Authority, Backend, Call, Config, Reply, at_once, eventually, free_address, gates, program,
+    Authority, Backend, Call, Config, RawBackend, Reply, at_once, eventually, free_address, gates, ok,
+    program,
 };
 use oncegate::cli::demo::gate::Gate;
 use rustix::process::{Pid, Signal, kill_process};
@@ -105,6 +106,32 @@ fn a_copy_that_comes_later_to_another_gateway_gets_the_recorded_answer() {
     let copy = fleet.send(1, &booking(1));
     assert_eq!((original.status, &original.body), (copy.status, &copy.body));
     assert!(copy.is_replay() && fleet.backend.effects().len() == 1);
+}
+
+#[test]
+fn a_collection_that_ends_at_one_gateway_ends_what_the_other_remembers_below_it() {
+    let raw = RawBackend::start(ok);
+    let redis = Server::start(&DURABLE);
+    let idempotency = "remember_fingerprint = \"60s\"";
+    let config = Config { store: SECRET, idempotency, ..Config::default() };
+    let (gates, _directories) = gates(2, &config.text(raw.address).replace("{store}", &redis.url()));
+    let executed = |gate: usize, method: &str, path: &str| {
+        raw.take();
+        // One name for the whole fleet, as clients behind a load balancer see it.
+        let call = Call::new(method, path).header("Host", "cal.example").body("same");
+        let reply = call.send(gates[gate].address).expect("an answer");
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        raw.waiting() == 1
+    };
+    for path in ["/api/cal/a", "/api/cal/b/c", "/api/calendar"] {
+        assert!(executed(0, "PUT", path) && !executed(1, "PUT", path));
+    }
+    assert!(executed(1, "DELETE", "/api/cal"));
+    assert!(executed(0, "PUT", "/api/cal/a") && executed(1, "PUT", "/api/cal/b/c"));
+    assert!(!executed(1, "PUT", "/api/cal/a") && !executed(0, "PUT", "/api/calendar"));
+    // Unguarded, and one that takes it elsewhere.
+    assert!(executed(1, "MOVE", "/api/cal/"));
+    assert!(executed(0, "PUT", "/api/cal/a") && executed(1, "PUT", "/api/cal/b/c"));
 }
 
 #[test]

@@ -179,7 +179,7 @@ impl Check<'_> {
             let help = "right where a write that was executed is always seen by `get`; an operator decides with \"keep\"";
             self.note(&format!("{path}.absent"), message, help);
         }
-        if recover.get.selectors().next().is_none() {
+        if recover.get.holes().next().is_none() {
             let message = "`get` has no selector: every write would be answered with the same record";
             self.error(
                 &format!("{path}.get"),

@@ -5,11 +5,14 @@ use crate::config::model::{InDoubtRule, Mode, OnOutage, Route};
 use crate::config::slots::{making, path_names, the_one};
 use crate::config::values::{alternatives, quote, similar};
 use crate::domain::route::Segment;
-use crate::domain::slot::SlotPolicy;
+use crate::domain::slot::{Hole, SlotPolicy};
 use http::Method;
 
 /// Slots that one request may take.
 const SLOTS_MAX: usize = 8;
+
+/// Holders of one slot that `recover` asks about.
+const ASKED_ABOUT_MAX: u32 = 100;
 
 impl Check<'_> {
     pub(super) fn slots(&self) {
@@ -51,6 +54,7 @@ impl Check<'_> {
     fn slot(&self, route: &Route, path: &str, slot: &SlotPolicy) {
         self.segments(route, &format!("{path}.by"), &slot.by);
         self.segments(route, &format!("{path}.id"), &slot.id);
+        self.probe(&format!("{path}.recover"), slot);
         let Some(first) = making(self.config, &slot.name).next() else {
             if slot.changes_a_booking() && !slot.name.is_empty() {
                 let message = format!("no route takes the slot {} that this one moves", quote(&slot.name));
@@ -93,6 +97,48 @@ impl Check<'_> {
                 "add id = \"$.id\": where the answer names the booking",
             );
         }
+    }
+
+    /// A question whose answer gives a slot away.
+    fn probe(&self, path: &str, slot: &SlotPolicy) {
+        let Some(probe) = &slot.recover else { return };
+        let get = format!("{path}.get");
+        let of_values = probe.get.holes().any(|hole| matches!(hole, Hole::Part(..)));
+        match (probe.names_the_booking(), slot.id.is_some()) {
+            (true, false) => {
+                let message =
+                    format!("slot {} has no `id`, so nothing is known of its bookings", quote(&slot.name));
+                self.error(&get, message, "add id = \"$.id\": where the answer names the booking");
+            }
+            (false, _) if !of_values => {
+                let help = "write {id}: the booking that holds the slot, as in \"/api/bookings/{id}\"";
+                self.error(&get, "`get` names nothing of what holds the slot", help);
+            }
+            (false, _) if slot.capacity > 1 => {
+                let message =
+                    format!("of {} bookings in one slot, it does not say which is meant", slot.capacity);
+                self.error(&get, message, "write {id}: the booking that holds the place");
+            }
+            _ => {}
+        }
+        if of_values && !slot.readable {
+            let message = "the slot's values are not kept, so `get` cannot be made of them";
+            self.error(&get, message, "write {id}, or take out readable = false");
+        }
+        if slot.capacity > ASKED_ABOUT_MAX {
+            let message = format!(
+                "`recover` asks about one holder after the other, and there may be {}",
+                slot.capacity
+            );
+            let help = format!("at most {ASKED_ABOUT_MAX}; take it out, or release what is gone another way");
+            self.error(path, message, help);
+        }
+        let message = format!(
+            "who is refused slot {} asks the backend, and what that caller does not see is given away",
+            quote(&slot.name)
+        );
+        let help = "right where every caller sees every booking; otherwise \"not found\" may only mean \"not yours\"";
+        self.note(path, message, help);
     }
 
     fn release(&self, route: &Route, path: &str, which: usize) {

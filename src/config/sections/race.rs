@@ -6,7 +6,8 @@ use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, quote, show_duration};
 use crate::domain::canon::JsonPath;
 use crate::domain::conflict::{Backoff, Signs, Sought, Text};
-use crate::domain::selector::{Template, Zone};
+use crate::domain::selector::{Selector, Template, Zone};
+use std::fmt::Display;
 use std::time::Duration;
 
 /// Retries of one write; more are a load of their own.
@@ -97,6 +98,11 @@ fn wait(text: &str) -> Read<Duration> {
 }
 
 fn template(text: &str, zone: &Zone) -> Read<Template> {
+    target(text, |hole| Selector::parse(hole, zone))
+}
+
+/// A target of the same backend; `read` reads what stands in a hole of it.
+pub(super) fn target<H: Display>(text: &str, read: impl Fn(&str) -> Result<H, String>) -> Read<Template<H>> {
     let wrong = || Wrong::new(format!("{} is not a target", quote(text)));
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
     if !text.starts_with('/') || text.starts_with("//") {
@@ -107,7 +113,7 @@ fn template(text: &str, zone: &Zone) -> Read<Template> {
     if !written.bytes().all(plain) {
         return Err(wrong().help("write blanks and letters beyond ASCII as %XX, and no `#`"));
     }
-    Template::parse(text, zone).map_err(|why| wrong().help(why))
+    Template::parse_with(text, read).map_err(|why| wrong().help(why))
 }
 
 /// Stands where `get` is missing or wrong, which was reported.
@@ -119,7 +125,8 @@ fn root() -> JsonPath {
     JsonPath::parse("$").expect("the root is a path")
 }
 
-fn found(text: &str) -> Read<JsonPath> {
+/// Where in an answer a record is.
+pub(super) fn found(text: &str) -> Read<JsonPath> {
     JsonPath::parse(text).map_err(|why| {
         Wrong::new(format!("{} is not a path into an answer", quote(text)))
             .help(format!("{why}; write \"$.items[0]\", or \"$\" for all of it"))

@@ -1,10 +1,12 @@
 //! `[[route.slot]]`, `[[route.release]]` and `[route.ask]`: what only so many may hold, and who gives it back.
 
+use super::race;
 use crate::config::slots::{AskRule, RouteSlots};
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, quote};
-use crate::domain::selector::{Selector, Zone};
-use crate::domain::slot::{HoldFor, MissingRule, ReleasePolicy, SlotPolicy, When};
+use crate::domain::conflict::Sought;
+use crate::domain::selector::{Origin, Selector, Zone};
+use crate::domain::slot::{HoldFor, Hole, MissingRule, Probe, ReleasePolicy, SlotPolicy, When};
 use std::time::Duration;
 
 impl Word for MissingRule {
@@ -28,15 +30,33 @@ fn slot(table: &Table<'_>, zone: &Zone) -> SlotPolicy {
     table.require("name", "add name = \"doctor-slot\"");
     table.require("by", "add by = [\"$.doctor\", \"$.date\"]: the values that tell one slot from another");
     table.require("hold", "add hold = \"90d\", or hold = \"until $.end\"");
+    let by = selectors(table, "by", zone);
     SlotPolicy {
         name: table.parsed("name", values::name).unwrap_or_default().into(),
-        by: selectors(table, "by", zone),
+        recover: if table.has("recover") { recover(&table.table("recover"), &by) } else { None },
+        by,
         capacity: u32::try_from(table.count("capacity")).unwrap_or(u32::MAX),
         hold: table.parsed("hold", |text| hold(text, zone)).unwrap_or(HoldFor::Duration(HOLD_MAX)),
         missing: table.word("missing"),
         id: table.parsed("id", |text| values::selector(text, zone)),
         readable: table.switch("readable"),
     }
+}
+
+fn recover(table: &Table<'_>, by: &[Selector]) -> Option<Probe> {
+    table.require("get", "add get = \"/api/bookings/{id}\": where the booking is that holds the slot");
+    table.require("found", "add found = \"$.id\": where in that answer it is");
+    let get = table.parsed("get", |text| race::target(text, |hole| Hole::parse(hole, by)));
+    let found = table.parsed("found", race::found);
+    let gone = table.entries_of("gone", gone).into_iter();
+    let gone = gone.map(|(selector, values)| When { selector, in_answer: true, values }).collect();
+    Some(Probe {
+        gone,
+        attempts: u32::try_from(table.count("attempts")).unwrap_or(u32::MAX),
+        apart: table.duration("apart"),
+        get: get?,
+        found: Sought(found?),
+    })
 }
 
 fn release(table: &Table<'_>, zone: &Zone) -> ReleasePolicy {
@@ -95,6 +115,16 @@ fn hold(text: &str, zone: &Zone) -> Read<HoldFor> {
         return Err(Wrong::new("`hold` is out of range").help("write 1ms to 3650d"));
     }
     Ok(HoldFor::Duration(duration))
+}
+
+/// A condition on the booking that is found.
+fn gone(text: &str) -> Read<Selector> {
+    let selector = values::selector(text, &Zone::utc())?;
+    if selector.origins().any(|origin| !matches!(origin, Origin::Body(_))) {
+        let wrong = Wrong::new(format!("{} is not of the booking that is found", quote(text)));
+        return Err(wrong.help("write where it is in what `found` names, as in \"$.status\""));
+    }
+    Ok(selector)
 }
 
 /// A condition's selector, and whether it looks into the answer: `$.status`, `answer:$.status`.

@@ -41,6 +41,7 @@ pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Upstream {
         adaptive: table.switch("adaptive"),
         host: table.word("host"),
         target: table.word("target"),
+        bare_lf: table.switch("bare_lf"),
         http2: table.switch("http2"),
         tls: read_tls(reader, table, &urls),
         urls,

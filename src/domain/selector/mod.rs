@@ -141,6 +141,12 @@ impl Selector {
         self.origins().any(|origin| matches!(origin, Origin::Body(_)))
     }
 
+    /// Whether what it finds may be compared in another spelling than it was sent in.
+    pub fn respells(&self) -> bool {
+        let respells = |normaliser: &Normaliser| !matches!(normaliser, Normaliser::Trim);
+        self.alternatives.iter().any(|alternative| alternative.normalisers.iter().any(respells))
+    }
+
     /// Whether it always finds something, because it ends in a text.
     pub fn is_total(&self) -> bool {
         self.origins().any(|origin| matches!(origin, Origin::Text(text) if !text.trim().is_empty()))

@@ -2,19 +2,20 @@
 
 use super::{Found, Selector, Source, Zone};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::fmt;
 
-/// A target whose holes are filled from a request.
-#[derive(Clone, Debug)]
-pub struct Template {
-    pieces: Vec<Piece>,
+/// A target with holes. What stands in a hole is a selector of a request, or something else that names a value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template<H = Selector> {
+    pieces: Vec<Piece<H>>,
 }
 
-#[derive(Clone, Debug)]
-enum Piece {
+#[derive(Clone, Debug, PartialEq)]
+enum Piece<H> {
     /// As it is written.
     Text(String),
     /// A value; `in_path`: before the `?`.
-    Hole { selector: Box<Selector>, in_path: bool },
+    Hole { what: Box<H>, in_path: bool },
 }
 
 /// Why a target cannot be made of a request.
@@ -32,8 +33,24 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 // === impl Template ===
 
 impl Template {
-    /// Reads a target with holes; the error is a sentence for the operator.
+    /// Reads a target with selectors in its holes; the error is a sentence for the operator.
     pub fn parse(text: &str, zone: &Zone) -> Result<Template, String> {
+        Template::parse_with(text, |hole| Selector::parse(hole, zone))
+    }
+
+    /// The target for one request: values as they were sent, escaped.
+    pub fn fill(&self, source: &Source<'_>) -> Result<String, Unfit> {
+        self.fill_with(|selector| match selector.find(source) {
+            Found::Value(value) => Ok(value.sent()),
+            Found::Missing => Err(Unfit::Missing(selector.to_string())),
+            Found::Unreadable(why) => Err(Unfit::Unusable(selector.to_string(), why)),
+        })
+    }
+}
+
+impl<H: fmt::Display> Template<H> {
+    /// Reads a target; `read` reads what stands in a hole.
+    pub fn parse_with(text: &str, read: impl Fn(&str) -> Result<H, String>) -> Result<Template<H>, String> {
         let mut template = Template { pieces: Vec::new() };
         let (mut rest, mut in_path) = (text, true);
         while let Some((before, after)) = rest.split_once('{') {
@@ -43,8 +60,7 @@ impl Template {
             in_path &= !before.contains('?');
             template.pieces.push(Piece::Text(before.to_owned()));
             let end = closing(after).ok_or("a `{` is not closed")?;
-            let selector = Box::new(Selector::parse(&after[..end], zone)?);
-            template.pieces.push(Piece::Hole { selector, in_path });
+            template.pieces.push(Piece::Hole { what: Box::new(read(&after[..end])?), in_path });
             rest = &after[end + 1..];
         }
         if rest.contains('}') {
@@ -54,31 +70,27 @@ impl Template {
         Ok(template)
     }
 
-    /// The selectors in its holes.
-    pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
+    /// What stands in its holes.
+    pub fn holes(&self) -> impl Iterator<Item = &H> {
         self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Hole { selector, .. } => Some(&**selector),
+            Piece::Hole { what, .. } => Some(&**what),
             Piece::Text(_) => None,
         })
     }
 
-    /// The target for one request: values as they were sent, escaped.
-    pub fn fill(&self, source: &Source<'_>) -> Result<String, Unfit> {
+    /// The target with the value of each hole, escaped.
+    pub fn fill_with(&self, value: impl Fn(&H) -> Result<String, Unfit>) -> Result<String, Unfit> {
         let mut target = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => target.push_str(text),
-                Piece::Hole { selector, in_path } => {
-                    let value = match selector.find(source) {
-                        Found::Value(value) => value.sent(),
-                        Found::Missing => return Err(Unfit::Missing(selector.to_string())),
-                        Found::Unreadable(why) => return Err(Unfit::Unusable(selector.to_string(), why)),
-                    };
+                Piece::Hole { what, in_path } => {
+                    let value = value(what)?;
                     // Even escaped, some servers take these for separators or for the way up.
                     if *in_path && (value.contains(['/', '\\', '\0']) || value.starts_with('.')) {
                         let why =
                             "it cannot stand in a path: it holds a separator, or begins with a dot".into();
-                        return Err(Unfit::Unusable(selector.to_string(), why));
+                        return Err(Unfit::Unusable(what.to_string(), why));
                     }
                     target.extend(utf8_percent_encode(&value, ESCAPED));
                 }

@@ -14,6 +14,7 @@ mod decide;
 mod hold;
 mod key;
 mod policy;
+mod probe;
 mod release;
 mod row;
 
@@ -25,5 +26,6 @@ pub use decide::{Fate, Saw, fate, refusal};
 pub use hold::{Booking, End, Hold, HoldKey, HoldState, Keep, Taken, Wanted};
 pub use key::{BookingId, Part, SlotId};
 pub use policy::{HoldFor, MissingRule, Problem, SlotPolicy};
+pub use probe::{Hole, Probe};
 pub use release::{Asks, ReleasePolicy, When};
 pub use row::Row;

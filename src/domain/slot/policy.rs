@@ -2,6 +2,7 @@
 
 use super::hold::{Booking, Keep, Wanted};
 use super::key::Part;
+use super::probe::Probe;
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::selector::{Found, Origin, Selector, Source, Zone};
@@ -26,6 +27,8 @@ pub struct SlotPolicy {
     pub id: Option<Selector>,
     /// `readable`: whether the store keeps the key's values for the operator.
     pub readable: bool,
+    /// `recover`: how the backend is asked, before a request is refused, whether what holds the slot is still there.
+    pub recover: Option<Probe>,
 }
 
 /// How long a slot is held.

@@ -89,6 +89,18 @@ impl ReleasePolicy {
     }
 }
 
+// === impl When ===
+
+impl When {
+    /// Whether it holds of `source`; what is missing or cannot be read does not.
+    pub fn holds(&self, source: &Source<'_>) -> bool {
+        match self.selector.find(source) {
+            Found::Value(value) => self.values.iter().any(|named| is_one(&value, named)),
+            Found::Missing | Found::Unreadable(_) => false,
+        }
+    }
+}
+
 /// Whether a found value is the one that the configuration names, as values of slots are compared.
 fn is_one(found: &Value, named: &str) -> bool {
     found.shown() == Value::from_text(named).shown()

@@ -1,9 +1,10 @@
 use super::*;
-use crate::domain::canon::Fields;
+use crate::domain::canon::{Fields, JsonPath};
 use crate::domain::client::ScopeId;
+use crate::domain::conflict::Sought;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::ledger::{RecordId, Token};
-use crate::domain::selector::{Selector, Source, Zone};
+use crate::domain::selector::{Selector, Source, Template, Zone};
 use crate::domain::time::Millis;
 use http::HeaderMap;
 use std::time::Duration;
@@ -25,6 +26,7 @@ fn policy(by: &[&str]) -> SlotPolicy {
         missing: MissingRule::Refuse,
         id: Some(selector("path:id")),
         readable: true,
+        recover: None,
     }
 }
 
@@ -248,4 +250,97 @@ fn names_that_are_long_are_cut_and_never_in_the_middle_of_a_letter() {
     for wrong in ["", "0", "zz", &"é".repeat(16), &"0".repeat(33)] {
         assert!(wrong.parse::<SlotId>().is_err(), "{wrong}");
     }
+}
+
+fn probe(get: &str, by: &[Selector]) -> Result<Probe, String> {
+    let status = When { selector: selector("$.status"), in_answer: true, values: vec!["cancelled".into()] };
+    Ok(Probe {
+        get: Template::parse_with(get, |hole| Hole::parse(hole, by))?,
+        found: Sought(JsonPath::parse("$")?),
+        gone: vec![status],
+        attempts: 3,
+        apart: Duration::from_millis(500),
+    })
+}
+
+#[test]
+fn a_question_is_made_of_what_is_kept_of_the_hold_and_of_nothing_else() {
+    let policy = policy(&["$.doctor", "$.slot"]);
+    let target =
+        |get: &str, hold: &Hold| probe(get, &policy.by).expect(get).target(&policy, &digest(), hold).ok();
+    let hold = |body: &str, id: &str| {
+        let booking = Booking::new(digest().booking_id("slot", id), id);
+        Hold { booking: Some(booking), ..held(&policy, body, 1).hold }
+    };
+    let rao = hold(r#"{"doctor":" Dr. Rao","slot":5.0}"#, "a/7?");
+    assert_eq!(target("/b?id={id}", &rao).as_deref(), Some("/b?id=a%2F7%3F"));
+    assert_eq!(target("/b?d={$.doctor}&s={ $.slot }", &rao).as_deref(), Some("/b?d=Dr.%20Rao&s=5"));
+    assert_eq!(target("/b/{id}", &rao), None, "a separator cannot stand in a path");
+    let bare = Hold { booking: None, ..rao.clone() };
+    assert_eq!(target("/b/{id}", &bare), None, "nobody has named it");
+    assert_eq!(
+        target("/b/{id}", &hold(r#"{"doctor":"R","slot":5}"#, &"7".repeat(129))),
+        None,
+        "it is kept in part"
+    );
+    let divided = hold(r#"{"doctor":"A | B","slot":5}"#, "7");
+    let moved = Hold { label: "…".into(), ..rao.clone() };
+    let secret = Hold { label: "".into(), ..rao.clone() };
+    let long = hold(&format!(r#"{{"doctor":"{}","slot":5}}"#, "R".repeat(300)), "7");
+    let list = hold(r#"{"doctor":["a","b"],"slot":5}"#, "7");
+    for (what, hold) in
+        [("divided", divided), ("moved", moved), ("not kept", secret), ("cut", long), ("a list", list)]
+    {
+        assert_eq!(target("/b?d={$.doctor}", &hold), None, "{what}");
+    }
+    let respelled = [selector("lower:$.doctor"), selector("trim:$.slot")];
+    for wrong in ["/b?d={$.patient}", "/b?d={lower:$.doctor}", "/b?d={path:id}", "/b?d={}"] {
+        assert!(probe(wrong, &respelled).is_err(), "{wrong}");
+    }
+    assert!(probe("/b?s={trim:$.slot}", &respelled).is_ok());
+}
+
+#[test]
+fn a_booking_that_is_shown_as_cancelled_is_gone() {
+    let mut probe = probe("/b/{id}", &[]).expect("a question");
+    for (found, gone) in [
+        (r#"{"status":"cancelled"}"#, true),
+        (r#"{"status":" cancelled "}"#, true),
+        (r#"{"status":"booked"}"#, false),
+        (r#"{"state":"cancelled"}"#, false),
+        (r#"{"status":"cancelled","status":"booked"}"#, false),
+        (r#""cancelled""#, false),
+        ("", false),
+    ] {
+        assert_eq!(probe.is_gone(found.as_bytes()), gone, "{found}");
+    }
+    probe.gone.clear();
+    assert!(!probe.is_gone(b"{}"), "without a condition what is there is there");
+}
+
+#[test]
+fn only_what_is_settled_and_not_quite_new_is_asked_about_and_only_while_it_is_the_same_is_it_given_back() {
+    let hold = held(&policy(&["$.slot"]), r#"{"slot":5}"#, 1).hold;
+    let quiet = Duration::from_millis(10);
+    let may =
+        |hold: &Hold, after: u64| hold.may_be_asked_about(NOW.after(Duration::from_millis(after)), quiet);
+    assert!(may(&hold, 10) && !may(&hold, 9), "a success is given its time to be seen");
+    assert!(!may(&hold, 60_000), "it is over");
+    let reserved = Hold { state: HoldState::Reserved, ..hold.clone() };
+    for not_held in [reserved, reserved_unsettled(&hold), hold.released(NOW)] {
+        assert!(!may(&not_held, 10) && !not_held.is_still(&hold, NOW), "{:?}", not_held.state);
+    }
+    assert!(hold.is_still(&hold, NOW) && !hold.is_still(&hold, hold.until));
+    let booking = Some(Booking::new(BookingId([9; 16]), "9"));
+    for other in [
+        Hold { token: Token(2), ..hold.clone() },
+        Hold { since: Millis(1), ..hold.clone() },
+        Hold { booking, ..hold.clone() },
+    ] {
+        assert!(!other.is_still(&hold, NOW) && !hold.is_still(&other, NOW));
+    }
+}
+
+fn reserved_unsettled(hold: &Hold) -> Hold {
+    Hold { state: HoldState::Reserved, ..hold.clone() }.unsettled(NOW)
 }

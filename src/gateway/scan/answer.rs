@@ -96,6 +96,14 @@ impl Scanner {
         Scanner { limits, state, cursor, head, body, asked, interims, spent, news, is_odd, spelled }
     }
 
+    /// The same, of a server whose heads may end lines with a bare LF. hyper reads them so anyway, and writes CRLF: to the
+    /// client they have one reading.
+    pub fn of_bare_lf(limits: Limits) -> Scanner {
+        let mut scanner = Scanner::new(limits);
+        scanner.cursor.bare_lf = true;
+        scanner
+    }
+
     /// A request begins to go out: what comes from now on is its answer.
     pub fn asks(&mut self, asked: Asked) {
         if self.state == State::Rest {

@@ -10,6 +10,8 @@ pub(super) struct Cursor {
     pub line: usize,
     /// Up to where its end was looked for, so that a line which trickles in is searched only once.
     pub searched: usize,
+    /// A bare LF ends a line, too.
+    pub bare_lf: bool,
 }
 
 // === impl Cursor ===
@@ -36,6 +38,11 @@ impl Cursor {
             }
             match (bytes[at], bytes.len() - at) {
                 (b'\t', _) => {}
+                (b'\n', _) if self.bare_lf => {
+                    let place = std::mem::replace(&mut self.line, at + 1);
+                    self.searched = self.line;
+                    return Ok(Some((&bytes[place..at], place)));
+                }
                 // What comes next decides.
                 (b'\r', 1) => {
                     self.searched = at;
@@ -58,6 +65,7 @@ impl Cursor {
 
     /// The part ended with the last line: its length. What follows begins at the front again.
     pub fn take(&mut self) -> usize {
-        std::mem::take(self).line
+        let bare_lf = self.bare_lf;
+        std::mem::replace(self, Cursor { bare_lf, ..Cursor::default() }).line
     }
 }

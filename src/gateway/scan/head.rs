@@ -4,6 +4,7 @@ use super::block;
 use super::bytes::{LIKE_DASH, NAME, NOT_TOKEN, is_plain_target, is_rare_in_target, trimmed};
 use super::problem::Problem;
 use super::{Limits, authority};
+use crate::domain::target::has_plain_characters;
 use crate::gateway::spelling::is_title_case;
 use std::ops::Range;
 
@@ -52,6 +53,8 @@ pub(super) struct Head {
     pub headers: usize,
     /// A name was met that is not in Title-Case.
     pub is_odd: bool,
+    /// Another protocol is asked for.
+    pub upgrade: bool,
     is_11: bool,
     is_connect: bool,
     length: Option<u64>,
@@ -236,6 +239,10 @@ impl Head {
                 }
                 authority::check(value, Problem::Host)
             }
+            7 if field.name.eq_ignore_ascii_case(b"upgrade") => {
+                self.upgrade = true;
+                Ok(())
+            }
             14 if field.name.eq_ignore_ascii_case(b"content-length") => {
                 match self.length.replace(length(trimmed(field.value))?) {
                     None => Ok(()),
@@ -318,7 +325,8 @@ pub(super) fn check_target_bytes(target: &[u8]) -> Result<(), Problem> {
     if is_plain_target(target) { Ok(()) } else { rare_target_bytes(target) }
 }
 
-/// `"` is at home in paths and the grave accent in queries, as some clients write them.
+/// `"` is at home in paths and the grave accent in queries, as some clients write them; so is UTF-8 in both, which has one
+/// meaning as escapes.
 #[cold]
 fn rare_target_bytes(target: &[u8]) -> Result<(), Problem> {
     let mut in_query = false;
@@ -329,11 +337,17 @@ fn rare_target_bytes(target: &[u8]) -> Result<(), Problem> {
             b'#' => return Err(Problem::Fragment),
             b'"' if !in_query => {}
             b'`' if in_query => {}
+            // All of them together are looked at below.
+            0x80.. => {}
             _ if !is_rare_in_target(byte) => {}
             _ => return Err(Problem::TargetByte),
         }
     }
-    if target.is_empty() { Err(Problem::RequestLine) } else { Ok(()) }
+    match std::str::from_utf8(target) {
+        Ok("") => Err(Problem::RequestLine),
+        Ok(text) if has_plain_characters(text) => Ok(()),
+        _ => Err(Problem::TargetByte),
+    }
 }
 
 /// One plain number. A leading zero is refused because some read it as octal.

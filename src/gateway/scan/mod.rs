@@ -74,6 +74,8 @@ enum State {
     Head,
     /// A body.
     Body,
+    /// Nobody knows yet: a request of another protocol, or of HTTP/1.1 where the server does not agree.
+    Undecided,
     /// Whatever comes is not HTTP/1.1 any more.
     Stopped,
     /// Nothing more is read.
@@ -179,7 +181,19 @@ impl Scanner {
 
     /// Whether the next byte begins a request, or goes on in the head of one.
     pub fn is_between_messages(&self) -> bool {
-        self.state == State::Head
+        matches!(self.state, State::Head | State::Undecided)
+    }
+
+    /// Whether the last head asked for another protocol, so that nothing behind it can be read before its answer is known.
+    pub fn is_undecided(&self) -> bool {
+        self.state == State::Undecided
+    }
+
+    /// The last head's answer is no `101`: what comes behind it is HTTP/1.1.
+    pub fn stays(&mut self) {
+        if self.state == State::Undecided {
+            self.state = State::Head;
+        }
     }
 
     /// Reads one part at the front of `rest`: its length, or `None` where it has not ended yet.
@@ -187,6 +201,8 @@ impl Scanner {
         match self.state {
             State::Head => self.head(rest),
             State::Body => self.body(rest),
+            State::Undecided if rest.is_empty() => Ok(Some(0)),
+            State::Undecided => Ok(None),
             State::Stopped => Ok(Some(rest.len())),
             State::Refused(stop) => Err(stop.problem()),
         }
@@ -216,6 +232,8 @@ impl Scanner {
         self.framing = self.head.end(bytes)?;
         if self.body.begin(self.framing) {
             self.state = State::Body;
+        } else if self.head.upgrade {
+            self.state = State::Undecided;
         }
         self.is_odd = std::mem::take(&mut self.head).is_odd;
         self.heads += 1;

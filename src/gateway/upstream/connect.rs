@@ -18,7 +18,7 @@ pub(super) async fn connect(pool: &Pool, server: usize) -> Result<Box<Link>, Str
     // Names that are not in Title-Case come with their spelling.
     let (sender, connection) = Builder::new()
         .title_case_headers(true)
-        .handshake(TokioIo::new(ServerStream::new(socket, heads.clone())))
+        .handshake(TokioIo::new(ServerStream::new(socket, heads.clone(), pool.upstream.config.bare_lf)))
         .await
         .map_err(|error| {
             format!("cannot start HTTP/1.1 with {}: {error}", pool.upstream.config.urls[server].authority)

@@ -248,6 +248,7 @@ pub(super) mod tests {
             http2: false,
             tls: config::UpstreamTls::default(),
             target: config::TargetSpelling::Normal,
+            bare_lf: false,
         };
         Upstream::new(0, config, None, Journal::new(Vec::new(), vec!["u".into()], false), clock::now())
     }

@@ -11,6 +11,8 @@ use std::rc::Rc;
 pub struct Hearing {
     /// Gets interim answers, where the client can.
     pub client: Option<Rc<Connection>>,
+    /// The client waits for `100 Continue`, and there is no body that could wait for it.
+    pub hears_continue: bool,
     /// A body that is held back until the server wants it.
     pub upload: Option<Rc<Upload>>,
 }
@@ -28,6 +30,9 @@ impl Hearing {
         if let Some(upload) = self.upload.as_ref().filter(|_| news.goes_on) {
             upload.open();
         }
+        if let Some(client) = self.client.as_ref().filter(|_| news.goes_on && self.hears_continue) {
+            client.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
         if let Some(client) = self.client.as_ref().filter(|_| !news.interims.is_empty()) {
             client.interim(&end_to_end(&news.interims));
         }
@@ -41,11 +46,12 @@ impl Hearing {
     }
 }
 
-/// Interim heads without what belongs to this hop.
+/// Interim heads without what belongs to this hop, and with the line ends that HTTP has.
 fn end_to_end(heads: &[u8]) -> Vec<u8> {
     let is_kept = |line: &&[u8]| {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
         !std::str::from_utf8(name).is_ok_and(|name| is_hop_by_hop(&name.to_ascii_lowercase()))
     };
-    heads.split_inclusive(|byte| *byte == b'\n').filter(is_kept).flatten().copied().collect()
+    let lines = heads.split_inclusive(|byte| *byte == b'\n').filter(is_kept);
+    lines.flat_map(|line| [line.trim_ascii_end(), b"\r\n"].concat()).collect()
 }

@@ -18,13 +18,18 @@ pub struct Pool {
     /// Where the upstream speaks HTTP/2.
     pub(super) trunks: Option<Trunks>,
     /// Paths that were written to last, and the resources that they address here.
-    pub last_targets: RefCell<[Option<(String, TargetId)>; TARGETS]>,
+    pub last_targets: RefCell<Last<TargetId>>,
+    /// Directories that were written into last, and the resources that they are here, with those above them.
+    pub last_above: RefCell<Last<Arc<[TargetId]>>>,
 }
 
 struct Idle {
     link: Box<Link>,
     since: Instant,
 }
+
+/// What is known of the paths that came last, by route.
+type Last<T> = [Option<(String, T)>; TARGETS];
 
 /// Paths whose resources are remembered.
 const TARGETS: usize = 8;
@@ -38,7 +43,7 @@ impl Pool {
     pub fn new(upstream: Arc<Upstream>) -> Pool {
         let idle = upstream.config.urls.iter().map(|_| RefCell::new(Vec::new())).collect();
         let trunks = upstream.config.http2.then(|| Trunks::new(upstream.config.urls.len()));
-        Pool { upstream, idle, trunks, last_targets: RefCell::default() }
+        Pool { upstream, idle, trunks, last_targets: RefCell::default(), last_above: RefCell::default() }
     }
 
     /// A connection that is open, ready and was not idle for longer than `most`, with its time of rest.

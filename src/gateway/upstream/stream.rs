@@ -35,9 +35,10 @@ pub struct Heads {
 // === impl ServerStream ===
 
 impl ServerStream {
-    /// Wraps `socket`.
-    pub fn new(socket: Socket, heads: Rc<Heads>) -> ServerStream {
-        let intake = Intake::of_answers(Limits::DEFAULT);
+    /// Wraps `socket`; `bare_lf` where the lines of the server's heads may end so.
+    pub fn new(socket: Socket, heads: Rc<Heads>, bare_lf: bool) -> ServerStream {
+        let scanner = if bare_lf { AnswerScanner::of_bare_lf } else { AnswerScanner::new };
+        let intake = Intake::of_answers(scanner(Limits::DEFAULT));
         ServerStream { socket, heads, intake }
     }
 

@@ -139,6 +139,15 @@ fn every_event_is_valid_json_that_names_itself() {
             scope: ScopeId([2; 16]),
             client: "192.0.2.7".into(),
         },
+        Event::SlotVacated {
+            route: "book".into(),
+            slot: "doctor-slot".into(),
+            slot_id: crate::domain::slot::SlotId([3; 16]),
+            since: crate::domain::time::Millis(1),
+            held_by: "\"x".into(),
+            request_id: "r".into(),
+            client: "192.0.2.7".into(),
+        },
         Event::Throttled {
             route: "profile".into(),
             path: "/a\"".into(),
@@ -155,7 +164,8 @@ fn every_event_is_valid_json_that_names_itself() {
             storm: Storm { reads: 60, within: Duration::from_secs(6), ports: 2, absorbed: 30 },
         },
     ];
-    let levels = ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN", "INFO", "INFO", "WARN"];
+    let levels =
+        ["INFO", "WARN", "WARN", "INFO", "INFO", "INFO", "INFO", "WARN", "INFO", "INFO", "INFO", "WARN"];
     assert_eq!([events.len(), levels.len()], [Event::WORDS.len(); 2]);
     for (event, level) in events.into_iter().zip(levels) {
         let word = event.word();

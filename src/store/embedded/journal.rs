@@ -25,8 +25,9 @@ use std::sync::Arc;
 /// The largest note of a record without its answer.
 const WHOLE_MAX: u64 = 1024;
 
-/// What may still be said of a record whose outcome is open: done as a tombstone, in doubt, ended, named, aliased, gone.
-const OPEN_RESERVE: u32 = 1280;
+/// What may still be said of a record whose outcome is open: done as a tombstone, in doubt, ended, named, aliased, gone;
+/// and that all below its target ended.
+const OPEN_RESERVE: u32 = 1344;
 
 /// What may still be said of a record that is done: gone.
 const DONE_RESERVE: u32 = 96;
@@ -219,6 +220,11 @@ impl Journal {
     /// A scope stands for another.
     pub(super) fn aliased(&mut self, from: ScopeId, to: ScopeId, until: Millis) {
         entry::alias(&mut self.notes, from, to, until);
+    }
+
+    /// All below a resource ended.
+    pub(super) fn subtree_ended(&mut self, target: TargetId, scope: ScopeId, (at, until): (Millis, Millis)) {
+        entry::subtree(&mut self.notes, target, scope, (at, until));
     }
 
     /// A lane is closed by what was sent in this turn.

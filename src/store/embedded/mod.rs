@@ -18,6 +18,7 @@ mod settle;
 mod slots;
 mod space;
 mod state;
+mod subtrees;
 mod upkeep;
 mod views;
 
@@ -73,6 +74,8 @@ struct Shared {
     owner: Owner,
     /// How many aliases there are, to be read without the lock.
     aliases: AtomicUsize,
+    /// The same of what has ended with all below it.
+    subtrees: AtomicUsize,
     closed: AtomicBool,
     closing: Mutex<bool>,
     close: Condvar,
@@ -403,6 +406,7 @@ impl Shared {
             }
         };
         let aliases = AtomicUsize::new(state.aliases.len());
+        let subtrees = AtomicUsize::new(state.subtrees.len());
         Ok(Arc::new(Shared {
             state: Mutex::new(state),
             log,
@@ -410,6 +414,7 @@ impl Shared {
             secret: setup.secret,
             owner,
             aliases,
+            subtrees,
             closed: AtomicBool::new(false),
             closing: Mutex::new(false),
             close: Condvar::new(),
@@ -443,9 +448,12 @@ impl Shared {
                 journal.begin(now);
             }
             let result = command(&mut state, now, &mut after);
-            let aliases = state.aliases.len();
-            if aliases != self.aliases.load(Ordering::Relaxed) {
-                self.aliases.store(aliases, Ordering::Release);
+            for (count, told) in
+                [(state.aliases.len(), &self.aliases), (state.subtrees.len(), &self.subtrees)]
+            {
+                if count != told.load(Ordering::Relaxed) {
+                    told.store(count, Ordering::Release);
+                }
             }
             result
         };

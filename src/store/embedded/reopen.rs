@@ -118,6 +118,9 @@ impl State {
             Note::Alias { from, to, until } => {
                 self.aliases.add(from, to, until, found.segment);
             }
+            Note::Subtree { target, scope, at, until } => {
+                self.subtrees.add(target, scope, (at, until), found.segment);
+            }
             Note::Hold { slot, hold } => self.replay_hold(slot, hold, found.segment, found.bytes as u32),
             Note::Released { key, since } => self.replay_released(key, since, found.bytes as u32),
             Note::Freed { key } => self.forget_hold(key),

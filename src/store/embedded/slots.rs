@@ -8,7 +8,7 @@ use super::journal::{Journal, RoomFor};
 use super::log::hold::PARTS_MAX;
 use super::settle::fated;
 use super::state::{After, ClaimStep, State, token_of};
-use super::{ClaimRequest, Embedded, EndIntents, StoreError};
+use super::{ClaimRequest, Embedded, EndIntents, Held, StoreError};
 use crate::domain::ledger::{Command, Owner, Phase, RecordId, Token, apply};
 use crate::domain::slot::{
     BookingId, Fate, Hold, HoldKey, HoldState, Known, Saw, SlotId, Taken, Wanted, refusal,
@@ -304,6 +304,21 @@ impl State {
         if holds.is_empty() { Released::NotFound } else { Released::Yes(holds.len()) }
     }
 
+    /// See [`Store::vacate`](crate::store::Store::vacate).
+    fn vacate(&mut self, seen: &Known, now: Millis, after: &mut After) -> Held {
+        let is_there =
+            self.index.holds.get(seen.key()).is_some_and(|placed| placed.hold.is_still(&seen.hold, now));
+        let booking = seen.hold.booking.as_ref();
+        let mut others = booking.into_iter().flat_map(|booking| self.index.holds.of_booking(&booking.key));
+        if !is_there || others.any(|key| self.is_moving(key)) {
+            return Held::No;
+        }
+        self.remove_hold(seen.key(), true);
+        self.end_record(seen.hold.record, now, after);
+        after.commit = self.commit(false);
+        Held::Yes
+    }
+
     fn list_holds(&self, byte: u8, listing: &HoldListing, room: usize) -> Vec<HoldView> {
         let key = |slot: SlotId, hold: &Hold| HoldKey { slot, token: hold.token };
         let mut found: Vec<(SlotId, &Hold)> = self
@@ -429,6 +444,18 @@ impl Embedded {
         let keys = state.index.holds.of_booking(&booking).into_iter();
         let known = keys.filter_map(|key| Some((key, state.index.holds.get(key)?)));
         known.map(|(key, placed)| Known { slot: key.slot, hold: placed.hold.clone() }).collect()
+    }
+
+    pub(in crate::store) fn holders(&self, slot: SlotId, most: usize) -> Vec<Known> {
+        let state = self.shared.lock();
+        let holds = state.index.holds.of_slot(slot).take(most);
+        holds.map(|hold| Known { slot, hold: hold.clone() }).collect()
+    }
+
+    pub(in crate::store) async fn vacate(&self, seen: &Known) -> Result<Held, StoreError> {
+        let (held, after) = self.run(|state, now, after| state.vacate(seen, now, after))?;
+        self.durable(after.commit).await?;
+        Ok(held)
     }
 
     pub(in crate::store) fn look(&self, wanted: &Wanted) -> Option<Taken> {

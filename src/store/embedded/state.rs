@@ -8,6 +8,7 @@ use super::kept::{Kept, tombstone};
 use super::lanes::Lanes;
 use super::recovery::Sightings;
 use super::settle::fated;
+use super::subtrees::Subtrees;
 use super::waiters::{Attempt, Signal, Waiter};
 use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, StoreError};
 use crate::domain::answer::Answer;
@@ -31,6 +32,8 @@ pub(super) struct State {
     pub(super) index: Index,
     /// Scopes that stand for others.
     pub(super) aliases: Aliases,
+    /// What has ended with all below it.
+    pub(super) subtrees: Subtrees,
     /// What was seen in answers.
     pub(super) sightings: Sightings,
     /// Who waits for whom.
@@ -79,6 +82,7 @@ impl State {
         State {
             index,
             aliases: Aliases::new(records_max),
+            subtrees: Subtrees::default(),
             lanes: Lanes::default(),
             sightings: Sightings::default(),
             journal,
@@ -94,6 +98,7 @@ impl State {
         after: &mut After,
     ) -> Result<ClaimStep, StoreError> {
         let id = request.id;
+        self.end_below(request, now, after);
         let before = self.index.get(&id);
         // Most claims are the first of their intent. Limits are looked at only where a record would be added.
         let step = apply(before.map(|entry| &entry.record), Command::Claim(request.claim.clone()), now);
@@ -389,33 +394,6 @@ impl State {
             Some(journal) if durable_first => journal.tell(attempt, end),
             _ => after.ends.push((attempt, end)),
         }
-    }
-
-    pub(super) fn end_all(&mut self, ends: &EndIntents, now: Millis, after: &mut After) -> usize {
-        let ids: Vec<RecordId> = ends.targets().flat_map(|target| self.index.of_target(target)).collect();
-        let mut changed = 0;
-        for id in ids {
-            let Some(entry) = self.index.get(&id) else { continue };
-            if !ends.concerns(&entry.record, entry.names) {
-                continue;
-            }
-            let step = apply(Some(&entry.record), Command::End { by: ends.by }, now);
-            let fated = fated(&entry.record, Saw::Time, &step);
-            let change = step.change;
-            let newly = match &change {
-                Change::Keep => false,
-                Change::Remove => true,
-                Change::Put(record) => record.ended && !entry.record.ended,
-            };
-            changed += usize::from(newly);
-            self.fated(fated);
-            self.carry_out(id, change, None, after);
-            // Beyond what fits into one step a crash may leave a part of it; what it follows from is in the first one.
-            if self.journal.as_ref().is_some_and(Journal::is_too_large) {
-                self.commit(true);
-            }
-        }
-        changed
     }
 
     fn name(&mut self, id: RecordId, names: crate::domain::ledger::TargetId) {

@@ -15,6 +15,7 @@ impl State {
     /// Lets time pass for at most `limit` records; says how many it changed.
     pub(super) fn tick(&mut self, now: Millis, limit: usize, after: &mut After) -> usize {
         let mut changed = self.aliases.expire(now, limit);
+        changed += self.subtrees.expire(now, limit - changed);
         changed += self.expire_holds(now, limit - changed);
         changed += self.lanes.expire(now, limit - changed, after);
         while changed < limit
@@ -58,6 +59,7 @@ impl State {
                 journal.commit(&mut self.index, true);
             }
         }
+        self.carry_subtrees(segment);
         self.carry_turns(segment);
         self.commit(true);
     }

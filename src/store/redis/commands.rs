@@ -31,7 +31,7 @@ impl Inner {
         request: ClaimRequest,
     ) -> Result<Claimed, StoreError> {
         self.health.admits_claims()?;
-        let ClaimRequest { id, claim, quota, about, slots } = &request;
+        let ClaimRequest { id, claim, quota, about, slots, above } = &request;
         let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
         let text = &about.request[..room(&about.request, ABOUT_MAX / 2)];
         let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
@@ -51,7 +51,9 @@ impl Inner {
             .short(route.as_bytes())
             .short(text.as_bytes())
             .short(request_id.as_bytes());
-        let call = self.on(Script::Claim, id).arg(packed.bytes());
+        let above: Vec<u8> =
+            above.iter().flat_map(|above| above.iter()).flat_map(|target| target.0).collect();
+        let call = self.on(Script::Claim, id).arg(packed.bytes()).arg(&above[..]);
         let call = slots.iter().fold(call, Call::wanted).under_agreement();
         let mut told = match self.run(call).await? {
             Value::Int(now) => {

@@ -56,6 +56,7 @@ impl Call {
     /// With the intents that an unsafe success ends; always the last arguments.
     pub(super) fn ends(self, ends: &EndIntents) -> Call {
         let call = self.arg(ends.by.as_ref().map_or(&[][..], |by| &by.0)).arg(&ends.scope.0);
+        let call = call.millis(ends.subtree_for);
         ends.targets().fold(call, |call, target| call.arg(&target.0))
     }
 

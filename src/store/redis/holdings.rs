@@ -200,7 +200,7 @@ mod tests {
             in_doubt_for: Duration::from_secs(10),
         };
         let about = About { route: "r".into(), request: String::new(), request_id: String::new() };
-        let request = ClaimRequest { id: RecordId([1; 32]), claim, quota: 1, about, slots };
+        let request = ClaimRequest { id: RecordId([1; 32]), claim, quota: 1, about, slots, above: None };
         holdings.reserved(&request, Millis(1));
     }
 

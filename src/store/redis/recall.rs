@@ -215,7 +215,7 @@ mod tests {
         };
         let about = About { route: "r".into(), request: String::new(), request_id: String::new() };
         recall.claimed(
-            ClaimRequest { id: RecordId([n; 32]), claim, quota: 1, about, slots: Vec::new() },
+            ClaimRequest { id: RecordId([n; 32]), claim, quota: 1, about, slots: Vec::new(), above: None },
             Millis(now),
         );
     }

@@ -61,6 +61,7 @@ scripts! {
     SlotRelease = "slot_release",
     SlotRestore = "slot_restore",
     SlotShow = "slot_show",
+    SlotVacate = "slot_vacate",
     Sweep = "sweep",
     Tell = "tell",
 }

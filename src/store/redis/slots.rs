@@ -7,10 +7,10 @@ use super::Inner;
 use super::held::{letter, name_of, named, read_hold, read_taken};
 use super::reply::{self, Reply};
 use super::script::{Call, Script};
-use crate::domain::slot::{BookingId, Known, Taken, Wanted};
+use crate::domain::slot::{BookingId, Known, SlotId, Taken, Wanted};
 use crate::domain::time::Millis;
 use crate::store::slots::{Adopted, Adoption, Free, HoldListing, HoldView, Released, SlotFigures, Which};
-use crate::store::{EndIntents, StoreError};
+use crate::store::{EndIntents, Held, StoreError};
 use std::collections::BTreeMap;
 
 /// The most holds that one listing gives.
@@ -52,6 +52,32 @@ impl Inner {
     pub(in crate::store) async fn holds_of(&self, booking: BookingId) -> Result<Vec<Known>, StoreError> {
         let told = self.run(self.about_slots(Script::SlotOf).arg(&booking.0)).await?;
         Reply::array(told)?.map(|hold| read_hold(Reply::array(hold)?)).collect()
+    }
+
+    /// See [`Store::holders`](crate::store::Store::holders).
+    pub(in crate::store) async fn holders(
+        &self,
+        slot: SlotId,
+        most: usize,
+    ) -> Result<Vec<Known>, StoreError> {
+        let listing = HoldListing { slot: Some(slot), ..HoldListing::default() };
+        let names = self.names(&listing, None, most.min(NAMES_A_SCRIPT)).await?;
+        let call = names.iter().fold(self.about_slots(Script::SlotShow), |call, name| call.arg(name));
+        Reply::array(self.run(call).await?)?.map(|hold| read_hold(Reply::array(hold)?)).collect()
+    }
+
+    /// See [`Store::vacate`](crate::store::Store::vacate).
+    pub(in crate::store) async fn vacate(&self, seen: &Known) -> Result<Held, StoreError> {
+        let Known { slot, hold } = seen;
+        let booking = hold.booking.as_ref().map_or(&[][..], |booking| &booking.key.0);
+        let call = self.about_slots(Script::SlotVacate).once();
+        let call = call.arg(&slot.0).arg(&hold.token.0.to_be_bytes()).arg(hold.since.0).arg(booking);
+        let told = Reply::array(self.run(call.under_agreement()).await?)?.next();
+        match told.map(|count| reply::number(&count)).transpose()? {
+            None => Err(super::commands::amnesia()),
+            Some(0) => Ok(Held::No),
+            Some(_) => Ok(Held::Yes),
+        }
     }
 
     /// See [`Store::look`](crate::store::Store::look).

@@ -310,12 +310,28 @@ impl<'m> Store<'m> {
                 _ if self.machine.frees_the_slot => self.holds.retain(|other, _| other.slot != slot),
                 _ => drop(self.holds.remove(&key)),
             }
-            // A release ends the keyless record of the attempt that took the place.
-            if let Some(record) = hold.record
-                && matches!(self.records.get(&record).map(|record| &record.phase), Some(Phase::Done { .. }))
-            {
-                self.command(record, Command::End { by: None }, now);
-            }
+            self.end_record(&hold, now);
+        }
+    }
+
+    /// The backend has no such booking any more.
+    pub fn vacate(&mut self, key: HoldKey, seen: &Hold, now: Millis) -> bool {
+        let is_there = self.holds.get(&key).is_some_and(|hold| hold.is_still(seen, now));
+        let others = seen.booking.as_ref().map(|booking| self.of_booking(booking.key, now));
+        if !is_there || others.into_iter().flatten().any(|(_, hold)| hold.is_moving()) {
+            return false;
+        }
+        self.holds.remove(&key);
+        self.end_record(seen, now);
+        true
+    }
+
+    /// A release ends the keyless record of the attempt that took the place.
+    fn end_record(&mut self, hold: &Hold, now: Millis) {
+        if let Some(record) = hold.record
+            && matches!(self.records.get(&record).map(|record| &record.phase), Some(Phase::Done { .. }))
+        {
+            self.command(record, Command::End { by: None }, now);
         }
     }
 }

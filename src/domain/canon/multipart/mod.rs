@@ -140,7 +140,8 @@ impl<'a> Headers<'a> {
     fn parse(head: &'a [u8]) -> Result<Headers<'a>, Doubtful> {
         let mut headers = Headers::default();
         for line in LineIter(Some(head)) {
-            if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            // Some readers take a form feed for a space, and others refuse it.
+            if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
                 return Err(Doubtful);
             }
             let colon = memchr::memchr(b':', line).ok_or(Doubtful)?;

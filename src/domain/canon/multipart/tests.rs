@@ -105,6 +105,11 @@ fn whatever_is_not_written_as_usual_is_raw() {
         odd("form-data", "attachment"),
         odd("form-data; name=\"date\"", "form-data"),
         odd("Content-Disposition", "Content-Disposition "),
+        odd("name=\"date\"", "name=\"date\"\x0c"),
+        odd("name=\"date\"", "name=\x0c\"date\""),
+        odd("; name=\"date\"", ";\x0c name=\"date\""),
+        odd("name=\"date\"", "name=\"da\x7fte\""),
+        odd("\r\n\r\n2026", "\r\nContent-Type: a/b\x0c\r\n\r\n2026"),
     ] {
         let meaning = read("b", odd.as_bytes(), &rules(&[], &[]));
         assert_eq!((meaning.kind, &*meaning.body), (Kind::Raw, odd.as_bytes()), "{odd:?}");

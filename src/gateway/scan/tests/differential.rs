@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const REQUEST_LINES: [&str; 12] = [
+const REQUEST_LINES: [&str; 13] = [
     "GET / HTTP/1.1",
     "POST /a?b=c HTTP/1.1",
     "PUT /a%2fb HTTP/1.0",
@@ -27,8 +27,9 @@ const REQUEST_LINES: [&str; 12] = [
     "GET / HTTP/1.2",
     "CONNECT a:1 HTTP/1.1",
     "DELETE /\"{}|` HTTP/1.1",
+    "GET /\u{e9}?\u{59d3} HTTP/1.1",
 ];
-const LINES: [&str; 26] = [
+const LINES: [&str; 28] = [
     "Host: a",
     "host:a",
     "Host: b",
@@ -55,6 +56,8 @@ const LINES: [&str; 26] = [
     ": x",
     "A",
     " A: b",
+    "Host: a:",
+    "Upgrade: x",
 ];
 const BODIES: [&str; 14] = [
     "",
@@ -86,7 +89,7 @@ prop_compose! {
             3 => Just(("Content-Length: 5", "12345")),
             3 => Just(("Transfer-Encoding: chunked", "5\r\n12345\r\n0\r\n\r\n")),
             3 => Just(("A: b", "")),
-            2 => (mostly(LINES, 26), mostly(BODIES, 14)),
+            2 => (mostly(LINES, 28), mostly(BODIES, 14)),
         ],
         end in prop_oneof![9 => Just("\r\n"), 1 => Just("\n")],
         host in prop_oneof![9 => Just("Host: a"), 1 => Just("A: b")],

@@ -22,7 +22,8 @@ pub(super) fn read(bytes: &[u8]) -> Option<Message> {
     let mut lines = lines(&text[..end])?.into_iter();
     let first = String::from_utf8(lines.next()?).ok()?;
     let [method, target, version] = first.split(' ').collect::<Vec<_>>()[..] else { return None };
-    let plain = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let beyond_ascii = |char: char| !char.is_ascii() && !char.is_control() && !char.is_whitespace();
+    let plain = target.chars().all(|char| char.is_ascii_graphic() && char != '#' || beyond_ascii(char));
     if !plain
         || method.is_empty()
         || !method.bytes().all(|byte| byte.is_ascii_uppercase() || b"-_0123456789".contains(&byte))

@@ -41,6 +41,8 @@ const RELEASED: u8 = 9;
 const FREED: u8 = 10;
 /// Something was sent in a lane's turn.
 const TURN: u8 = 16;
+/// A resource ended with all below it.
+const SUBTREE: u8 = 17;
 
 /// Bytes of each text of [`About`] that are written.
 const TEXT_MAX: usize = 256;
@@ -71,6 +73,8 @@ pub(in super::super) enum Note {
     Names { id: RecordId, names: TargetId },
     /// See [`alias`].
     Alias { from: ScopeId, to: ScopeId, until: Millis },
+    /// See [`subtree`].
+    Subtree { target: TargetId, scope: ScopeId, at: Millis, until: Millis },
     /// See [`hold`].
     Hold { slot: SlotId, hold: Hold },
     /// See [`released`].
@@ -207,6 +211,20 @@ pub(in super::super) fn alias(out: &mut Vec<u8>, from: ScopeId, to: ScopeId, unt
     out.extend_from_slice(&until.0.to_le_bytes());
 }
 
+/// Writes that all below `target` ended at `at` by a change of `scope`, which concerns nothing after `until`.
+pub(in super::super) fn subtree(
+    out: &mut Vec<u8>,
+    target: TargetId,
+    scope: ScopeId,
+    (at, until): (Millis, Millis),
+) {
+    out.push(SUBTREE);
+    out.extend_from_slice(&target.0);
+    out.extend_from_slice(&scope.0);
+    out.extend_from_slice(&at.0.to_le_bytes());
+    out.extend_from_slice(&until.0.to_le_bytes());
+}
+
 /// Writes a hold, whole.
 pub(in super::super) fn hold(out: &mut Vec<u8>, slot: SlotId, hold: &Hold) {
     out.push(HOLD);
@@ -313,6 +331,12 @@ pub(in super::super) fn read(notes: &[u8], at: usize) -> Result<Option<(Note, us
         ALIAS => Note::Alias {
             from: ScopeId(reader.take()?),
             to: ScopeId(reader.take()?),
+            until: Millis(reader.u64()?),
+        },
+        SUBTREE => Note::Subtree {
+            target: TargetId(reader.take()?),
+            scope: ScopeId(reader.take()?),
+            at: Millis(reader.u64()?),
             until: Millis(reader.u64()?),
         },
         HOLD => {

@@ -3,9 +3,12 @@
 use super::faulty::{Faulty, Happened, files_after};
 use super::machine::{Machine, SEGMENT_BYTES};
 use super::model::{Do, Model, id};
+use crate::domain::client::ScopeId;
+use crate::domain::ledger::TargetId;
 use crate::store::{Completion, EndIntents, Held};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 fn open() -> (Faulty, Arc<AtomicU64>, Machine, Model) {
     let (disk, hand) = (Faulty::default(), Arc::new(AtomicU64::new(1_000_000)));
@@ -105,10 +108,36 @@ fn a_success_that_ends_more_records_than_a_step_holds_is_written_in_several() {
         parents: Vec::new(),
         scope: request(0).claim.scope,
         by: None,
+        subtree_for: Duration::ZERO,
     };
     assert_eq!(machine.run(|state, now, after| state.end_intents(&ends, now, after)), 100);
     machine.make_room();
     assert_eq!(machine.seen(), model.seen(machine.now()));
     let again = Machine::open(Some(disk), &hand).expect("it opens");
     assert_eq!(again.seen(), model.restarted(again.now()).seen(again.now()));
+}
+
+#[test]
+fn what_ended_with_all_below_it_is_carried_forward_and_read_again() {
+    let (disk, hand, mut machine, mut model) = open();
+    let ends = EndIntents {
+        target: TargetId([200; 16]),
+        parents: Vec::new(),
+        scope: ScopeId([7; 16]),
+        by: None,
+        subtree_for: Duration::from_secs(3_600),
+    };
+    assert_eq!(machine.run(|state, now, after| state.end_intents(&ends, now, after)), 0);
+    let first = *disk.files().keys().next().expect("a segment");
+    for round in 0..300_u32 {
+        let n = (round % 20) as u8 * 2;
+        machine.both(&mut model, &Do::Claim { n, meaning: 0, sent: true });
+        machine.both(&mut model, &complete(n, 300, 20, None));
+        machine.both(&mut model, &Do::Pass { millis: 30 });
+    }
+    assert!(!disk.files().contains_key(&first), "the segment that it stood in is gone");
+    let count = |machine: &Machine| machine.shared.lock().subtrees.len();
+    assert_eq!(count(&machine), 2, "for all, and for its scope");
+    let again = Machine::open(Some(disk), &hand).expect("it opens");
+    assert_eq!(count(&again), 2);
 }

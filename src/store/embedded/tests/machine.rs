@@ -219,6 +219,7 @@ fn end_intents(target: u8, by: Option<u8>) -> EndIntents {
         parents: vec![TargetId([target / 2; 16])],
         scope: ScopeId([1; 16]),
         by: by.map(|n| Fingerprint([n; 32])),
+        subtree_for: Duration::ZERO,
     }
 }
 

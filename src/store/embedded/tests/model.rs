@@ -115,6 +115,7 @@ pub(super) fn claim(n: u8, meaning: u8, sent: bool, token: Token) -> ClaimReques
         quota: 1_000,
         about: About { route: "book".into(), request: format!("POST /{n}"), request_id: token.0.to_string() },
         slots: Vec::new(),
+        above: None,
     }
 }
 

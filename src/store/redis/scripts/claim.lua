@@ -24,11 +24,13 @@ if record then
     end
     return {'flight', record[TOKEN], record[UNTIL] - now, record[ENDED] and 1 or 0}
   end
-  if record[PHASE] == DONE then
+  if record[PHASE] ~= DONE then return {'doubt', record[TOKEN], record[SINCE], record[UNTIL], record[WHY]} end
+  if record[KEYED] or not has_ended_above(record, ARGV[4]) then
     if record[LENGTH] > INLINE then return {'large', record[STATUS]} end
     return redis.call('GET', KEYS[2]) or {'done', record[STATUS]}
   end
-  return {'doubt', record[TOKEN], record[SINCE], record[UNTIL], record[WHY]}
+  write_clock(now)
+  remove(key, record, before)
 end
 
 local scoped = P .. 's:' .. scope
@@ -43,7 +45,7 @@ if held() >= most then
   if held() >= most then return {'full'} end
 end
 
-local places = wanted_from(4, (#ARGV - 4) / WANTED_ARGS)
+local places = wanted_from(5, (#ARGV - 5) / WANTED_ARGS)
 if #places > 0 then
   reach(places)
   for at, wanted in ipairs(places) do

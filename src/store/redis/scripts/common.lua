@@ -85,6 +85,17 @@ local function concerns(record, target, parents, scope)
   return parents[record[TARGET]] and (not names or record[SCOPE] == scope) or false
 end
 
+-- Whether one of the resources `above` (16 bytes each) ended with all below it after the record was done. One that says
+-- what it made ends only by its own scope's change. In the same millisecond nothing has ended: a write that came behind
+-- the change is no new one.
+local function has_ended_above(record, above)
+  for at = 1, #above, 16 do
+    local ended = redis.call('GET', P .. 'b:' .. string.sub(above, at, at + 15) .. (record[NAMES] and record[SCOPE] or ''))
+    if ended and tonumber(ended) > record[SINCE] then return true end
+  end
+  return false
+end
+
 -- The scope that `scope` stands for.
 local function alias_of(scope, now)
   local known = redis.call('GET', P .. 'l:' .. scope)
@@ -111,8 +122,16 @@ local function add_alias(from, to, last)
 end
 
 -- An unsafe request succeeded: ends the keyless intents of its targets that mean something else than `by` ('' for a
--- meaning that was not taken). `targets`: the resource itself, then those above it. Says how many records it changed.
-local function end_intents(targets, scope, by, now)
+-- meaning that was not taken). `targets`: the resource itself, then those above it. `subtree_for`: so long it is kept that
+-- all below it ended, too; 0: it has not. Says how many records it changed.
+local function end_intents(targets, scope, by, subtree_for, now)
+  if subtree_for > 0 then
+    local at = string.format('%.0f', now)
+    -- By whomever, and by this scope.
+    for _, whose in ipairs({'', scope}) do
+      redis.call('SET', P .. 'b:' .. targets[1] .. whose, at, 'PX', subtree_for + SLACK)
+    end
+  end
   local parents, changed = {}, 0
   for at = 2, #targets do parents[targets[at]] = true end
   for _, target in ipairs(targets) do

@@ -4,7 +4,7 @@
 --
 -- What it is given, and the clock, are read in usual_complete.lua. ARGV, from 6 on: slot, key and id of each booking that the
 -- answer names, key and whether it may come back of each that gives back what it holds, and what ends others: the meaning,
--- the scope, the target, … those above it.
+-- the scope, how long it is kept that all below the target ended too, the target, … those above it.
 local record, before = find(KEYS[1], now)
 if not record or record[TOKEN] ~= token then return {0, 0} end
 if own and record[PHASE] == DONE then return {1, 0} end
@@ -26,7 +26,7 @@ end
 if kept and renewed ~= '' then add_alias(renewed, record[SCOPE], now + keep) end
 if #ARGV > rest + 1 then
   local targets = {}
-  for at = rest + 2, #ARGV do table.insert(targets, ARGV[at]) end
-  end_intents(targets, ARGV[rest + 1], ARGV[rest], now)
+  for at = rest + 3, #ARGV do table.insert(targets, ARGV[at]) end
+  end_intents(targets, ARGV[rest + 1], ARGV[rest], tonumber(ARGV[rest + 2]), now)
 end
 return {1, 1, kept and 1 or 0, record[SCOPE], now, record[LANE] or ''}

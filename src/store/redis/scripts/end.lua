@@ -1,7 +1,8 @@
--- `Command::End` for every record that an unsafe success concerns. ARGV: 3 meaning, 4 scope, 5 the target, 6 … those above.
+-- `Command::End` for every record that an unsafe success concerns. ARGV: 3 meaning, 4 scope, 5 how long it is kept that all
+-- below the target ended too (0: it has not), 6 the target, 7 … those above it.
 local now = read_clock()
-local targets = {}
-for at = 5, #ARGV do targets[at - 4] = ARGV[at] end
-local changed = end_intents(targets, ARGV[4], ARGV[3], now)
-if changed > 0 then write_clock(now) end
+local targets, subtree_for = {}, tonumber(ARGV[5])
+for at = 6, #ARGV do targets[at - 5] = ARGV[at] end
+local changed = end_intents(targets, ARGV[4], ARGV[3], subtree_for, now)
+if changed > 0 or subtree_for > 0 then write_clock(now) end
 return changed

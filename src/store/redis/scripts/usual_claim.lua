@@ -1,8 +1,8 @@
 -- Claims as nearly all are: of what is not known yet, or was answered and is kept. Everything else goes on in claim.lua,
 -- which could do these too; here they need none of what is put in between.
 --
--- ARGV: 3 what the line below reads, 4 … the places that it asks for (bookings.lua), and the last one what the gateways
--- agreed on.
+-- ARGV: 3 what the line below reads, 4 the resources above the target, one behind the other, 5 … the places that it asks for
+-- (bookings.lua), and the last one what the gateways agreed on.
 local token, owner, meaning, flags, policy, scope, target, lease, doubt_for, quota, most, route, request, request_id =
   struct.unpack('>c16c16c32Bc8c16c16I8I8I4I8Bc0Bc0Bc0', ARGV[3])
 local keyed, sent = flags % 2 == 1, flags >= 2
@@ -25,7 +25,7 @@ local now = read_clock()
 -- has said again what it knows.
 if LIFE ~= ARGV[#ARGV] then return {'amnesia'} end
 
-if #ARGV == 4 then
+if #ARGV == 5 then
   local record = read(KEYS[1])
   if not record then
     local scoped = P .. 's:' .. scope
@@ -36,7 +36,7 @@ if #ARGV == 4 then
       return now
     end
   elseif record[PHASE] == DONE and now < record[UNTIL] and record[LENGTH] <= INLINE
-    and (record[POLICY] ~= policy or record[MEANING] == meaning)
+    and (record[KEYED] or ARGV[4] == '') and (record[POLICY] ~= policy or record[MEANING] == meaning)
   then
     local answer = redis.call('GET', KEYS[2])
     if answer then return answer end
