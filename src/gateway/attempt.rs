@@ -14,7 +14,7 @@ use super::detect;
 use super::exchange::{Exchange, Outcome};
 use super::forward::{end_intents, unreachable_backend};
 use super::guard::{Intent, outcome_unknown};
-use super::headers::{IDEMPOTENT_STORED, strip_hop_by_hop};
+use super::headers::IDEMPOTENT_STORED;
 use super::lane::InLane;
 use super::reads::Writing;
 use super::respond::{self, Copy};
@@ -223,7 +223,7 @@ impl Attempt {
                 }
             };
         let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
-        strip_hop_by_hop(&mut head.headers);
+        self.exchange.strip_answer(&mut head.headers, false);
         let limit = self.exchange.shared().policy.config().store.answer_limit;
         let mut gathered = Gathered::default();
         let body = loop {

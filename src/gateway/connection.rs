@@ -9,8 +9,10 @@ use super::clock;
 use super::door::{self, Entered, Speaks};
 use super::exchange::exchange;
 use super::h2::{self, Streams};
+use super::head_writer::Written;
 use super::identity::LastCaller;
 use super::intake;
+use super::own_lines::Told;
 use super::scan::{Limits, Stop};
 use super::socket::Socket;
 use super::spelling::Spelling;
@@ -75,8 +77,10 @@ pub struct Connection {
     leftover: RefCell<Option<Leftover>>,
     /// Interim answers on their way to the client.
     interims: RefCell<Vec<u8>>,
-    /// What hyper writes next is the head of an answer to a request of HTTP/1.0.
-    answers_10: Cell<bool>,
+    /// The answer that was given to hyper, until its head goes out.
+    answer: Cell<Option<Written>>,
+    /// What backends are told about it.
+    pub(super) told: Told,
     /// Which requests have their answers.
     pub(super) answered: Answered,
     /// Who asked last.
@@ -168,9 +172,8 @@ async fn serve_http1(
             })
         })
     };
-    // Names that are not in Title-Case come with their spelling.
     let mut http = http1::Builder::new();
-    http.title_case_headers(true).header_read_timeout(None);
+    http.header_read_timeout(None);
     if limits.headers > Limits::DEFAULT.headers {
         // Costs an allocation a request, so only where somebody wants more than hyper's own.
         http.max_headers(limits.headers);
@@ -216,7 +219,8 @@ impl Connection {
             starved: Cell::new(false),
             leftover: RefCell::new(None),
             interims: RefCell::new(Vec::new()),
-            answers_10: Cell::new(false),
+            answer: Cell::new(None),
+            told: Told::default(),
             answered: Answered::default(),
             last_caller: LastCaller::default(),
             switch: Cell::new(None),
@@ -356,9 +360,14 @@ impl Connection {
         self.wake();
     }
 
-    /// The answer to a request of HTTP/1.0 is given to hyper.
-    pub(super) fn answers_version_10(&self) {
-        self.answers_10.set(true);
+    /// An answer is given to hyper, and its head is what goes out next.
+    pub(super) fn answers(&self, answer: Written) {
+        self.answer.set(Some(answer));
+    }
+
+    /// The answer whose head is what goes out now.
+    pub(super) fn begins_answer(&self) -> Option<Written> {
+        self.answer.take()
     }
 
     /// An exchange has its answer.
@@ -366,11 +375,6 @@ impl Connection {
         if self.answered.add() {
             self.wake();
         }
-    }
-
-    /// Whether what is written now is the first of it.
-    pub(super) fn begins_answer_10(&self) -> bool {
-        self.answers_10.take()
     }
 
     /// Interim answers that have not gone out.

@@ -10,9 +10,13 @@ use super::disguise;
 use super::forward;
 use super::guard;
 use super::h2;
-use super::headers::{Forwarding, Found, add_via, set_forwarded, strip_hop_by_hop};
+use super::headers::{
+    Forwarding, Found, RATELIMIT, RATELIMIT_POLICY, add_via, set_forwarded, strip_hop_by_hop,
+    strip_hop_by_hop_of_answer,
+};
 use super::identity::client_address;
 use super::line::Line;
+use super::own_lines::{self, OwnLines};
 use super::reads;
 use super::throttle;
 use super::tls::Principal;
@@ -60,6 +64,8 @@ pub struct Exchange {
     pub connection: Rc<Connection>,
     /// What the client speaks.
     pub version: Version,
+    /// What the backend is told besides the headers.
+    pub own_lines: Option<OwnLines>,
     /// Its connection goes on behind this exchange, as far as the client is concerned, and may be told so.
     pub goes_on: bool,
     /// It waits for `100 Continue` although it has no body to send: a word of the backend's that it gets.
@@ -100,13 +106,12 @@ pub async fn exchange(
     let (mut parts, body) = request.into_parts();
     let protocol = upgrade::wanted(&parts.headers);
     if let Some(spelling) = connection.spelling() {
-        parts.extensions.extend((*spelling).clone());
+        parts.extensions.insert(spelling);
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     let found = strip_hop_by_hop_of_request(&mut parts, &body);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
-    let version = parts.version;
-    let mut line = Line::begin(&worker, &connection, &mut parts);
+    let mut line = Line::begin(&worker, &connection, &parts);
     let outcome = match route(&worker, &connection, &mut parts, &line, found) {
         Err(refusal) => Err(refusal),
         Ok(mut exchange) => {
@@ -116,7 +121,8 @@ pub async fn exchange(
                 // Nobody but the gateway waits for the body of a guarded write.
                 parts.headers.remove(header::EXPECT);
             }
-            tell_the_backend(&exchange, &connection, &mut parts, found);
+            let told = Tells { found, came_with_id: line.came_with_id, upgrade: protocol.is_some() };
+            tell_the_backend(&mut exchange, &mut parts, told);
             let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await;
             if let Some(answered) = gate.transpose() {
                 answered
@@ -143,9 +149,6 @@ pub async fn exchange(
     };
     let outcome = outcome.unwrap_or_else(|refusal| line.refused(&connection.explain(refusal)));
     let answer = line.end(busy, outcome);
-    if version == Version::HTTP_10 {
-        connection.answers_version_10();
-    }
     connection.has_answered();
     answer
 }
@@ -256,6 +259,7 @@ fn route(
         version: parts.version,
         goes_on: parts.version == Version::HTTP_11 && !found.closes,
         hears_continue: false,
+        own_lines: None,
     })
 }
 
@@ -267,21 +271,53 @@ fn root(parts: &mut Parts) {
     }
 }
 
-/// Adds what the backend is told beside the request's id: the client, and the way.
-fn tell_the_backend(exchange: &Exchange, connection: &Connection, parts: &mut Parts, found: Found) {
-    let server = &exchange.shared().policy.config().server;
+/// What has to be known of a request before more is told with it.
+struct Tells {
+    found: Found,
+    came_with_id: bool,
+    upgrade: bool,
+}
+
+/// Adds what the backend is told: the request's id, the client, and the way.
+fn tell_the_backend(exchange: &mut Exchange, parts: &mut Parts, told: Tells) {
+    let worker = exchange.worker.clone();
+    let connection = exchange.connection.clone();
+    let server = &worker.shared.policy.config().server;
     let forwarding = Forwarding {
         peer: connection.peer,
         peer_text: &connection.peer_text,
         trusted: connection.trusted,
         secure: connection.secure,
         style: server.forwarded,
-        forwarded: found.forwarded,
+        forwarded: told.found.forwarded,
     };
-    set_forwarded(&mut parts.headers, &forwarding);
-    if server.via {
-        add_via(&mut parts.headers, parts.version);
+    let tell = |headers: &mut HeaderMap| {
+        set_forwarded(headers, &forwarding);
+        if server.via {
+            add_via(headers, parts.version);
+        }
+    };
+    // Most requests say nothing that theirs would have to be joined with, and only pass: theirs are ready as lines.
+    let Found { forwarded, tells, .. } = told.found;
+    let says = told.came_with_id || forwarded || tells;
+    if let Some(host) = parts.headers.get(header::HOST)
+        && !says
+        && exchange.only_passes(told.upgrade)
+    {
+        let before = connection.told.lines(host, || {
+            let mut headers = HeaderMap::from_iter([(header::HOST, host.clone())]);
+            tell(&mut headers);
+            headers.remove(header::HOST);
+            own_lines::lines(&headers, &server.request_id_header)
+        });
+        let signature = Some((before, exchange.request_id.clone()));
+        exchange.own_lines = Some(OwnLines { signature, ..OwnLines::default() });
+        return;
     }
+    // Room for everything, taken once.
+    parts.headers.reserve(7);
+    parts.headers.insert(&server.request_id_header, exchange.request_id.clone());
+    tell(&mut parts.headers);
 }
 
 // === impl Exchange ===
@@ -295,6 +331,24 @@ impl Exchange {
     /// The matched route's rules.
     pub fn rules(&self) -> &RoutePolicy {
         &self.worker.shared.policy.routes()[self.route]
+    }
+
+    /// Whether the request goes on over HTTP/1.1, and nothing is done with it on the way.
+    fn only_passes(&self, upgrade: bool) -> bool {
+        let rules = self.rules();
+        let looked_at = self.guarded || upgrade || rules.slots.ask.is_some() || rules.reads.is_some();
+        !looked_at && !self.pool().upstream.config.http2
+    }
+
+    /// What belongs to one hop goes from a backend's answer, and what it says of limits where the gateway has its own.
+    /// `goes_on`: to a client whose connection does.
+    pub fn strip_answer(&self, headers: &mut HeaderMap, goes_on: bool) {
+        let strip = if goes_on { strip_hop_by_hop_of_answer } else { strip_hop_by_hop };
+        if strip(headers).limits && self.rules().throttle.is_some() {
+            for name in [RATELIMIT, RATELIMIT_POLICY] {
+                headers.remove(name);
+            }
+        }
     }
 
     /// The client, where it understands interim answers.

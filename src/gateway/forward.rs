@@ -5,7 +5,6 @@ use super::changes::{changes_below, changes_target, destination};
 use super::clock;
 use super::connection::Connection;
 use super::exchange::{Exchange, Outcome};
-use super::headers::{strip_hop_by_hop, strip_hop_by_hop_of_answer};
 use super::identity::{Shown, shown};
 use super::slots;
 use super::upload::Upload;
@@ -79,15 +78,13 @@ pub async fn ask(
     let frees = slots::frees_of_head(exchange, request.method(), request.uri(), request.headers());
     let held = upload.clone().filter(|upload| upload.is_held());
     let hears_continue = exchange.hears_continue;
-    let flight = Flight::heard_by(Hearing { client: hearing, hears_continue, upload: held.clone() });
+    let flight = Flight::heard_by(Hearing { client: hearing, hears_continue, upload: held.clone() })
+        .saying(exchange.own_lines.clone());
     let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     let Reply { mut head, body } = *reply;
     // What is kept for others says nothing of this connection.
-    match exchange.goes_on && exchange.reads().is_none() {
-        true => strip_hop_by_hop_of_answer(&mut head.headers),
-        false => drop(strip_hop_by_hop(&mut head.headers)),
-    }
+    exchange.strip_answer(&mut head.headers, exchange.goes_on && exchange.reads().is_none());
     if held.is_some_and(|upload| upload.is_held()) {
         // The backend answered without asking for the body: the client will hardly send it, so the connection ends.
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -19,6 +19,11 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 /// `Idempotent-Stored: false`: this answer is real, and a copy of the request may not get it.
 pub const IDEMPOTENT_STORED: HeaderName = HeaderName::from_static("idempotent-stored");
 
+/// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
+pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// `RateLimit` (the same).
+pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
 /// What one pass over the names of a head has found: looking each of them up would cost more than the pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
@@ -28,6 +33,10 @@ pub struct Found {
     pub closes: bool,
     /// `Forwarded`
     pub forwarded: bool,
+    /// `X-Forwarded-For` and its family, or `Via`: what the gateway says itself.
+    pub tells: bool,
+    /// `RateLimit` or `RateLimit-Policy`
+    pub limits: bool,
     /// A header that names another method.
     pub disguise: bool,
     /// `TE: trailers`
@@ -43,6 +52,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
         match name.as_str() {
             "expect" => found.expect = expects_continue(headers),
             "forwarded" => found.forwarded = true,
+            "ratelimit" | "ratelimit-policy" => found.limits = true,
+            "via" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => found.tells = true,
             "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,
             "te" => {
                 found.trailers = accepts_trailers(headers);
@@ -64,11 +75,12 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
 
 /// The same of an answer to a client of HTTP/1.1 whose connection goes on: where the backend speaks of its own, the client
 /// is told so. It goes without saying, but some wait for the word before they ask again on a connection.
-pub fn strip_hop_by_hop_of_answer(headers: &mut HeaderMap) {
-    let mut first = None;
+pub fn strip_hop_by_hop_of_answer(headers: &mut HeaderMap) -> Found {
+    let (mut found, mut first) = (Found::default(), None);
     for (at, (name, value)) in headers.iter().enumerate() {
         match name.as_str() {
             "connection" if value.as_bytes().eq_ignore_ascii_case(b"keep-alive") => {}
+            "ratelimit" | "ratelimit-policy" => found.limits = true,
             name if is_hop_by_hop(name) => {
                 first = Some(at);
                 break;
@@ -78,11 +90,12 @@ pub fn strip_hop_by_hop_of_answer(headers: &mut HeaderMap) {
     }
     if first.is_some() {
         let speaks_of_it = headers.contains_key(header::CONNECTION);
-        strip_hop_by_hop(headers);
+        found = strip_hop_by_hop(headers);
         if speaks_of_it {
             headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
         }
     }
+    found
 }
 
 /// The same, where the first of these names is the one at `first`.

@@ -5,8 +5,10 @@ use super::caller::caller;
 use super::clock;
 use super::connection::{Busy, Connection};
 use super::exchange::Outcome;
+use super::head_writer::Written;
 use super::headers::add_via;
 use super::identity::client_address;
+use super::own_lines::OwnLines;
 use super::respond;
 use super::throttle::{Flight, Notice};
 use super::worker::{Shared, Worker};
@@ -24,8 +26,12 @@ use tokio::time::Instant;
 /// One exchange, for whoever is told of it.
 pub struct Line {
     worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    version: Version,
     started: Instant,
     request_id: HeaderValue,
+    /// The request's head says an id, though it need not be this one.
+    pub came_with_id: bool,
     /// Index of the route, once one matched.
     pub route: Option<usize>,
     /// What its limits have to say.
@@ -63,19 +69,20 @@ const CLIENT_LEFT: u16 = 499;
 
 impl Line {
     /// A request's head has come.
-    pub fn begin(worker: &Rc<Worker>, connection: &Connection, parts: &mut Parts) -> Line {
+    pub fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>, parts: &Parts) -> Line {
         let access = worker.shared.journal.access().then(|| Access {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             client: client_of(&worker.shared, connection, &parts.headers),
         });
-        // Room for everything that the gateway adds, taken once.
-        parts.headers.reserve(7);
-        let request_id = worker.request_id(&mut parts.headers);
+        let (request_id, came_with_id) = worker.request_id(&parts.headers);
         Line {
             worker: worker.clone(),
+            connection: connection.clone(),
+            version: parts.version,
             started: clock::now(),
             request_id,
+            came_with_id,
             route: None,
             limits: Limits::default(),
             access,
@@ -105,24 +112,44 @@ impl Line {
         let decision = self.limits.would.filter(|_| decision == Decision::Passed).unwrap_or(decision);
         self.tell(response.status().as_u16(), decision, upstream, scope);
         let shared = &self.worker.shared;
-        let server = &shared.policy.config().server;
         let mut response = response;
         response.body_mut().hold(busy, self.limits.flight.take());
         let headers = response.headers_mut();
-        headers.reserve(if self.limits.notice.is_some() { 5 } else { 3 });
-        if server.via {
-            add_via(headers, Version::HTTP_11);
-        }
         if shared.draining.load(Relaxed) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        // Ours, also where the backend or a recorded answer has one: it is what the log says.
-        headers.insert(&server.request_id_header, self.request_id.clone());
+        let mut lines = Vec::new();
         if let (Some(notice), Some(route)) = (&self.limits.notice, self.route) {
             let refused = matches!(decision, Decision::Refused(_));
-            shared.throttles.tell(&shared.policy.routes()[route], notice, refused, headers);
+            let lines = (self.version != Version::HTTP_2).then_some(&mut lines);
+            shared.throttles.tell(&shared.policy.routes()[route], notice, refused, headers, lines);
         }
+        self.sign(&mut response, lines);
         response
+    }
+
+    /// The gateway's own headers, `whole` being lines among them. The request's id is ours also where the backend or a recorded answer has one: it is what
+    /// the log says.
+    fn sign(&self, response: &mut Response<ResponseBody>, whole: Vec<u8>) {
+        let server = &self.worker.shared.policy.config().server;
+        let name = &server.request_id_header;
+        let spelling = response.extensions_mut().remove();
+        let headers = response.headers_mut();
+        let says = (server.via && headers.contains_key(header::VIA)) || headers.contains_key(name);
+        let mut signature = None;
+        if says || self.version == Version::HTTP_2 {
+            if server.via {
+                add_via(headers, Version::HTTP_11);
+            }
+            headers.insert(name, self.request_id.clone());
+        } else {
+            signature = Some((self.worker.signature.clone(), self.request_id.clone()));
+        }
+        if self.version != Version::HTTP_2 {
+            let lines = Some(OwnLines { whole, signature });
+            let own_version = self.version == Version::HTTP_10;
+            self.connection.answers(Written { spelling, lines, own_version });
+        }
     }
 
     fn tell(&mut self, status: u16, decision: Decision, upstream: Option<Duration>, scope: Option<ScopeId>) {

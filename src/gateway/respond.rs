@@ -2,7 +2,7 @@
 
 use super::body::ResponseBody;
 use super::headers::IDEMPOTENT_REPLAYED;
-use super::throttle::push_number;
+use super::throttle::decimal;
 use crate::domain::answer::Answer;
 use crate::domain::ledger::Doubt;
 use crate::domain::refusal::Refusal;
@@ -115,7 +115,7 @@ impl Problem<'_> {
         let mut out = String::with_capacity(160 + r#type.len() + title.len() + detail.len());
         let mut push = |pieces: &[&str]| pieces.iter().for_each(|piece| out.push_str(piece));
         push(&["{\"type\":\"", r#type, "\",\"title\":\"", title, "\",\"status\":"]);
-        push_number(&mut out, u64::from(*status));
+        out.push_str(decimal(u64::from(*status), &mut [0; 20]));
         let mut push = |pieces: &[&str]| pieces.iter().for_each(|piece| out.push_str(piece));
         push(&[",\"detail\":\"", detail]);
         if policy.is_some() {
@@ -124,7 +124,7 @@ impl Problem<'_> {
         push(&["\",\"request_id\":\"", request_id, "\""]);
         if let Some(seconds) = retry_after {
             push(&[",\"retry_after\":"]);
-            push_number(&mut out, *seconds);
+            out.push_str(decimal(*seconds, &mut [0; 20]));
         }
         out.push('}');
         Some(out.into_bytes())

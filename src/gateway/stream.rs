@@ -1,6 +1,7 @@
 //! The bytes of a client connection, below hyper.
 
 use super::connection::Connection;
+use super::head_writer::HeadWriter;
 use super::intake::Intake;
 use super::linger::Linger;
 use super::scan::{Limits, Scanner, Stop};
@@ -17,8 +18,7 @@ pub struct ClientStream {
     socket: Socket,
     connection: Rc<Connection>,
     intake: Intake<Scanner>,
-    /// Everything that hyper gave so far went out, so that an interim answer may go before what comes next.
-    flushed: bool,
+    writer: HeadWriter,
     /// The part of interim answers that is still to go out.
     interims: Vec<u8>,
     /// The end of a connection that was refused.
@@ -29,7 +29,8 @@ impl ClientStream {
     /// Wraps `socket` for `connection`; `http2` where it may begin with the preface of HTTP/2.
     pub fn new(socket: Socket, connection: Rc<Connection>, limits: Limits, http2: bool) -> ClientStream {
         let intake = Intake::of_requests(limits, http2);
-        ClientStream { socket, connection, intake, flushed: true, interims: Vec::new(), linger: None }
+        let writer = HeadWriter::new();
+        ClientStream { socket, connection, intake, writer, interims: Vec::new(), linger: None }
     }
 
     /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
@@ -50,19 +51,11 @@ impl ClientStream {
         }
     }
 
-    /// `bytes` with the gateway's own version where they begin the answer to a request of HTTP/1.0: a server says which
-    /// version it speaks itself (RFC 9110, 6.2), and hyper echoes the client's. Only where everything before went out, so
-    /// that they are certain to begin with a head.
-    fn own_version(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let begins = self.connection.begins_answer_10() && self.flushed;
-        let rest = bytes.strip_prefix(b"HTTP/1.0").filter(|_| begins)?;
-        Some([b"HTTP/1.1", rest].concat())
-    }
-
     /// Sends the interim answers that came for the client, if it is their turn.
     fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let came = self.connection.interims();
-        if !came.is_empty() && self.flushed {
+        // Between two messages only.
+        if !came.is_empty() && self.writer.is_flushed() {
             self.interims.extend_from_slice(&came);
         }
         while !self.interims.is_empty() {
@@ -152,13 +145,8 @@ impl AsyncRead for ClientStream {
 }
 
 impl AsyncWrite for ClientStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        ready!(self.poll_interims(cx))?;
-        let named = self.own_version(bytes);
-        self.flushed = false;
-        let written = Pin::new(&mut self.socket).poll_write(cx, named.as_deref().unwrap_or(bytes));
-        self.note(&written);
-        written
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -167,12 +155,11 @@ impl AsyncWrite for ClientStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         ready!(self.poll_interims(cx))?;
-        let named = slices.first().and_then(|front| self.own_version(front));
-        self.flushed = false;
-        let written = match named {
-            Some(front) => Pin::new(&mut self.socket).poll_write(cx, &front),
-            None => Pin::new(&mut self.socket).poll_write_vectored(cx, slices),
-        };
+        let ClientStream { socket, connection, writer, .. } = &mut *self;
+        if let Some(answer) = connection.begins_answer() {
+            writer.begin(slices, &answer)?;
+        }
+        let written = writer.poll_write(socket, cx, slices);
         self.note(&written);
         written
     }
@@ -181,11 +168,14 @@ impl AsyncWrite for ClientStream {
         self.socket.is_write_vectored()
     }
 
-    /// hyper calls this with nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.flushed = true;
-        ready!(self.poll_interims(cx))?;
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let ClientStream { socket, writer, .. } = &mut *self;
+        let flushed = writer.poll_flush(socket, cx);
+        if flushed.is_pending() {
+            self.note(&flushed);
+        }
+        ready!(flushed)?;
+        self.poll_interims(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {

@@ -6,8 +6,10 @@ use super::clock;
 use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::flood::Flood;
+use super::headers::add_via;
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::own_lines;
 use super::places;
 use super::probe::Probing;
 use super::reads::Reads;
@@ -16,12 +18,13 @@ use super::stall::Patience;
 use super::throttle::Throttles;
 use super::tls::{Handshakes, ServerSide};
 use super::upstream::{Pool, Upstream};
-use crate::config::Policy;
+use crate::config::{self, Policy};
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::ledger::Token;
 use crate::journal::{Apart, Journal};
 use crate::store::Store;
-use http::header::{Entry, HeaderMap, HeaderValue};
+use http::Version;
+use http::header::{HeaderMap, HeaderValue};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -107,12 +110,23 @@ pub struct Worker {
     pub deadlines: Deadlines,
     /// TLS handshakes under way.
     pub handshakes: Handshakes,
+    /// The lines at the end of every answer of HTTP/1.1; the last one's value is the request's id.
+    pub signature: Rc<[u8]>,
     connections: RefCell<Slab<Rc<Connection>>>,
     open: Arc<AtomicUsize>,
     /// Attempts and other work whose client may be gone.
     running: Cell<usize>,
     ids: Cell<u64>,
     tokens: Cell<u128>,
+}
+
+/// See [`Worker::signature`].
+fn signature(server: &config::Server) -> Rc<[u8]> {
+    let mut headers = HeaderMap::new();
+    if server.via {
+        add_via(&mut headers, Version::HTTP_11);
+    }
+    own_lines::lines(&headers, &server.request_id_header)
 }
 
 /// Work whose client may be gone: a drain waits for it.
@@ -198,7 +212,19 @@ impl Worker {
         let (running, ids) = (Cell::new(0), Cell::new(seed));
         let tokens = Cell::new(u128::from_ne_bytes(random()));
         let handshakes = Handshakes::default();
-        Rc::new(Worker { shared, pools, deadlines, handshakes, connections, open, running, ids, tokens })
+        let signature = signature(&shared.policy.config().server);
+        Rc::new(Worker {
+            shared,
+            pools,
+            deadlines,
+            handshakes,
+            signature,
+            connections,
+            open,
+            running,
+            ids,
+            tokens,
+        })
     }
 
     /// Closes what is overdue, until the worker ends.
@@ -261,17 +287,11 @@ impl Worker {
         is_within(&self.shared.policy.config().clients.trusted_proxies, peer)
     }
 
-    /// The request's id, which its header says from here on: kept where it came with a usable one, made otherwise.
-    pub fn request_id(&self, headers: &mut HeaderMap) -> HeaderValue {
-        match headers.entry(&self.shared.policy.config().server.request_id_header) {
-            Entry::Vacant(vacant) => vacant.insert(self.new_id()).clone(),
-            Entry::Occupied(mut given) => {
-                let usable = is_usable_id(given.get().as_bytes());
-                let id = if usable { given.get().clone() } else { self.new_id() };
-                // One line is left.
-                given.insert(id.clone());
-                id
-            }
+    /// The request's id: kept where it came with a usable one, made otherwise. And whether it came with any.
+    pub fn request_id(&self, headers: &HeaderMap) -> (HeaderValue, bool) {
+        match headers.get(&self.shared.policy.config().server.request_id_header) {
+            Some(given) if is_usable_id(given.as_bytes()) => (given.clone(), true),
+            given => (self.new_id(), given.is_some()),
         }
     }
 

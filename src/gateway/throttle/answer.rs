@@ -2,17 +2,13 @@
 
 use super::buckets::Stand;
 use crate::config::ThrottlePolicy;
-use crate::gateway::headers::append_to_list;
+use crate::gateway::headers::{RATELIMIT, RATELIMIT_POLICY, append_to_list};
 use bytes::Bytes;
 use http::HeaderName;
 use http::header::{self, HeaderMap, HeaderValue};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// `RateLimit` (the same).
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -54,8 +50,14 @@ const ORIGIN_LONGEST: usize = 512;
 
 impl Notice {
     /// Adds the headers to an answer that came from the backend, and learns from it who may read.
-    pub fn tell(&self, throttle: &ThrottlePolicy, origins: &Origins, headers: &mut HeaderMap) {
-        self.limits(throttle, headers);
+    pub fn tell(
+        &self,
+        throttle: &ThrottlePolicy,
+        origins: &Origins,
+        headers: &mut HeaderMap,
+        lines: Option<&mut Vec<u8>>,
+    ) {
+        self.limits(throttle, headers, lines);
         let Some(origin) = &self.origin else { return };
         let Some(allowed) = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN) else { return };
         origins.learn(origin, allowed, headers);
@@ -64,8 +66,14 @@ impl Notice {
 
     /// The same for a refusal of the gateway's own. A page that the backend lets read its answers may read this one; any
     /// other may, where it sends no credentials: there is nothing of the caller or the backend in it.
-    pub fn tell_refused(&self, throttle: &ThrottlePolicy, origins: &Origins, headers: &mut HeaderMap) {
-        self.limits(throttle, headers);
+    pub fn tell_refused(
+        &self,
+        throttle: &ThrottlePolicy,
+        origins: &Origins,
+        headers: &mut HeaderMap,
+        lines: Option<&mut Vec<u8>>,
+    ) {
+        self.limits(throttle, headers, lines);
         let Some(origin) = &self.origin else { return };
         let known = origins.known(origin);
         let allowed = known.as_ref().map_or(HeaderValue::from_static("*"), |known| known.allowed.clone());
@@ -77,21 +85,26 @@ impl Notice {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
 
-    fn limits(&self, throttle: &ThrottlePolicy, headers: &mut HeaderMap) {
+    fn limits(&self, throttle: &ThrottlePolicy, headers: &mut HeaderMap, lines: Option<&mut Vec<u8>>) {
         let Stand { limit, standing } = self.stand;
-        headers.insert(RATELIMIT_POLICY, throttle.header.clone());
-        let name = throttle.names.get(limit).map_or("", String::as_str);
-        let mut text = String::with_capacity(name.len() + 48);
-        text.push_str(name);
-        text.push_str(";r=");
-        push_number(&mut text, standing.remaining);
-        if standing.more_in > Duration::ZERO {
-            text.push_str(";t=");
-            push_number(&mut text, ceil(standing.more_in));
-        }
-        // The name was serialised as a structured field, so its bytes are those of a header's value.
-        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
-            headers.insert(RATELIMIT, value);
+        match lines {
+            Some(lines) => {
+                lines.reserve(throttle.header.len() + 128);
+                lines.extend_from_slice(b"RateLimit-Policy: ");
+                lines.extend_from_slice(throttle.header.as_bytes());
+                lines.extend_from_slice(b"\r\nRateLimit: ");
+                self.standing(throttle, lines);
+                lines.extend_from_slice(b"\r\n");
+            }
+            None => {
+                headers.insert(RATELIMIT_POLICY, throttle.header.clone());
+                let mut text = Vec::new();
+                self.standing(throttle, &mut text);
+                // The name was serialised as a structured field, so its bytes are those of a header's value.
+                if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
+                    headers.insert(RATELIMIT, value);
+                }
+            }
         }
         if throttle.x_ratelimit {
             let burst = throttle.rules.limits.get(limit).map_or(0, |limit| limit.burst());
@@ -100,18 +113,35 @@ impl Notice {
             headers.insert(X_RESET, HeaderValue::from(ceil(standing.more_in)));
         }
     }
+
+    /// The value of `RateLimit`.
+    fn standing(&self, throttle: &ThrottlePolicy, text: &mut Vec<u8>) {
+        let Stand { limit, standing } = self.stand;
+        text.extend_from_slice(throttle.names.get(limit).map_or("", String::as_str).as_bytes());
+        text.extend_from_slice(b";r=");
+        text.extend_from_slice(decimal(standing.remaining, &mut [0; 20]).as_bytes());
+        if standing.more_in > Duration::ZERO {
+            text.extend_from_slice(b";t=");
+            text.extend_from_slice(decimal(ceil(standing.more_in), &mut [0; 20]).as_bytes());
+        }
+    }
 }
 
 fn exposed(throttle: &ThrottlePolicy) -> &'static str {
     if throttle.x_ratelimit { EXPOSED_WITH_X } else { EXPOSED }
 }
 
-/// Appends a number's digits: every answer of a limited route has some, and formatting costs ten times as much.
-pub fn push_number(text: &mut String, number: u64) {
-    if number >= 10 {
-        push_number(text, number / 10);
+/// A number's digits: every answer of a limited route has some, and formatting costs ten times as much.
+pub fn decimal(mut number: u64, room: &mut [u8; 20]) -> &str {
+    let mut at = room.len();
+    loop {
+        at -= 1;
+        room[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return std::str::from_utf8(&room[at..]).unwrap_or_default();
+        }
     }
-    text.push(char::from(b'0' + (number % 10) as u8));
 }
 
 fn ceil(time: Duration) -> u64 {
@@ -175,7 +205,7 @@ mod tests {
     fn refused(policy: &Policy, origins: &Origins, origin: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
-        notice(Some(origin)).tell_refused(throttle, origins, &mut headers);
+        notice(Some(origin)).tell_refused(throttle, origins, &mut headers, None);
         headers
     }
 
@@ -188,7 +218,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         lines.iter().for_each(|(name, value)| drop(headers.insert(name, HeaderValue::from_static(value))));
         let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
-        notice(Some(origin)).tell(throttle, origins, &mut headers);
+        notice(Some(origin)).tell(throttle, origins, &mut headers, None);
         headers
     }
 
@@ -196,7 +226,7 @@ mod tests {
     fn the_headers_are_structured_fields() {
         let (policy, mut headers) = (policy("x_ratelimit = true"), HeaderMap::new());
         let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
-        notice(None).tell(throttle, &Origins::default(), &mut headers);
+        notice(None).tell(throttle, &Origins::default(), &mut headers, None);
         assert_eq!(headers[RATELIMIT], r#""profile:10/min";r=2;t=4"#);
         for name in [RATELIMIT, RATELIMIT_POLICY] {
             let parsed = sfv::Parser::new(headers[&name].as_bytes()).parse::<sfv::List>();
@@ -207,6 +237,26 @@ mod tests {
             (&"10".parse().expect("a value"), &"2".parse().expect("a value"), &"4".parse().expect("a value"))
         );
         assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN), "nobody asked");
+    }
+
+    #[test]
+    fn lines_say_the_same_as_headers() {
+        let (policy, mut headers, mut lines) = (policy(""), HeaderMap::new(), Vec::new());
+        let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
+        notice(None).tell(throttle, &Origins::default(), &mut headers, None);
+        let text = |name: HeaderName| headers[name].to_str().expect("ASCII").to_owned();
+        let expected =
+            format!("RateLimit-Policy: {}\r\nRateLimit: {}\r\n", text(RATELIMIT_POLICY), text(RATELIMIT));
+        let mut none = HeaderMap::new();
+        notice(None).tell(throttle, &Origins::default(), &mut none, Some(&mut lines));
+        assert_eq!((String::from_utf8(lines).expect("ASCII"), none.len()), (expected, 0));
+    }
+
+    #[test]
+    fn numbers_are_written_as_ever() {
+        for number in [0, 1, 9, 10, 99, 100, 1_000_000, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string());
+        }
     }
 
     #[test]
@@ -250,7 +300,7 @@ mod tests {
         for n in 0..100 {
             let origin = HeaderValue::from_str(&format!("https://{n}.example")).expect("a value");
             let mut headers = HeaderMap::from_iter([(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())]);
-            Notice { origin: Some(origin), ..notice(None) }.tell(throttle, &origins, &mut headers);
+            Notice { origin: Some(origin), ..notice(None) }.tell(throttle, &origins, &mut headers, None);
         }
         assert_eq!(origins.known.lock().expect("whole").len(), ORIGINS_MAX);
     }

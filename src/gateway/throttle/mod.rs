@@ -11,7 +11,7 @@ mod flights;
 mod hold;
 mod watch;
 
-pub use answer::{Notice, push_number};
+pub use answer::{Notice, decimal};
 pub use flights::Flight;
 
 use super::caller::Caller;
@@ -225,14 +225,21 @@ impl Throttles {
         self.watches.absorbed(key);
     }
 
-    /// Adds what limits say to the answer of an exchange on `route`.
-    pub fn tell(&self, route: &RoutePolicy, notice: &Notice, refused: bool, answer: &mut HeaderMap) {
+    /// Adds what limits say to the answer of an exchange on `route`: what every answer says as lines, where it takes some.
+    pub fn tell(
+        &self,
+        route: &RoutePolicy,
+        notice: &Notice,
+        refused: bool,
+        answer: &mut HeaderMap,
+        lines: Option<&mut Vec<u8>>,
+    ) {
         let (Some(throttle), Some(origins)) = (&route.throttle, self.origins.get(route.index)) else {
             return;
         };
         match refused {
-            true => notice.tell_refused(throttle, origins, answer),
-            false => notice.tell(throttle, origins, answer),
+            true => notice.tell_refused(throttle, origins, answer, lines),
+            false => notice.tell(throttle, origins, answer, lines),
         }
     }
 
@@ -393,7 +400,7 @@ impl Asked<'_> {
         let text = text.map_or("", String::as_str);
         let mut detail = String::with_capacity(text.len() + 80);
         detail.push_str(text);
-        push_number(&mut detail, seconds);
+        detail.push_str(decimal(seconds, &mut [0; 20]));
         detail.push_str(" s. Asking before does not make it longer, and nothing was sent.");
         Refusal::new(Reason::Throttled, detail).retry_after(Duration::from_secs(seconds))
     }

@@ -15,9 +15,7 @@ use tokio::time::timeout;
 pub(super) async fn connect(pool: &Pool, server: usize) -> Result<Box<Link>, String> {
     let socket = open(pool, server).await?;
     let heads = Rc::new(Heads::default());
-    // Names that are not in Title-Case come with their spelling.
     let (sender, connection) = Builder::new()
-        .title_case_headers(true)
         .handshake(TokioIo::new(ServerStream::new(socket, heads.clone(), pool.upstream.config.bare_lf)))
         .await
         .map_err(|error| {

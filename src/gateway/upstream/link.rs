@@ -11,8 +11,11 @@
 use super::hearing::Hearing;
 use super::stream::{Heads, ServerStream};
 use crate::gateway::body::RequestBody;
+use crate::gateway::head_writer::Written;
+use crate::gateway::own_lines::OwnLines;
 use crate::gateway::scan::{Asked, Problem};
 use crate::gateway::socket::Socket;
+use crate::gateway::spelling::Spelling;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -86,13 +89,15 @@ impl Link {
     pub fn exchange(
         &mut self,
         request: Request<RequestBody>,
+        lines: Option<OwnLines>,
         asked: Asked,
         hearing: Option<Hearing>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
         if request.body().is_streamed() {
             self.detach();
         }
-        self.heads.expect(asked, hearing);
+        let spelling = request.extensions().get::<Spelling>().cloned();
+        self.heads.expect(asked, Written { spelling, lines, own_version: false }, hearing);
         // What the sender wakes now is polled below.
         self.relay.driven.store(true, Ordering::Release);
         let answer = self.sender.try_send_request(request);
@@ -107,7 +112,7 @@ impl Link {
             })
             .await;
             if let (Ok(answer), Some(spelling)) = (&mut answer, self.heads.spelling()) {
-                answer.extensions_mut().extend((*spelling).clone());
+                answer.extensions_mut().insert(spelling);
             }
             answer
         }

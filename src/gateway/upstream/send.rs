@@ -10,6 +10,7 @@ use super::pool::Pool;
 use crate::config::{self, HostPolicy, TargetSpelling};
 use crate::gateway::body::{Outgoing, RequestBody};
 use crate::gateway::clock;
+use crate::gateway::own_lines::OwnLines;
 use crate::gateway::scan::{Asked, Problem};
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
@@ -30,6 +31,8 @@ pub struct Flight {
     hearing: Hearing,
     /// An upgrade is asked for.
     switches: bool,
+    /// What the request's head says besides its headers. Only over HTTP/1.1.
+    lines: Option<OwnLines>,
 }
 
 /// The answer's head, and its body as it comes.
@@ -73,6 +76,12 @@ impl Flight {
     /// One in which somebody wants to know what comes before the answer.
     pub fn heard_by(hearing: Hearing) -> Flight {
         Flight { hearing, ..Flight::default() }
+    }
+
+    /// Its request's head says this too.
+    pub fn saying(mut self, lines: Option<OwnLines>) -> Flight {
+        self.lines = lines;
+        self
     }
 
     /// One whose answer may switch the connection to another protocol.
@@ -136,7 +145,7 @@ pub async fn send(
         let head = *request.method() == Method::HEAD;
         let asked = Asked { head, upgrade: flight.switches, expects: flight.hearing.upload.is_some() };
         let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
-        match link.exchange(*request, asked, hearing).await {
+        match link.exchange(*request, flight.lines.clone(), asked, hearing).await {
             Ok(answer) => {
                 if let (true, Some(sent)) = (pool.upstream.is_adaptive(), flight.sent_at()) {
                     pool.upstream.answered(clock::now().saturating_duration_since(sent));

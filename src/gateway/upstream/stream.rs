@@ -1,6 +1,7 @@
 //! The bytes of a connection to a server, below hyper.
 
 use super::hearing::Hearing;
+use crate::gateway::head_writer::{HeadWriter, Written};
 use crate::gateway::intake::Intake;
 use crate::gateway::scan::{AnswerScanner, Asked, Limits, News, Problem};
 use crate::gateway::socket::Socket;
@@ -18,6 +19,7 @@ pub struct ServerStream {
     socket: Socket,
     heads: Rc<Heads>,
     intake: Intake<AnswerScanner>,
+    writer: HeadWriter,
 }
 
 /// What a connection and its stream tell each other.
@@ -25,6 +27,9 @@ pub struct ServerStream {
 pub struct Heads {
     /// What is asked next; taken when its first byte goes out, because an answer that came before was none.
     asks: Cell<Option<Asked>>,
+    /// How the head that asks is written.
+    asks_as: Cell<Written>,
+    /// How names are spelled in the head that came.
     spelling: Cell<Option<Spelling>>,
     spent: Cell<bool>,
     switched: Cell<bool>,
@@ -39,7 +44,7 @@ impl ServerStream {
     pub fn new(socket: Socket, heads: Rc<Heads>, bare_lf: bool) -> ServerStream {
         let scanner = if bare_lf { AnswerScanner::of_bare_lf } else { AnswerScanner::new };
         let intake = Intake::of_answers(scanner(Limits::DEFAULT));
-        ServerStream { socket, heads, intake }
+        ServerStream { socket, heads, intake, writer: HeadWriter::new() }
     }
 
     /// Bytes came from the socket, and stand in `buf` behind `before`.
@@ -59,12 +64,6 @@ impl ServerStream {
         }
     }
 
-    fn begins_to_ask(&mut self) {
-        if let Some(asked) = self.heads.asks.take() {
-            self.intake.scanner().asks(asked);
-        }
-    }
-
     /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
     pub fn into_parts(self) -> (Socket, Vec<u8>) {
         (self.socket, self.intake.into_held())
@@ -75,8 +74,9 @@ impl ServerStream {
 
 impl Heads {
     /// What comes next is a request, and then its answer.
-    pub fn expect(&self, asked: Asked, hearing: Option<Hearing>) {
+    pub fn expect(&self, asked: Asked, written: Written, hearing: Option<Hearing>) {
         self.asks.set(Some(asked));
+        self.asks_as.set(written);
         self.spelling.set(None);
         *self.hearing.borrow_mut() = hearing;
     }
@@ -141,9 +141,8 @@ impl AsyncRead for ServerStream {
 }
 
 impl AsyncWrite for ServerStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        self.begins_to_ask();
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -151,8 +150,12 @@ impl AsyncWrite for ServerStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        self.begins_to_ask();
-        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+        let ServerStream { socket, heads, intake, writer } = &mut *self;
+        if let Some(asked) = heads.asks.take() {
+            intake.scanner().asks(asked);
+            writer.begin(slices, &heads.asks_as.take())?;
+        }
+        writer.poll_write(socket, cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -160,7 +163,8 @@ impl AsyncWrite for ServerStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let ServerStream { socket, writer, .. } = &mut *self;
+        writer.poll_flush(socket, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
