@@ -2,7 +2,7 @@
 //!
 //! One thread, as one worker of the gateway has, with 1, 64 or 256 callers at once. Criterion watches the mean; the table
 //! at the end gives operations a second, how long a caller waits, and the CPU time of all threads for one operation.
-//! `STORE_RECORDS=1000000 cargo bench --bench store` measures what a million records take instead.
+//! `STORE_ONLY=redis,cluster` leaves the others out. `STORE_RECORDS=1000000 cargo bench --bench store` measures what a million records take instead.
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 
@@ -20,6 +20,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+#[allow(dead_code, clippy::unwrap_used, reason = "it belongs to the tests, which use more of it")]
+#[path = "../tests/harness/redis.rs"]
+mod redis;
 
 const CALLERS: [u64; 3] = [1, 64, 256];
 
@@ -41,16 +45,17 @@ struct Backend {
     name: &'static str,
     store: Store,
     _dir: Option<tempfile::TempDir>,
-    _server: Option<Server>,
+    _servers: Option<Servers>,
     next: AtomicU64,
     answer: Answer,
     keep: Duration,
 }
 
-/// A `redis-server` process; dropping it ends it.
-struct Server {
-    port: u16,
-    child: std::process::Child,
+/// The servers of a shared store; dropping them ends them.
+enum Servers {
+    One(redis::Server),
+    Watched(redis::Watched),
+    Cluster(redis::Cluster),
 }
 
 /// What was measured of one line of the table.
@@ -77,56 +82,40 @@ impl Work {
     }
 }
 
-// === impl Server ===
+// === impl Servers ===
 
-impl Server {
-    /// `durable`: every write is on the disk before it is answered.
-    fn start(dir: &std::path::Path, durable: bool) -> Server {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
-        let append = if durable { "yes" } else { "no" };
-        let mut command = std::process::Command::new("redis-server");
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            append,
-        ]);
-        command.args(["--appendfsync", "always", "--dir"]).arg(dir).stdout(std::process::Stdio::null());
-        let child = command.spawn().expect("apt-get install redis-server");
-        let until = Instant::now() + Duration::from_secs(10);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
+impl Servers {
+    /// `None`: the store has none.
+    fn start(name: &str) -> Option<Servers> {
+        match name {
+            "redis" => Some(Servers::One(redis::Server::start(&[]))),
+            "redis-aof" => Some(Servers::One(redis::Server::start(&redis::DURABLE))),
+            "sentinel" => Some(Servers::Watched(redis::Watched::start())),
+            "cluster" => Some(Servers::Cluster(redis::Cluster::start())),
+            _ => None,
         }
-        Server { port, child }
     }
 
+    /// As the configuration has it by default: behind Sentinel and on a cluster, a replica confirms every claim.
     fn place(&self, dir: &std::path::Path) -> Shared {
+        let (layout, nodes, wait_replicas) = match self {
+            Servers::One(server) => (Layout::Single, std::slice::from_ref(server), 0),
+            Servers::Watched(watched) => (Layout::Sentinel("main".into()), &watched.sentinels[..], 1),
+            Servers::Cluster(cluster) => (Layout::Cluster, &cluster.nodes[..3], 1),
+        };
         Shared {
-            layout: Layout::Single,
-            nodes: vec![Address::new("127.0.0.1", self.port)],
+            layout,
+            nodes: nodes.iter().map(|node| Address::new("127.0.0.1", node.address.port())).collect(),
             user: None,
             password: None,
             database: 0,
             tls: None,
             prefix: "bench".into(),
-            wait_replicas: 0,
+            wait_replicas,
             timeout: Duration::from_secs(5),
             limit_timeout: Duration::from_millis(50),
             state: dir.join("state"),
         }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -139,23 +128,22 @@ impl Backend {
         headers.insert("location", HeaderValue::from_static("/api/bookings/823"));
         let answer = Answer::new(StatusCode::CREATED, &headers, Some(&[b'x'; BODY]));
         let keep = Duration::from_secs(2);
-        Backend { name: "", store, _dir: None, _server: None, next: AtomicU64::new(0), answer, keep }
+        Backend { name: "", store, _dir: None, _servers: None, next: AtomicU64::new(0), answer, keep }
     }
 
     fn open(name: &'static str) -> Backend {
         // On the disk that the working directory is on: a temporary directory may be in memory.
         let dir = (name != "memory").then(|| tempfile::tempdir_in(".").expect("a directory"));
-        let server = name.starts_with("redis").then_some(dir.as_ref()).flatten();
-        let server = server.map(|dir| Server::start(dir.path(), name == "redis-aof"));
-        let place = match (&dir, &server) {
-            (Some(dir), Some(server)) => Place::Shared(server.place(dir.path())),
+        let servers = Servers::start(name);
+        let place = match (&dir, &servers) {
+            (Some(dir), Some(servers)) => Place::Shared(servers.place(dir.path())),
             (Some(dir), None) => Place::Directory(dir.path().to_owned()),
             (None, _) => Place::Memory,
         };
-        let secret = server.is_some().then(|| vec![7; 32]);
+        let secret = servers.is_some().then(|| vec![7; 32]);
         let options = Options { place, secret, memory_max: 64 << 20, records_max: 100_000_000 };
         let store = Store::open(options).expect("the store opens");
-        Backend { name, _dir: dir, _server: server, ..Backend::with(store) }
+        Backend { name, _dir: dir, _servers: servers, ..Backend::with(store) }
     }
 
     fn request(&self, n: u64) -> ClaimRequest {
@@ -365,6 +353,25 @@ fn measure_records(records: u64) {
     println!("  {opened:.2?} to open again (files in the page cache)");
 }
 
+/// How long the servers may take to come up.
+const EVENTUALLY: Duration = Duration::from_secs(30);
+
+/// What `ask` gives, as soon as it gives something.
+fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + EVENTUALLY;
+    loop {
+        if let Some(given) = ask() {
+            return given;
+        }
+        assert!(Instant::now() < until, "not within {EVENTUALLY:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn free_address() -> std::io::Result<std::net::SocketAddr> {
+    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
 /// User and system time of this process, to a hundredth of a second.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -384,7 +391,9 @@ fn main() {
     }
     let mut criterion = Criterion::default().configure_from_args();
     let mut table = Table::new();
-    for name in ["memory", "file", "redis", "redis-aof"] {
+    let only = std::env::var("STORE_ONLY").unwrap_or_default();
+    let names = ["memory", "file", "redis", "redis-aof", "sentinel", "cluster"];
+    for name in names.into_iter().filter(|name| only.is_empty() || only.split(',').any(|one| one == *name)) {
         measure(&mut criterion, name, &mut table);
     }
     print(&mut table);

@@ -182,6 +182,23 @@ fn a_redis_that_is_killed_and_comes_back_forgets_nothing_and_refuses_meanwhile()
 }
 
 #[test]
+fn a_store_whose_time_stands_still_is_agreed_on_again_after_a_restart() {
+    let mut fleet = usual(1);
+    assert_eq!(fleet.send(0, &booking(1)).status, 201);
+    // An earlier server's clock was an hour ahead: until then the store's time does not go on.
+    let clock = fleet.redis.cli(&["get", "{oncegate}clock"]);
+    let (instant, agreement) = clock.trim_end().split_once(' ').expect("an instant and an agreement");
+    let ahead = instant.parse::<u64>().expect("milliseconds") + 3_600_000;
+    let set = fleet.redis.cli(&["set", "{oncegate}clock", &format!("{ahead} {agreement}"), "keepttl"]);
+    assert_eq!(set.trim(), "OK");
+    fleet.redis.kill();
+    fleet.redis.run();
+    assert_eq!(until_made(&fleet, 0, &booking(2)).status, 201);
+    assert!(fleet.send(0, &booking(1)).is_replay());
+    assert_eq!(fleet.backend.effects().len(), 2);
+}
+
+#[test]
 fn a_redis_that_loses_everything_is_told_again_before_anything_is_granted() {
     let mut fleet = usual(2);
     assert_eq!(fleet.send(0, &booking(1)).status, 201);

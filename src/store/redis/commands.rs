@@ -1,9 +1,9 @@
 //! The store's commands, each as the one script that carries it out.
 
 use super::held::read_taken;
-use super::recall::Kept;
+use super::packed::Packed;
 use super::reply::{self, Reply};
-use super::script::{Call, Script};
+use super::script::{Call, Script, millis};
 use super::{Inner, stored};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
@@ -11,7 +11,7 @@ use crate::domain::lane::LaneId;
 use crate::domain::ledger::{Doubt, RecordId, Token};
 use crate::domain::time::Millis;
 use crate::store::{
-    AttemptEnd, ClaimRequest, Claimed, Completion, EndIntents, Held, Settle, Settled, Sighting, StoreError,
+    AttemptEnd, ClaimRequest, Claimed, EndIntents, Held, Settle, Settled, Sighting, StoreError,
 };
 use redis::Value;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// From this size on an answer goes over the connection for bodies.
-const LARGE: usize = 8 << 10;
+pub(super) const LARGE: usize = 8 << 10;
 
 /// What the operator sees of a record takes at most so many bytes.
 const ABOUT_MAX: usize = 256;
@@ -36,46 +36,49 @@ impl Inner {
         let text = &about.request[..room(&about.request, ABOUT_MAX / 2)];
         let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
         let route = &about.route[..room(&about.route, ABOUT_MAX / 4)];
-        let call = self
-            .on(Script::Claim, id)
-            .arg(&claim.token.0.to_be_bytes())
-            .arg(owner(claim.owner.0))
-            .arg(&claim.fingerprint.0)
-            .arg(u8::from(claim.keyed))
-            .arg(&claim.policy.0.to_be_bytes())
-            .arg(&claim.scope.0)
-            .arg(&claim.target.0)
-            .millis(claim.lease)
-            .arg(u8::from(claim.sent))
-            .millis(claim.in_doubt_for)
-            .arg(*quota)
-            .arg(self.records_max)
-            .arg(route)
-            .arg(text)
-            .arg(request_id)
-            .arg(
-                above.iter().flat_map(|above| above.iter()).flat_map(|target| target.0).collect::<Vec<u8>>(),
-            );
+        let packed = Packed::new()
+            .fixed(&claim.token.0.to_be_bytes())
+            .fixed(owner(claim.owner.0).as_bytes())
+            .fixed(&claim.fingerprint.0)
+            .byte(u8::from(claim.keyed) + 2 * u8::from(claim.sent))
+            .fixed(&claim.policy.0.to_be_bytes())
+            .fixed(&claim.scope.0)
+            .fixed(&claim.target.0)
+            .number(millis(claim.lease))
+            .number(millis(claim.in_doubt_for))
+            .fixed(&quota.to_be_bytes())
+            .number(self.records_max as u64)
+            .short(route.as_bytes())
+            .short(text.as_bytes())
+            .short(request_id.as_bytes());
+        let above: Vec<u8> =
+            above.iter().flat_map(|above| above.iter()).flat_map(|target| target.0).collect();
+        let call = self.on(Script::Claim, id).arg(packed.bytes()).arg(&above[..]);
         let call = slots.iter().fold(call, Call::wanted).under_agreement();
-        let mut told = Reply::array(self.run(call).await?)?;
-        match &told.bytes()?[..] {
-            b"granted" => {
-                let now = Millis(told.number()?);
+        let mut told = match self.run(call).await? {
+            Value::Int(now) => {
+                let now = Millis(u64::try_from(now).unwrap_or(0));
                 self.clock.heard(now);
                 let (id, token) = (*id, claim.token);
                 self.recall.claimed(request, now);
                 self.replicated(id, token).await?;
-                Ok(Claimed::Granted)
+                return Ok(Claimed::Granted);
             }
+            Value::BulkString(kept) => {
+                return match stored::decode(kept) {
+                    Some(answer) => Ok(Claimed::Done(answer)),
+                    None => self.damaged(*id).await.map(Claimed::Done),
+                };
+            }
+            told => Reply::array(told)?,
+        };
+        match &told.bytes()?[..] {
             b"flight" => {
                 let token = Token(u128::from_be_bytes(told.exactly()?));
                 let (lease, ended) = (told.number()?, told.number()? == 1);
                 Ok(Claimed::InFlight(self.ends.wait((*id, token), lease, ended, self.clock.elapsed())))
             }
-            b"done" => {
-                let status = told.number()?;
-                Ok(Claimed::Done(kept_or_tombstone(status, told.maybe_bytes()?)))
-            }
+            b"done" => Ok(Claimed::Done(kept_or_tombstone(told.number()?, None))),
             b"large" => {
                 let status = told.number()?;
                 Ok(Claimed::Done(kept_or_tombstone(status, self.fetch(id).await?)))
@@ -124,72 +127,6 @@ impl Inner {
         lease: Duration,
     ) -> Result<Held, StoreError> {
         held(&self.run(self.on(Script::Renew, &id).arg(&token.0.to_be_bytes()).millis(lease)).await?)
-    }
-
-    /// See [`Store::complete`](crate::store::Store::complete).
-    pub(in crate::store) async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
-        self.finish(completion, "own").await
-    }
-
-    /// See [`Store::recovered`](crate::store::Store::recovered).
-    pub(in crate::store) async fn recovered(&self, completion: Completion) -> Result<Held, StoreError> {
-        self.finish(completion, "found").await
-    }
-
-    async fn finish(&self, completion: Completion, word: &str) -> Result<Held, StoreError> {
-        let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = completion;
-        let whole = stored::encode(&answer);
-        let is_kept = whole.len() as u64 <= self.answer_most() && !self.health.is_tight();
-        // Empty: what is kept is the answer itself.
-        let kept = if is_kept { Vec::new() } else { stored::encode(&answer.to_tombstone()) };
-        let here = !self.wire.parts.are_several();
-        let mut call = self
-            .on(Script::Complete, &id)
-            .on_bodies(whole.len() > LARGE)
-            .arg(&token.0.to_be_bytes())
-            .millis(keep)
-            .arg(answer.status().as_u16())
-            .arg(&whole[..])
-            .arg(&kept[..])
-            .arg(names.as_ref().map_or(&[][..], |names| &names.0))
-            .arg(alias.as_ref().filter(|_| here).map_or(&[][..], |alias| &alias.0))
-            .arg(word)
-            .settlement(&slots, &frees);
-        if let Some(ends) = ends.as_ref().filter(|_| here) {
-            call = call.ends(ends);
-        }
-        let mut told = Reply::array(self.run(call).await?)?;
-        let (held, newly) = (told.number()? == 1, told.number()? == 1);
-        if !held {
-            return Ok(Held::No);
-        }
-        self.recall.holds.settled(token, &slots, self.clock.now());
-        if newly {
-            let (kept, scope, now) = (told.number()? == 1, ScopeId(told.exactly()?), Millis(told.number()?));
-            self.clock.heard(now);
-            let lane = told.bytes()?;
-            if word == "found" {
-                // Nobody knows better than the attempt itself, and that one knows nothing any more.
-                self.recall.settled(id);
-                self.give_turn_on(&lane, token).await;
-            } else if kept {
-                let stays = Kept { answer: answer.clone(), names, done_at: now, until: now.after(keep) };
-                self.recall.done(id, token, stays);
-            } else {
-                self.recall.forget(id, token);
-            }
-            if let (Some(from), true) = (alias, kept) {
-                if !here {
-                    self.alias_to(from, scope, keep).await?;
-                }
-                self.aliases.add(from, scope, now.after(keep));
-            }
-            if let (Some(ends), false) = (&ends, here) {
-                self.end_everywhere(ends).await?;
-            }
-        }
-        self.ends.ended_here((id, token), AttemptEnd::Answered(answer));
-        Ok(Held::Yes)
     }
 
     /// See [`Store::abandon`](crate::store::Store::abandon).
@@ -264,7 +201,12 @@ impl Inner {
         Ok(())
     }
 
-    async fn alias_to(&self, from: ScopeId, to: ScopeId, keep: Duration) -> Result<(), StoreError> {
+    pub(super) async fn alias_to(
+        &self,
+        from: ScopeId,
+        to: ScopeId,
+        keep: Duration,
+    ) -> Result<(), StoreError> {
         let call = Call::of(&self.wire.parts, Script::Alias, super::HOME, self.wire.place.timeout);
         let mut told = Reply::array(self.run(call.arg(&from.0).arg(&to.0).millis(keep)).await?)?;
         self.aliases.add(from, ScopeId(told.exactly()?), Millis(told.number()?));
@@ -333,11 +275,19 @@ impl Inner {
     }
 
     /// An attempt was settled by somebody else: where it has the turn in a lane, the next one's begins.
-    async fn give_turn_on(&self, lane: &[u8], token: Token) {
+    pub(super) async fn give_turn_on(&self, lane: &[u8], token: Token) {
         if let Ok(lane) = <[u8; 16]>::try_from(lane)
             && let Err(error) = self.leave_lane(LaneId(lane), token).await
         {
             tracing::debug!(%error, "a turn could not be given on; it ends by itself");
+        }
+    }
+
+    /// What is left of a recorded answer whose bytes cannot be read.
+    async fn damaged(&self, id: RecordId) -> Result<Answer, StoreError> {
+        match self.look(id, Token(0)).await? {
+            Ok(AttemptEnd::Answered(answer)) => Ok(answer),
+            _ => Ok(kept_or_tombstone(200, None)),
         }
     }
 

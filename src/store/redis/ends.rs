@@ -1,10 +1,11 @@
 //! Copies that wait for attempts of other gateways, and of this one. One subscription tells of every end; where a message
 //! is lost, the keeper looks at the record itself, at the latest when its lease ends. No copy holds a connection.
 
+use super::spread::SpreadMap;
 use crate::domain::ledger::{RecordId, Token};
 use crate::store::AttemptEnd;
 use crate::store::waiters::{Attempt, Waiter};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Attempts that copies of this gateway may wait for at once; one more is looked at by its own copies' patience alone.
@@ -28,7 +29,7 @@ pub(super) struct Ends {
 
 #[derive(Default)]
 struct Inner {
-    waited: HashMap<AttemptId, Waited>,
+    waited: SpreadMap<AttemptId, Waited>,
     /// The end is `None` where it has to be fetched.
     recent: VecDeque<(AttemptId, Option<AttemptEnd>)>,
     hearing: bool,

@@ -1,5 +1,6 @@
 //! Holds as scripts take and give them.
 
+use super::packed::Packed;
 use super::reply::Reply;
 use super::script::{Call, FOREVER};
 use crate::domain::client::ScopeId;
@@ -59,15 +60,10 @@ impl Call {
         ends.targets().fold(call, |call, target| call.arg(&target.0))
     }
 
-    /// With what a completion makes of slots.
-    pub(super) fn settlement(self, slots: &Settlement, frees: &[Free]) -> Call {
-        let end = letter(match slots.end {
-            End::Held => HoldState::Held,
-            End::Unsettled => HoldState::Unsettled,
-        });
-        let call = self.arg(end).arg(slots.bookings.len()).arg(frees.len());
+    /// With the bookings that a completion names, and those that give back what they hold.
+    pub(super) fn settled(self, slots: &Settlement, frees: &[Free]) -> Call {
         let bookings = slots.bookings.iter();
-        let call = bookings.fold(call, |call, (slot, booking)| call.arg(&slot.0).booking(Some(booking)));
+        let call = bookings.fold(self, |call, (slot, booking)| call.arg(&slot.0).booking(Some(booking)));
         frees.iter().fold(call, Call::free)
     }
 
@@ -119,6 +115,20 @@ impl Call {
             Some(booking) => self.arg(&booking.key.0).arg(&*booking.id),
             None => self.arg("").arg(""),
         }
+    }
+}
+
+// === impl Packed ===
+
+impl Packed {
+    /// What a completion makes of slots, and how many bookings are said behind it ([`Call::settled`]).
+    pub(super) fn settlement(self, slots: &Settlement, frees: &[Free]) -> Packed {
+        let end = letter(match slots.end {
+            End::Held => HoldState::Held,
+            End::Unsettled => HoldState::Unsettled,
+        });
+        let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes();
+        self.fixed(end.as_bytes()).fixed(&count(slots.bookings.len())).fixed(&count(frees.len()))
     }
 }
 

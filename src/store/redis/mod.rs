@@ -1,7 +1,7 @@
 //! The shared store: records of a fleet of gateways, on a Redis or Valkey server, behind Sentinel, or on a cluster.
 //!
 //! ```text
-//! commands, slots, views -> script::Call -> wire -> link -> node -> the server, which runs scripts/*.lua
+//! commands, slots, views -> script::Call -> wire -> link -> node -> company -> the server, which runs scripts/*.lua
 //!        |                             |
 //!      ends <- hearing (subscription)  map (who is the master)        keeper: every second, and when somebody doubts
 //!      recall, holdings (said again after a loss)   replicas (WAIT)
@@ -14,6 +14,8 @@ mod agreement;
 mod aliases;
 mod clock;
 mod commands;
+mod company;
+mod completions;
 mod confirmations;
 mod ends;
 mod health;
@@ -27,6 +29,7 @@ mod limits;
 mod link;
 mod map;
 mod node;
+mod packed;
 mod part;
 mod place;
 mod recall;
@@ -35,6 +38,8 @@ mod reply;
 mod script;
 mod settings;
 mod slots;
+mod source;
+mod spread;
 mod stored;
 mod views;
 mod wire;

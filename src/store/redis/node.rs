@@ -1,6 +1,7 @@
 //! A connection to one server: made, looked at, and used by one thread. It is a pair of multiplexed connections, the
 //! second for large bodies, so that no short command waits behind one.
 
+use super::company::Company;
 use super::place::{Address, Shared, Tls};
 use super::script::{Lane, Script};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// Commands that may be on their way on one connection; one more waits for its place within its own deadline.
-const IN_FLIGHT_MOST: usize = 1_024;
+pub(super) const IN_FLIGHT_MOST: usize = 1_024;
 
 /// A connection that is silent for so long is asked by the system whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -23,6 +24,7 @@ const VERSION_LEAST: (u32, u32) = (6, 2);
 /// A live connection to one server.
 pub(super) struct Node {
     commands: MultiplexedConnection,
+    company: Company,
     bodies: OnceCell<MultiplexedConnection>,
     client: Client,
     timeout: Duration,
@@ -58,12 +60,16 @@ impl Node {
         if is_master {
             commands.req_packed_commands(&Script::load_all(), 0, Script::count()).await?;
         }
-        Ok(Node { commands, bodies: OnceCell::new(), client, timeout, life, is_master })
+        let company = Company::new(commands.clone());
+        Ok(Node { commands, company, bodies: OnceCell::new(), client, timeout, life, is_master })
     }
 
     /// Sends one command.
-    pub(super) async fn send(&self, command: &Cmd, lane: Lane) -> RedisResult<Value> {
-        self.lane(lane).await?.req_packed_command(command).await?.extract_error()
+    pub(super) async fn send(&self, command: Cmd, lane: Lane) -> RedisResult<Value> {
+        match lane {
+            Lane::Commands => self.company.send(command).await,
+            Lane::Bodies => self.for_bodies().await?.req_packed_command(&command).await?.extract_error(),
+        }
     }
 
     /// Sends several commands at once; replies and errors in their order.
@@ -81,11 +87,8 @@ impl Node {
         self.client.get_async_pubsub().await
     }
 
-    async fn lane(&self, lane: Lane) -> RedisResult<MultiplexedConnection> {
-        match lane {
-            Lane::Commands => Ok(self.commands.clone()),
-            Lane::Bodies => self.bodies.get_or_try_init(|| open(&self.client, self.timeout)).await.cloned(),
-        }
+    async fn for_bodies(&self) -> RedisResult<MultiplexedConnection> {
+        self.bodies.get_or_try_init(|| open(&self.client, self.timeout)).await.cloned()
     }
 }
 

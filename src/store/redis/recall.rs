@@ -3,11 +3,12 @@
 //! the process: a gateway and the store lost at once are two faults.
 
 use super::holdings::Holdings;
+use super::spread::SpreadMap;
 use crate::domain::answer::Answer;
 use crate::domain::ledger::{RecordId, TargetId, Token};
 use crate::domain::time::Millis;
 use crate::store::ClaimRequest;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Records that are remembered at most.
@@ -23,7 +24,7 @@ pub(super) struct Recall {
 
 #[derive(Default)]
 struct Inner {
-    records: HashMap<RecordId, Remembered>,
+    records: SpreadMap<RecordId, Remembered>,
     /// In the order of their claims; what was forgotten meanwhile is passed over.
     order: VecDeque<(RecordId, Token)>,
     bytes: u64,

@@ -2,26 +2,12 @@
 //! call gets there is in `wire`.
 
 use super::part::{Part, Parts, SHARED_KEYS};
+use super::source;
 use crate::domain::lane::LaneId;
 use crate::domain::ledger::RecordId;
 use redis::{Cmd, ToRedisArgs};
 use std::sync::LazyLock;
 use std::time::Duration;
-
-/// Shared by all scripts.
-const COMMON: &str = include_str!("scripts/common.lua");
-
-/// Shared by all scripts: what a record's change means for the slots of its attempt.
-const SLOTS: &str = include_str!("scripts/slots.lua");
-
-/// Shared by the scripts that take slots and give them back: some of records, and those whose names begin with `slot_`.
-const BOOKINGS: &str = include_str!("scripts/bookings.lua");
-
-/// Shared by the scripts of lanes, whose names begin with `lane_`.
-const LANES: &str = include_str!("scripts/lanes.lua");
-
-/// The one script without anything in front of it.
-const BARE: &str = "limits";
 
 macro_rules! scripts {
     ($($name:ident = $file:literal,)*) => {
@@ -88,16 +74,7 @@ struct Loaded {
 
 static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
     let load = |(name, source): &(&str, &str)| {
-        let own = match *name {
-            lanes if lanes.starts_with("lane_") => LANES,
-            "claim" | "complete" | "settle" => BOOKINGS,
-            slots if slots.starts_with("slot_") => BOOKINGS,
-            _ => "",
-        };
-        let text = match *name {
-            BARE => (*source).to_owned(),
-            _ => format!("{COMMON}\n{SLOTS}\n{own}\n{source}"),
-        };
+        let text = source::whole(name, source);
         let sha = redis::Script::new(&text).get_hash().to_owned();
         Loaded { text, sha }
     };
@@ -249,7 +226,7 @@ impl Call {
 
     /// With a duration in milliseconds.
     pub(super) fn millis(self, duration: Duration) -> Call {
-        self.arg(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(FOREVER))
+        self.arg(millis(duration))
     }
 
     /// On the connection for bodies.
@@ -281,3 +258,8 @@ impl Call {
 
 /// The longest duration in milliseconds that a script can add to an instant without losing a digit (ten thousand years).
 pub(super) const FOREVER: u64 = 10_000 * 366 * 86_400_000;
+
+/// A duration in milliseconds, as a script can add it to an instant.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(FOREVER)
+}

@@ -11,6 +11,7 @@ use super::node::Node;
 use super::part::Parts;
 use super::place::{Address, Layout, Shared};
 use super::script::Call;
+use super::spread::SpreadMap;
 use crate::store::StoreError;
 use redis::{RedisError, Value};
 use std::collections::HashMap;
@@ -37,7 +38,7 @@ pub(super) struct Wire {
     pub(super) agreements: Agreements,
     /// Somebody found that the map is wrong, or that a server has begun another life; the keeper looks after it.
     pub(super) doubtful: Notify,
-    lines: RwLock<HashMap<ThreadId, Arc<Line>>>,
+    lines: RwLock<SpreadMap<ThreadId, Arc<Line>>>,
 }
 
 /// One thread's links.
@@ -148,24 +149,23 @@ impl Wire {
     }
 
     async fn send_once(&self, call: &Call, node: &Node, asking: bool) -> Result<Value, RedisError> {
-        let said;
-        let command = if call.says_agreement {
-            let mut command = call.command.clone();
+        let mut command = call.command.clone();
+        if call.says_agreement {
             command.arg(&*self.agreements.name(call.part, &node.life));
-            said = command;
-            &said
-        } else {
-            &call.command
-        };
+        }
         if asking {
             let mut both = redis::pipe();
-            both.cmd("ASKING").add_command(command.clone());
+            both.cmd("ASKING").add_command(command);
             let replies = node.send_all(&both, 2).await?;
             return replies.into_iter().nth(1).unwrap_or(Value::Nil).extract_error();
         }
         match node.send(command, call.lane).await {
             Err(error) if code(&error) == Some("NOSCRIPT") => {
-                node.send(&call.script.load(), call.lane).await?;
+                node.send(call.script.load(), call.lane).await?;
+                let mut command = call.command.clone();
+                if call.says_agreement {
+                    command.arg(&*self.agreements.name(call.part, &node.life));
+                }
                 node.send(command, call.lane).await
             }
             sent => sent,

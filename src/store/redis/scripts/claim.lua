@@ -1,15 +1,7 @@
--- `Command::Claim`, with the slots that are reserved in the same step or not at all. Answers { what, ... }.
+-- `Command::Claim`, with the slots that are reserved in the same step or not at all. Answers the instant where it is
+-- granted, the answer where there is one, and { what, ... } otherwise.
 --
--- ARGV: 3 to 17 see below, 18 the resources above the target, one behind the other, 19 … the places that it asks for (bookings.lua), and the last one what the gateways agreed on.
-local token, owner, meaning, keyed, policy = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7]
-local scope, target, lease, sent, doubt_for = ARGV[8], ARGV[9], tonumber(ARGV[10]), ARGV[11] == '1', tonumber(ARGV[12])
-local quota, most = tonumber(ARGV[13]), tonumber(ARGV[14])
-
-local now = read_clock()
--- Another life of the server, everything lost, or the gateways agreed without this one: nothing is granted before it
--- has said again what it knows.
-if LIFE ~= ARGV[#ARGV] then return {'amnesia'} end
-
+-- What it is given, and the clock, are read in usual_claim.lua.
 local key = KEYS[1]
 local record, before = find(key, now)
 if record then
@@ -22,7 +14,7 @@ if record then
         record[PHASE], record[SINCE] = SENT, now
         put(key, record, before)
       end
-      return {'granted', now}
+      return now
     end
     -- 1: copies of the owner's own gateway wait, 2: of others too.
     local waited = record[OWNER] == owner and 1 or 2
@@ -33,9 +25,9 @@ if record then
     return {'flight', record[TOKEN], record[UNTIL] - now, record[ENDED] and 1 or 0}
   end
   if record[PHASE] ~= DONE then return {'doubt', record[TOKEN], record[SINCE], record[UNTIL], record[WHY]} end
-  if record[KEYED] or not has_ended_above(record, ARGV[18]) then
+  if record[KEYED] or not has_ended_above(record, ARGV[4]) then
     if record[LENGTH] > INLINE then return {'large', record[STATUS]} end
-    return {'done', record[STATUS], redis.call('GET', KEYS[2])}
+    return redis.call('GET', KEYS[2]) or {'done', record[STATUS]}
   end
   write_clock(now)
   remove(key, record, before)
@@ -47,17 +39,13 @@ if redis.call('ZCARD', scoped) >= quota then
   while purge(scoped, now, 1000) == 1000 do end
   if redis.call('ZCARD', scoped) >= quota then return {'quota'} end
 end
-local function held()
-  return redis.call('ZCARD', KEYS[4]) + redis.call('ZCARD', KEYS[5]) + redis.call('ZCARD', KEYS[6])
-    + redis.call('ZCARD', KEYS[7])
-end
 if held() >= most then
   purge(KEYS[6], now, 1000)
   purge(KEYS[7], now, 1000)
   if held() >= most then return {'full'} end
 end
 
-local places = wanted_from(19, (#ARGV - 19) / WANTED_ARGS)
+local places = wanted_from(5, (#ARGV - 5) / WANTED_ARGS)
 if #places > 0 then
   reach(places)
   for at, wanted in ipairs(places) do
@@ -69,10 +57,7 @@ if #places > 0 then
 end
 
 write_clock(now)
-record = {
-  VERSION, sent and SENT or QUEUED, token, owner, meaning, keyed, policy, scope, target, now, doubt_for, false,
-  now + lease, now, false, 0, false, false, 0, ARGV[15], ARGV[16], ARGV[17],
-}
+record = claimed(now)
 if #places > 0 then
   local slots = {}
   for at, wanted in ipairs(places) do
@@ -80,10 +65,10 @@ if #places > 0 then
     slots[at] = slot
     -- One of the same token is left over from a script that was broken off.
     local left = read_hold(slot, token)
-    local hold = reserved(wanted, id_of(key), ARGV[17], sent)
+    local hold = reserved(wanted, id_of(key), request_id, sent)
     put_hold(slot, token, hold, left and entry_of(left, slot, token))
   end
   record[LANE], record[SLOTS] = false, table.concat(slots)
 end
 put(key, record, nil)
-return {'granted', now}
+return now

@@ -26,7 +26,7 @@ for _, other in ipairs(redis.call('ZRANGE', members, 0, -1)) do
 end
 local function answered_with(what, agreement)
   answer[1], answer[3] = what, agreement
-  if LIFE then write_clock(now) end
+  if LIFE then rewrite_clock(now) end
   return answer
 end
 

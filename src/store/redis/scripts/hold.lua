@@ -2,5 +2,5 @@
 local now = read_clock()
 local record = find(KEYS[1], now)
 if not record or not in_flight(record) or record[TOKEN] ~= ARGV[3] then return 0 end
-write_clock(now)
+rewrite_clock(now)
 return 1

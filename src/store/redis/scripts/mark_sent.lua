@@ -4,7 +4,7 @@ local record, before = find(KEYS[1], now)
 if not record or record[TOKEN] ~= token then return 0 end
 if record[PHASE] == SENT then
   -- Written again, so that whoever asks whether replicas have it asks about this write.
-  write_clock(now)
+  rewrite_clock(now)
   return 1
 end
 if record[PHASE] ~= QUEUED then return 0 end

@@ -1,0 +1,132 @@
+//! Completions: the answer of an attempt is recorded, with what ends, goes on or is given back by it in the same step.
+
+use super::commands::LARGE;
+use super::packed::Packed;
+use super::recall::Kept;
+use super::reply::Reply;
+use super::script::{Call, Script, millis};
+use super::{Inner, stored};
+use crate::domain::client::ScopeId;
+use crate::domain::time::Millis;
+use crate::store::{AttemptEnd, Completion, Held, StoreError};
+use redis::Value;
+
+/// Who knows the outcome.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The attempt itself.
+    Attempt,
+    /// Whoever asked the backend about a doubt.
+    Asking,
+}
+
+/// What a completion was told.
+struct Told {
+    /// Whether it changed the record; a repeated one does not.
+    newly: bool,
+    /// Whether the answer is kept: a later success may have ended the intent already.
+    kept: bool,
+    /// Whose record it is, where that was asked for.
+    scope: Option<ScopeId>,
+    now: Millis,
+    /// The lane of its attempt; empty where it has none, or does not wait for anybody.
+    lane: Vec<u8>,
+}
+
+impl Inner {
+    /// See [`Store::complete`](crate::store::Store::complete).
+    pub(in crate::store) async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
+        self.finish(completion, By::Attempt).await
+    }
+
+    /// See [`Store::recovered`](crate::store::Store::recovered).
+    pub(in crate::store) async fn recovered(&self, completion: Completion) -> Result<Held, StoreError> {
+        self.finish(completion, By::Asking).await
+    }
+
+    async fn finish(&self, completion: Completion, by: By) -> Result<Held, StoreError> {
+        let Some(told) = Told::read(self.run(self.completing(&completion, by)).await?)? else {
+            return Ok(Held::No);
+        };
+        let Completion { id, token, answer, keep, ends, names, alias, slots, .. } = completion;
+        self.recall.holds.settled(token, &slots, self.clock.now());
+        if told.newly {
+            let Told { kept, scope, now, lane, .. } = told;
+            self.clock.heard(now);
+            if by == By::Asking {
+                // Nobody knows better than the attempt itself, and that one knows nothing any more.
+                self.recall.settled(id);
+                self.give_turn_on(&lane, token).await;
+            } else if kept {
+                let stays = Kept { answer: answer.clone(), names, done_at: now, until: now.after(keep) };
+                self.recall.done(id, token, stays);
+            } else {
+                self.recall.forget(id, token);
+            }
+            let here = !self.wire.parts.are_several();
+            if let (Some(from), Some(scope), true) = (alias, scope, kept) {
+                if !here {
+                    self.alias_to(from, scope, keep).await?;
+                }
+                self.aliases.add(from, scope, now.after(keep));
+            }
+            if let (Some(ends), false) = (&ends, here) {
+                self.end_everywhere(ends).await?;
+            }
+        }
+        self.ends.ended_here((id, token), AttemptEnd::Answered(answer));
+        Ok(Held::Yes)
+    }
+
+    fn completing(&self, completion: &Completion, by: By) -> Call {
+        let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = completion;
+        let whole = stored::encode(answer);
+        let is_kept = whole.len() as u64 <= self.answer_most() && !self.health.is_tight();
+        // Empty: what is kept is the answer itself.
+        let kept = if is_kept { Vec::new() } else { stored::encode(&answer.to_tombstone()) };
+        // A cluster is told apart what may be in other parts.
+        let here = !self.wire.parts.are_several();
+        let packed = Packed::new()
+            .fixed(&token.0.to_be_bytes())
+            .number(millis(*keep))
+            .fixed(&answer.status().as_u16().to_be_bytes())
+            .byte(u8::from(by == By::Attempt) + 2 * u8::from(alias.is_some()))
+            .short(names.as_ref().map_or(&[][..], |names| &names.0))
+            .short(alias.as_ref().filter(|_| here).map_or(&[][..], |alias| &alias.0))
+            .settlement(slots, frees);
+        let call = self
+            .on(Script::Complete, id)
+            .on_bodies(whole.len() > LARGE)
+            .arg(packed.bytes())
+            .arg(&whole[..])
+            .arg(&kept[..])
+            .settled(slots, frees);
+        match ends.as_ref().filter(|_| here) {
+            Some(ends) => call.ends(ends),
+            None => call,
+        }
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    /// `None`: the token did not hold.
+    fn read(reply: Value) -> Result<Option<Told>, StoreError> {
+        if let Value::Int(now) = reply {
+            let now = Millis(u64::try_from(now).unwrap_or(0));
+            return Ok(Some(Told { newly: true, kept: true, scope: None, now, lane: Vec::new() }));
+        }
+        let mut told = Reply::array(reply)?;
+        let (held, newly) = (told.number()? == 1, told.number()? == 1);
+        if !held {
+            return Ok(None);
+        }
+        if !newly {
+            return Ok(Some(Told { newly, kept: false, scope: None, now: Millis(0), lane: Vec::new() }));
+        }
+        let (kept, scope) = (told.number()? == 1, Some(ScopeId(told.exactly()?)));
+        let (now, lane) = (Millis(told.number()?), told.bytes()?);
+        Ok(Some(Told { newly, kept, scope, now, lane }))
+    }
+}
