@@ -20,7 +20,8 @@ pub(super) struct Company {
 }
 
 struct Queue {
-    waiting: Mutex<Vec<Waiting>>,
+    /// `None` once nobody drives any more: whoever asks then must not wait for it.
+    waiting: Mutex<Option<Vec<Waiting>>>,
     came: Notify,
     /// Who is waiting or under way; one more waits for its place within its own deadline.
     room: Semaphore,
@@ -31,14 +32,17 @@ struct Waiting {
     told: oneshot::Sender<RedisResult<Value>>,
 }
 
+/// The driver's end of the queue. With it, whoever waits is told that it has ended: also where its runtime has.
+struct Driven(Arc<Queue>);
+
 // === impl Company ===
 
 impl Company {
     /// On this connection; driven by the runtime of the caller.
     pub(super) fn new(connection: MultiplexedConnection) -> Company {
-        let (waiting, came, room) = (Mutex::default(), Notify::new(), Semaphore::new(IN_FLIGHT_MOST));
-        let queue = Arc::new(Queue { waiting, came, room });
-        let driver = tokio::spawn(drive(queue.clone(), connection)).abort_handle();
+        let waiting = Mutex::new(Some(Vec::new()));
+        let queue = Arc::new(Queue { waiting, came: Notify::new(), room: Semaphore::new(IN_FLIGHT_MOST) });
+        let driver = tokio::spawn(drive(Driven(queue.clone()), connection)).abort_handle();
         Company { queue, driver }
     }
 
@@ -47,7 +51,10 @@ impl Company {
         let ended = || RedisError::from((ErrorKind::Io, "the connection was given up"));
         let _room = self.queue.room.acquire().await.map_err(|_| ended())?;
         let (told, reply) = oneshot::channel();
-        self.queue.lock().push(Waiting { command, told });
+        match &mut *self.queue.lock() {
+            Some(waiting) => waiting.push(Waiting { command, told }),
+            None => return Err(ended()),
+        }
         self.queue.came.notify_one();
         reply.await.unwrap_or_else(|_| Err(ended()))?.extract_error()
     }
@@ -62,13 +69,14 @@ impl Drop for Company {
 // === impl Queue ===
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Vec<Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Waiting>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those who go next, but for callers that have left.
     fn next(&self) -> (Pipeline, Vec<oneshot::Sender<RedisResult<Value>>>) {
         let mut waiting = self.lock();
+        let waiting = waiting.get_or_insert_default();
         let most = waiting.len().min(TOGETHER_MOST);
         let (mut commands, mut callers) = (Pipeline::with_capacity(most), Vec::with_capacity(most));
         for Waiting { command, told } in waiting.drain(..most) {
@@ -81,7 +89,15 @@ impl Queue {
     }
 }
 
-async fn drive(queue: Arc<Queue>, mut connection: MultiplexedConnection) {
+impl Drop for Driven {
+    fn drop(&mut self) {
+        // What is taken out is dropped behind the lock.
+        let _waiting = self.0.lock().take();
+    }
+}
+
+async fn drive(driven: Driven, mut connection: MultiplexedConnection) {
+    let queue = &driven.0;
     loop {
         let (commands, callers) = queue.next();
         if callers.is_empty() {
@@ -103,7 +119,34 @@ mod tests {
     use super::*;
     use futures_util::future::join_all;
     use redis::{AsyncConnectionConfig, RedisConnectionInfo};
+    use std::future::poll_fn;
+    use std::task::Poll;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[test]
+    fn whoever_asks_when_the_driver_has_ended_is_told_so_at_once() {
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (client, _server) = duplex(1 << 16);
+        let driving = runtime();
+        let company = driving.block_on(async {
+            let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+            let connection =
+                MultiplexedConnection::new_with_config(&settings, client, AsyncConnectionConfig::new());
+            let (connection, driver) = connection.await.expect("no greeting");
+            tokio::spawn(driver);
+            Company::new(connection)
+        });
+        let (asking, ask) = (runtime(), || company.send(redis::cmd("PING")));
+        let mut waits = Box::pin(ask());
+        asking.block_on(poll_fn(|cx| Poll::Ready(assert!(waits.as_mut().poll(cx).is_pending()))));
+        drop(driving);
+        let patience = std::time::Duration::from_secs(5);
+        for told in [waits, Box::pin(ask())] {
+            let told = asking.block_on(async { tokio::time::timeout(patience, told).await });
+            assert!(told.expect("told at once").is_err());
+        }
+    }
 
     #[tokio::test]
     async fn what_is_asked_meanwhile_goes_in_one_piece_and_everybody_gets_their_own_reply() {
