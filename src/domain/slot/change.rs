@@ -78,10 +78,7 @@ impl Change {
         if let Some(base) = base {
             let wakes = released && asks == Asks::Resume;
             if base.slot == wanted.slot && !wakes {
-                // Right as long as the booking has this slot, so nobody may move or pause it meanwhile.
-                if released {
-                    return Ok(Change::Nothing);
-                }
+                // Right as long as the booking has this slot, so nobody may move, pause or resume it meanwhile.
                 wanted.looks = true;
             }
             // It stays the booking of who made it, whoever moves it.

@@ -166,6 +166,13 @@ fn a_paused_booking_moves_without_a_place_and_comes_back_with_one() {
     let held = held(&policy, r#"{"slot":5}"#, 9);
     let paused = [Known { hold: held.hold.released(NOW), ..held.clone() }];
     assert_eq!(plan(&policy, "{}", &paused, Asks::Nothing), Change::Nothing);
+    for asks in [Asks::Nothing, Asks::Release] {
+        let same = plan(&policy, r#"{"slot":5}"#, &paused, asks);
+        assert!(
+            matches!(same, Change::Takes(looks) if looks.looks && looks.was_released && !looks.asleep),
+            "nobody resumes it and moves it away before this one arrives"
+        );
+    }
     let Change::Takes(asleep) = plan(&policy, r#"{"slot":6}"#, &paused, Asks::Nothing) else {
         panic!("it moves")
     };

@@ -47,7 +47,7 @@ fn run(machine: &Machine, seed: u64) -> (Option<Violation>, Tally) {
 fn no_history_gives_a_slot_away_twice() {
     let one = super::number("ONCEGATE_SEED");
     let seeds = super::number("ONCEGATE_SEEDS").unwrap_or(SEEDS);
-    let mut all = [0; 12];
+    let mut all = [0; 14];
     for seed in one.map_or(0..seeds, |seed| seed..seed + 1) {
         let (violation, tally) = run(&Machine::REAL, seed);
         assert_eq!(violation, None, "ONCEGATE_SEED={seed}");
@@ -64,10 +64,12 @@ fn no_history_gives_a_slot_away_twice() {
             settled,
             late,
             several,
+            unseen,
+            vacated,
         } = tally;
         let met = [
             booked, refused, replays, moved, paused, resumed, cancelled, doubts, crashes, settled, late,
-            several,
+            several, unseen, vacated,
         ];
         all.iter_mut().zip(met).for_each(|(sum, met)| *sum += met);
     }

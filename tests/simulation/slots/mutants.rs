@@ -111,6 +111,16 @@ pub const ALL: &[(&str, Machine, Violation)] = &[
         BookedTooOften,
     ),
     ("a release frees the slot and not the booking", Machine { frees_the_slot: true, ..REAL }, NotHeld),
+    (
+        "whatever holds the slot of a booking that is gone is given back",
+        Machine { vacates_the_slot: true, ..REAL },
+        NotHeld,
+    ),
+    (
+        "what the backend does not know yet is given back",
+        Machine { vacates_the_unsettled: true, ..REAL },
+        BookedTooOften,
+    ),
     ("the window's end frees the slot", Machine { window_frees: true, ..REAL }, NotHeld),
 ];
 

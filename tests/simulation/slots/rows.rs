@@ -11,6 +11,10 @@ pub struct Row {
     pub who: usize,
     /// Somebody was told that it exists, so somebody may change it.
     pub told: bool,
+    /// It was cancelled, which is for good.
+    pub cancelled: bool,
+    /// ... where no gateway sees it: its slots stay taken until somebody asks.
+    pub unseen: bool,
     /// What happened to it cannot be known through the gateway: its slots may stay taken for nothing.
     pub murky: bool,
 }
@@ -55,6 +59,8 @@ pub struct Tally {
     pub settled: u64,
     pub late: u64,
     pub several: u64,
+    pub unseen: u64,
+    pub vacated: u64,
 }
 
 // === impl Asks ===
@@ -81,6 +87,10 @@ pub fn key(row: usize) -> BookingId {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&(row as u64 + 1).to_be_bytes());
     BookingId(key)
+}
+
+pub fn row_of(key: BookingId) -> usize {
+    key.0[..8].iter().fold(0, |row, byte| row << 8 | usize::from(*byte)) - 1
 }
 
 pub fn booking(row: usize) -> Booking {

@@ -39,6 +39,10 @@ pub struct Machine {
     pub window_frees: bool,
     /// A change that leaves the slot as it is is no change to others.
     pub lets_others_change: bool,
+    /// Where the backend says that a booking is gone, whatever holds its slot by then is given back.
+    pub vacates_the_slot: bool,
+    /// The backend is asked about what is not held yet, too, and what it does not know is given back.
+    pub vacates_the_unsettled: bool,
 }
 
 /// What a claim got.
@@ -70,6 +74,8 @@ impl Machine {
         frees_the_slot: false,
         window_frees: false,
         lets_others_change: false,
+        vacates_the_slot: false,
+        vacates_the_unsettled: false,
     };
 }
 
@@ -314,8 +320,25 @@ impl<'m> Store<'m> {
         }
     }
 
+    /// What holds `slot` and may be asked about.
+    pub fn to_be_asked_about(&self, slot: SlotId, now: Millis) -> Vec<(HoldKey, Hold)> {
+        let asks = |hold: &Hold| {
+            self.machine.vacates_the_unsettled
+                || hold.booking.is_some() && hold.may_be_asked_about(now, Duration::ZERO)
+        };
+        let holds = self.holds.iter().filter(|(key, hold)| key.slot == slot && asks(hold));
+        holds.map(|(key, hold)| (*key, hold.clone())).collect()
+    }
+
     /// The backend has no such booking any more.
     pub fn vacate(&mut self, key: HoldKey, seen: &Hold, now: Millis) -> bool {
+        if self.machine.vacates_the_slot {
+            self.holds.retain(|other, _| other.slot != key.slot);
+            return true;
+        }
+        if self.machine.vacates_the_unsettled {
+            return self.holds.remove(&key).is_some();
+        }
         let is_there = self.holds.get(&key).is_some_and(|hold| hold.is_still(seen, now));
         let others = seen.booking.as_ref().map(|booking| self.of_booking(booking.key, now));
         if !is_there || others.into_iter().flatten().any(|(_, hold)| hold.is_moving()) {

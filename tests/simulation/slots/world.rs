@@ -2,12 +2,12 @@
 //! checks nothing, loses answers, and executes late. It knows what is really booked; the store under test does not.
 
 use super::Violation;
-use super::rows::{Asks, Attempt, Row, Tally, booking, index, key, slot_id};
+use super::rows::{Asks, Attempt, Row, Tally, booking, index, key, row_of, slot_id};
 use super::store::{Machine, Said, Store};
 use crate::simulation::rng::Rng;
 use oncegate::domain::client::ScopeId;
 use oncegate::domain::ledger::{Doubt, Outcome, Owner, RecordId, Token};
-use oncegate::domain::slot::{End, Hold, HoldState, Keep, Part, SlotId, Wanted};
+use oncegate::domain::slot::{End, Hold, HoldKey, HoldState, Keep, Part, SlotId, Wanted};
 use oncegate::domain::time::Millis;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub struct World<'m> {
     attempts: Vec<Attempt>,
     /// What gateways saw of bookings.
     seen: BTreeMap<usize, Vec<(SlotId, Hold)>>,
+    /// Of what the backend said that it is gone, on its way to the store.
+    gone: Vec<(HoldKey, Hold)>,
     pub tally: Tally,
 }
 
@@ -47,6 +49,7 @@ impl<'m> World<'m> {
             rows: Vec::new(),
             attempts: Vec::new(),
             seen: BTreeMap::new(),
+            gone: Vec::new(),
             tally: Tally::default(),
         }
     }
@@ -60,12 +63,16 @@ impl<'m> World<'m> {
             16 => self.execute_late(),
             17 => self.operator(),
             18 if self.rng.one_in(4) => self.crash(),
+            18 if self.rng.one_in(8) => self.cancel_unseen(),
             _ => {
                 let lonely = self.rng.below(self.attempts.len().max(1));
                 if let Some(attempt) = self.attempts.get_mut(lonely).filter(|_| self.rng.one_in(5)) {
                     attempt.alone = true;
                 }
             }
+        }
+        if self.rng.one_in(3) {
+            self.vacate();
         }
         self.store.tick(self.now);
         self.judge()
@@ -120,17 +127,16 @@ impl<'m> World<'m> {
             let released = hold.state == HoldState::Released;
             let to = if let Asks::Move(_, to) = asks { slot_id(to) } else { *slot };
             let resumes = matches!(asks, Asks::Resume(_)) && released;
-            if to != *slot || !released || resumes {
-                let place = self.place(index(to), row.who);
-                wanted.push(Wanted {
-                    looks: to == *slot && !resumes,
-                    was_released: released,
-                    booking: Some(booking(at)),
-                    instead_of: Some(oncegate::domain::slot::HoldKey { slot: *slot, token: hold.token }),
-                    asleep: released && !resumes,
-                    ..place
-                });
-            }
+            let looks = to == *slot && !resumes;
+            let place = self.place(index(to), row.who);
+            wanted.push(Wanted {
+                looks,
+                was_released: released,
+                booking: Some(booking(at)),
+                instead_of: Some(HoldKey { slot: *slot, token: hold.token }),
+                asleep: released && !resumes && !looks,
+                ..place
+            });
         }
         let id = self.fresh_record();
         self.claim(id, asks, row.who, wanted)
@@ -159,9 +165,55 @@ impl<'m> World<'m> {
                 if !self.may_be_taken(index(taken.slot)) {
                     return Err(Violation::RefusedForNothing);
                 }
+                self.ask(taken.slot);
             }
         }
         Ok(())
+    }
+
+    // --- what no gateway sees ---
+
+    /// Somebody cancels a booking in the backend's own page.
+    fn cancel_unseen(&mut self) {
+        let there: Vec<usize> = (0..self.rows.len()).filter(|at| self.rows[*at].told).collect();
+        if there.is_empty() {
+            return;
+        }
+        self.tally.unseen += 1;
+        let row = self.rng.pick(&there);
+        let row = &mut self.rows[row];
+        (row.active, row.told, row.cancelled, row.unseen) = (false, false, true, true);
+    }
+
+    /// Before somebody is refused `slot`, the backend is asked about one who holds it.
+    fn ask(&mut self, slot: SlotId) {
+        let mut holders = self.store.to_be_asked_about(slot, self.now);
+        if holders.is_empty() {
+            return;
+        }
+        let (key, hold) = holders.swap_remove(self.rng.below(holders.len()));
+        // What has no booking's name yet, it does not know.
+        let gone = hold.booking.as_ref().is_none_or(|booking| self.rows[row_of(booking.key)].cancelled);
+        if gone {
+            self.gone.push((key, hold));
+        }
+    }
+
+    /// The backend's word arrives at the store. Much may have happened meanwhile.
+    fn vacate(&mut self) {
+        if self.gone.is_empty() {
+            return;
+        }
+        let at = self.rng.below(self.gone.len());
+        let (key, hold) = self.gone.swap_remove(at);
+        if self.store.vacate(key, &hold, self.now) {
+            self.tally.vacated += 1;
+        }
+        if let Some(booking) = &hold.booking
+            && self.store.of_booking(booking.key, self.now).is_empty()
+        {
+            self.rows[row_of(booking.key)].unseen = false;
+        }
     }
 
     // --- attempts ---
@@ -256,12 +308,22 @@ impl<'m> World<'m> {
             Asks::Book(slots) => {
                 self.tally.booked += 1;
                 let murky = status != 200;
-                self.rows.push(Row { slots, active: true, who: attempt.who, told: false, murky });
+                let (who, told) = (attempt.who, false);
+                self.rows.push(Row {
+                    slots,
+                    active: true,
+                    who,
+                    told,
+                    cancelled: false,
+                    unseen: false,
+                    murky,
+                });
                 self.rows.len() - 1
             }
             Asks::Cancel(at) => {
                 self.tally.cancelled += 1;
-                (self.rows[at].active, self.rows[at].told) = (false, false);
+                let row = &mut self.rows[at];
+                (row.active, row.told, row.cancelled) = (false, false, true);
                 at
             }
             Asks::Pause(at) => {
@@ -375,7 +437,7 @@ impl<'m> World<'m> {
     /// Whether anything that has happened or may happen takes a place of `slot`.
     fn may_be_taken(&self, slot: usize) -> bool {
         let row = |(at, row): (usize, &Row)| {
-            row.slots.contains(&slot) && (row.active || row.murky || self.is_busy(at))
+            row.slots.contains(&slot) && (row.active || row.murky || row.unseen || self.is_busy(at))
         };
         // Until a move is settled both its slots may be taken.
         let wanted = |attempt: &Attempt| {
