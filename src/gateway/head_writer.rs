@@ -16,7 +16,7 @@ pub struct HeadWriter {
     sent: usize,
     /// So many bytes that hyper gives, or gives again, stand for `head`; none once it was told that they went out.
     stands_for: usize,
-    /// Everything that hyper gave so far went out, so what comes next begins with a head where one is announced.
+    /// Everything that hyper gave so far went out.
     flushed: bool,
 }
 
@@ -37,6 +37,13 @@ pub struct Written {
     /// It says that it is of HTTP/1.1 although it answers HTTP/1.0: a server says which version it speaks itself (RFC 9110,
     /// 6.2), and hyper echoes the client's.
     pub own_version: bool,
+}
+
+/// How long the rest of [`CONTINUE`] is that `bytes` begin with.
+#[cold]
+fn rest_of_continue(bytes: &[u8]) -> usize {
+    let gone = (0..CONTINUE.len()).find(|gone| bytes.starts_with(&CONTINUE[*gone..]));
+    gone.map_or(0, |gone| CONTINUE.len() - gone)
 }
 
 // === impl Written ===
@@ -64,15 +71,16 @@ impl HeadWriter {
         self.flushed
     }
 
-    /// A head begins with the first of `slices`, and is all of it. Where something before it has not gone out, it stays
-    /// as hyper wrote it, unless it has lines that must not be lost.
+    /// A head is what is new in the first of `slices`, and all of it: hyper begins none while a body waits.
     pub fn begin(&mut self, slices: &[IoSlice<'_>], written: &Written) -> Result<()> {
-        let Some(front) = slices.first().filter(|_| self.flushed) else { return written.can_do_without() };
-        self.head.clear();
-        self.head.extend_from_slice(front);
-        (self.sent, self.stands_for) = (0, front.len());
-        let before = if front.starts_with(CONTINUE) { CONTINUE.len() } else { 0 };
-        let head = &mut self.head[before..];
+        let Some(front) = slices.first() else { return written.can_do_without() };
+        let new = front.get(self.stands_for..).unwrap_or_default();
+        // What waits of the head before it goes first.
+        let is_alone = self.flushed && !new.starts_with(CONTINUE);
+        let start = self.head.len() + if is_alone { 0 } else { rest_of_continue(new) };
+        self.head.extend_from_slice(new);
+        self.stands_for = front.len();
+        let head = &mut self.head[start..];
         if written.own_version && head.starts_with(b"HTTP/1.0") {
             head[b"HTTP/1.".len()] = b'1';
         }
@@ -286,9 +294,44 @@ mod tests {
         let mut writer = HeadWriter::new();
         let half = [IoSlice::new(b"HTTP/1.1 200 OK\r\n")];
         assert!(writer.begin(&half, &written()).is_err());
-        let mut writer = HeadWriter { flushed: false, ..HeadWriter::new() };
-        let head = [IoSlice::new(b"HTTP/1.1 200 OK\r\n\r\n")];
-        assert!(writer.begin(&head, &written()).is_err());
-        assert!(writer.begin(&head, &Written::default()).is_ok());
+        assert!(writer.begin(&[], &Written::default()).is_ok());
+    }
+
+    #[test]
+    fn a_head_behind_one_that_has_not_left_goes_out_behind_it() {
+        let (first, second) =
+            ("HTTP/1.1 304 Not Modified\r\na: b\r\n\r\n", "HTTP/1.1 204 No Content\r\na: c\r\n\r\n");
+        let signed =
+            |head: &str| head.replace("a: ", "A: ").replace("\r\n\r\n", "\r\nVia: 1.1 x\r\nX-Id: 17\r\n\r\n");
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // Nothing of the first one has left, or some of it.
+        for takes in [0, 9] {
+            let mut socket = Narrow { takes: 9, has: Vec::new(), blocks: takes > 0 };
+            let mut writer = HeadWriter::new();
+            let front = [IoSlice::new(first.as_bytes())];
+            writer.begin(&front, &written()).expect("a head stands there");
+            let told = writer.poll_write(&mut socket, &mut cx, &front);
+            let left = if told.is_pending() { first } else { "" }.to_owned() + second;
+            let both = [IoSlice::new(left.as_bytes())];
+            writer.begin(&both, &written()).expect("a head stands there");
+            while writer.poll_write(&mut socket, &mut cx, &both).is_pending() {}
+            while writer.poll_flush(&mut socket, &mut cx).is_pending() {}
+            assert_eq!(
+                String::from_utf8(socket.has).expect("ASCII"),
+                signed(first) + &signed(second),
+                "{takes}"
+            );
+        }
+        // hyper's own interim answer, of which some has left.
+        for cut in 0..CONTINUE.len() {
+            let mut socket = Narrow { takes: 1000, has: CONTINUE[..cut].to_vec(), blocks: true };
+            let mut writer = HeadWriter { flushed: false, ..HeadWriter::new() };
+            let left = [&CONTINUE[cut..], second.as_bytes()].concat();
+            let front = [IoSlice::new(&left)];
+            writer.begin(&front, &written()).expect("a head stands there");
+            assert!(writer.poll_write(&mut socket, &mut cx, &front).is_ready());
+            let out = [CONTINUE, signed(second).as_bytes()].concat();
+            assert_eq!(socket.has, out, "{cut}");
+        }
     }
 }
