@@ -128,8 +128,8 @@ impl Line {
         response
     }
 
-    /// The gateway's own headers, `whole` being lines among them. The request's id is ours also where the backend or a recorded answer has one: it is what
-    /// the log says.
+    /// The gateway's own headers, `whole` being lines among them. The request's id is ours also where the backend or a recorded
+    /// answer has one: it is what the log says.
     fn sign(&self, response: &mut Response<ResponseBody>, whole: Vec<u8>) {
         let server = &self.worker.shared.policy.config().server;
         let name = &server.request_id_header;

@@ -137,12 +137,8 @@ impl<'a> Question<'a> {
     /// Asks until something is found, as often as the route says. [`Evidence::Absent`] only where every answer said so.
     pub async fn ask(&self) -> Evidence {
         let mut all = Evidence::Absent;
-        let (attempts, apart) = self.attempts;
-        for attempt in 0..attempts.max(1) {
-            if attempt > 0 {
-                tokio::time::sleep(apart).await;
-            }
-            match self.ask_once().await {
+        for attempt in 0..self.attempts.0.max(1) {
+            match self.ask_in_turn(attempt).await {
                 Evidence::Absent => {}
                 Evidence::Nothing(why) => {
                     tracing::debug!(request_id = ?self.exchange.request_id, why, "asking the backend showed nothing");
@@ -157,18 +153,22 @@ impl<'a> Question<'a> {
     /// Asks until an answer says anything but "there is none": where that is what counts, one such answer settles it. What
     /// `is_gone` says so of counts as not found.
     pub async fn ask_for_absence(&self, is_gone: impl Fn(&[u8]) -> bool) -> Evidence {
-        let (attempts, apart) = self.attempts;
-        for attempt in 0..attempts.max(1) {
-            if attempt > 0 {
-                tokio::time::sleep(apart).await;
-            }
-            match self.ask_once().await {
+        for attempt in 0..self.attempts.0.max(1) {
+            match self.ask_in_turn(attempt).await {
                 Evidence::Absent => {}
                 Evidence::Found(text) if is_gone(&text) => {}
                 other => return other,
             }
         }
         Evidence::Absent
+    }
+
+    /// The first attempt at once, the others after the pause.
+    async fn ask_in_turn(&self, attempt: u32) -> Evidence {
+        if attempt > 0 {
+            tokio::time::sleep(self.attempts.1).await;
+        }
+        self.ask_once().await
     }
 
     async fn ask_once(&self) -> Evidence {

@@ -5,14 +5,11 @@ use crate::config::model::{InDoubtRule, Mode, OnOutage, Route};
 use crate::config::slots::{making, path_names, the_one};
 use crate::config::values::{alternatives, quote, similar};
 use crate::domain::route::Segment;
-use crate::domain::slot::{Hole, SlotPolicy};
+use crate::domain::slot::{Hole, Probe, SlotPolicy};
 use http::Method;
 
 /// Slots that one request may take.
 const SLOTS_MAX: usize = 8;
-
-/// Holders of one slot that `recover` asks about.
-const ASKED_ABOUT_MAX: u32 = 100;
 
 impl Check<'_> {
     pub(super) fn slots(&self) {
@@ -125,12 +122,13 @@ impl Check<'_> {
             let message = "the slot's values are not kept, so `get` cannot be made of them";
             self.error(&get, message, "write {id}, or take out readable = false");
         }
-        if slot.capacity > ASKED_ABOUT_MAX {
+        if slot.capacity > Probe::HOLDERS_MAX {
             let message = format!(
                 "`recover` asks about one holder after the other, and there may be {}",
                 slot.capacity
             );
-            let help = format!("at most {ASKED_ABOUT_MAX}; take it out, or release what is gone another way");
+            let most = Probe::HOLDERS_MAX;
+            let help = format!("at most {most}; take it out, or release what is gone another way");
             self.error(path, message, help);
         }
         let message = format!(

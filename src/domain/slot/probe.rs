@@ -75,6 +75,9 @@ impl fmt::Display for Hole {
 // === impl Probe ===
 
 impl Probe {
+    /// Holders of one slot that are asked about.
+    pub const HOLDERS_MAX: u32 = 100;
+
     /// Whether it names the booking.
     pub fn names_the_booking(&self) -> bool {
         self.get.holes().any(|hole| *hole == Hole::Id)

@@ -20,9 +20,6 @@ use asked::{Place, Shown};
 use http::request::Parts;
 use std::time::Duration;
 
-/// Holders of one slot that are looked at.
-const HOLDERS_MOST: usize = 100;
-
 /// Whether the slot that a claim was refused may be asked for once more: something that held it is gone.
 pub async fn frees(exchange: &Exchange, parts: &Parts, taken: &Taken) -> bool {
     let mut slots = exchange.rules().slots.all().filter(|slot| slot.name == taken.name);
@@ -48,7 +45,7 @@ async fn ask_about_one(
     taken: &Taken,
 ) -> Shown {
     let shared = exchange.shared();
-    let holders = match shared.store.holders(taken.slot, HOLDERS_MOST).await {
+    let holders = match shared.store.holders(taken.slot, Probe::HOLDERS_MAX as usize).await {
         Ok(holders) => holders,
         // What was refused stays refused; the next command tells of the outage.
         Err(_) => return Shown::Nothing,
