@@ -1,5 +1,6 @@
 //! The house keeps its order: who may import whom, what `domain` never does, how large a file gets.
 
+use sha2::Digest as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -226,4 +227,16 @@ fn there_is_one_integration_binary() {
     for name in entries.filter_map(|name| name.to_str()?.strip_suffix(".rs").map(str::to_owned)) {
         assert!(name == "main" || main.contains(&format!("mod {name};")), "tests/{name}.rs is never built");
     }
+}
+
+/// Functions go by names that say with which dependencies they were built; a profile of others helps nobody, and says nothing.
+#[test]
+fn the_profile_of_release_builds_was_recorded_with_these_dependencies() {
+    let lock = sha2::Sha256::digest(std::fs::read(root().join("Cargo.lock")).unwrap());
+    let lock: String = lock.iter().map(|byte| format!("{byte:02x}")).collect();
+    let recorded = std::fs::read_to_string(root().join("benches/profile/recorded")).unwrap();
+    assert!(
+        recorded.lines().any(|line| line.split_whitespace().next() == Some(&lock)),
+        "benches/profile was recorded with another Cargo.lock: run benches/profile/record"
+    );
 }
