@@ -161,7 +161,7 @@ impl Attempt {
         self.writing.replace(self.exchange.writing(&request).await);
         let (mut permit, mut request) = (permit, request);
         for further in 0.. {
-            let flight = Flight::default().saying(self.exchange.own_lines.clone());
+            let flight = Flight::default().saying(self.exchange.own_lines.take());
             // In a scope of its own, so that what comes behind it can take its room.
             let ended = {
                 let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
