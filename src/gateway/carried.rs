@@ -1,7 +1,7 @@
 //! Work that a client waits for, and that goes on without it.
 //!
-//! In a task of its own from the beginning, every write would cost two wake-ups, a polled task, and copies of what is handed to and
-//! fro; but almost every client stays until it is answered. So the client's own task carries the work, and it gets a task of
+//! In a task of its own from the beginning, every write would cost two wake-ups, a polled task, and copies of what is handed to
+//! and fro; but almost every client stays until it is answered. So the client's own task carries the work, and it gets a task of
 //! its own only where the client leaves before its end, or is told something while it goes on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -151,15 +151,11 @@ impl Embedded {
     pub(super) async fn claim(&self, mut request: ClaimRequest) -> Result<Claimed, StoreError> {
         self.hold_back().await?;
         let id = request.id;
-        let mut room: Option<Arc<Signal<()>>> = None;
         let (step, after) = loop {
+            let room = self.shared.log.as_ref().map(|log| log.queue.room());
             let (step, after) = self.run(|state, now, after| state.claim(&mut request, now, after))?;
-            match (step?, &self.shared.log) {
-                // A change of the room may come between a look and the wait for it, so it is looked at once more.
-                (ClaimStep::NoRoom, Some(log)) => match room.take() {
-                    Some(room) => Box::pin(self.wait_for_room(&room)).await?,
-                    None => room = Some(log.queue.room()),
-                },
+            match (step?, room) {
+                (ClaimStep::NoRoom, Some(room)) => Box::pin(self.wait_for_room(&room)).await?,
                 (step, _) => break (step, after),
             }
         };
