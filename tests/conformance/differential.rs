@@ -304,3 +304,29 @@ fn redis_says_what_the_ledger_says() {
         });
     });
 }
+
+#[test]
+fn what_is_over_leaves_the_sets_of_its_scope_and_its_target() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut bench = Bench::start();
+    let claimed = |bench: &Bench, n: u8| {
+        let request = claim(&bench.store, n, n.into());
+        let got = runtime.block_on(bench.store.claim(request)).expect("the store works");
+        assert!(matches!(got, Claimed::Granted), "{got:?}");
+    };
+    for n in 1..16 {
+        claimed(&bench, n);
+        // Some live longer by their answer than they would have by their claim.
+        let keep = MINUTE * if n % 2 == 0 { 1 } else { 90 };
+        let done = Completion { keep, ..completion(n, n.into(), answer(201, "done")) };
+        assert_eq!(runtime.block_on(bench.store.complete(done)), Ok(Held::Yes));
+    }
+    bench.sets_are_whole();
+    let most = "local most = 0 for _, key in ipairs(redis.call('keys', '{oncegate}[st]:*')) do \
+                most = math.max(most, redis.call('zcard', key)) end return most";
+    assert_eq!(bench.server.cli(&["eval", most, "0"]).trim(), "15");
+    bench.pass(2 * 60 * 60_000);
+    // One claim in sixteen looks after them, whichever it is.
+    claimed(&bench, 16);
+    assert_eq!(bench.server.cli(&["eval", most, "0"]).trim(), "1", "entries of what is over");
+}

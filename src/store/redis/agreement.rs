@@ -30,8 +30,7 @@ impl Agreements {
         if entered.len() <= at {
             entered.resize(at + 1, None);
         }
-        let known =
-            entered[at].as_ref().is_some_and(|known| known.life == *life && *known.name == *name);
+        let known = entered[at].as_ref().is_some_and(|known| known.life == *life && *known.name == *name);
         if !known {
             entered[at] = Some(Agreement { life: life.clone(), name: name.into() });
         }

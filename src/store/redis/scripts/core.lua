@@ -1,12 +1,12 @@
 -- What scripts share besides head.lua: the clock, and how a record is written.
 
--- The present instant, and what the clock's key says; `read_clock` sets them.
-local NOW = 0
+-- The present instant, the server's own one, and what the clock's key says; `read_clock` sets them.
+local NOW, OWN = 0, 0
 local LIFE, FLOOR = nil, 0
 
 -- Reads the present instant into NOW.
 local function read_clock()
-  NOW, FLOOR, LIFE = instant(redis.call('TIME'), redis.call('GET', KEYS[3]))
+  NOW, FLOOR, LIFE, OWN = instant(redis.call('TIME'), redis.call('GET', KEYS[3]))
   return NOW
 end
 
@@ -53,13 +53,14 @@ end
 -- Writes a record. `before`: the phase that it was found in, nil where there was none.
 local function put(key, record, before)
   local id, last = id_of(key), end_of(record)
+  local ends = digits(last)
   local set = phase_set(record[PHASE])
-  enter(set, record[UNTIL], id, last, NOW)
+  enter(set, digits(record[UNTIL]), id, last, OWN)
   if before and phase_set(before) ~= set then redis.call('ZREM', phase_set(before), id) end
-  enter(P .. 's:' .. record[SCOPE], last, id, last, NOW)
+  enter(P .. 's:' .. record[SCOPE], ends, id, last, OWN)
   if not record[KEYED] then
-    enter(P .. 't:' .. record[TARGET], last, id, last, NOW)
-    if record[NAMES] then enter(P .. 't:' .. record[NAMES], last, id, last, NOW) end
+    enter(P .. 't:' .. record[TARGET], ends, id, last, OWN)
+    if record[NAMES] then enter(P .. 't:' .. record[NAMES], ends, id, last, OWN) end
   end
   redis.call('SET', key, cmsgpack.pack(record), 'PXAT', digits(last + SLACK))
 end

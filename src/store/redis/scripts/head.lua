@@ -39,13 +39,14 @@ end
 
 -- The present instant, and what the clock's key says: the latest instant at which something changed, and under which
 -- agreement of the gateways nothing is missing (`enter.lua`); '' where they have not agreed. Nil: there is no clock, so
--- everything was lost. Time never goes back, whatever the server's own clock does.
+-- everything was lost. Time never goes back, whatever the server's own clock does; that one comes last, because keys expire
+-- by it.
 local function instant(time, written)
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  if not written then return now, 0, nil end
+  if not written then return now, 0, nil, now end
   local at = string.find(written, ' ', 1, true)
   local floor = tonumber(string.sub(written, 1, at - 1))
-  return floor > now and floor or now, floor, string.sub(written, at + 1)
+  return floor > now and floor or now, floor, string.sub(written, at + 1), now
 end
 
 -- Writes the clock; only `enter.lua` makes one.
@@ -53,11 +54,11 @@ local function set_clock(now, life)
   redis.call('SET', KEYS[3], digits(now) .. ' ' .. life, 'PX', digits(CLOCK_KEPT))
 end
 
--- Enters `id` into a sorted set that lives at least as long as the entry.
-local function enter(set, score, id, last, now)
-  redis.call('ZADD', set, digits(score), id)
+-- Enters `id` into a sorted set that lives at least as long as the entry; `score` in digits, `own`: the server's own clock.
+local function enter(set, score, id, last, own)
+  redis.call('ZADD', set, score, id)
   -- By more than is needed, so that the next entries need nothing.
-  if redis.call('PTTL', set) < last + SLACK - now then redis.call('PEXPIREAT', set, digits(last + 2 * SLACK)) end
+  if redis.call('PTTL', set) < last + SLACK - own then redis.call('PEXPIREAT', set, digits(last + 2 * SLACK)) end
 end
 
 -- Takes entries that are over out of a set, a few at a time.

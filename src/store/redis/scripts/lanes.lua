@@ -36,7 +36,7 @@ local function write_lane(lane)
   local last = lane[TURN] and lane[TURN][T_UNTIL] or NOW
   redis.call('ZADD', KEYS[5], last, lane_id())
   for _, place in ipairs(lane[WAITING]) do last = math.max(last, place[P_UNTIL]) end
-  if redis.call('PTTL', KEYS[5]) < last + SLACK - NOW then redis.call('PEXPIREAT', KEYS[5], last + SLACK) end
+  if redis.call('PTTL', KEYS[5]) < last + SLACK - OWN then redis.call('PEXPIREAT', KEYS[5], last + SLACK) end
   redis.call('SET', KEYS[4], cmsgpack.pack(lane), 'PXAT', last + SLACK)
 end
 

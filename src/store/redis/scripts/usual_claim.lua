@@ -12,7 +12,7 @@ local sent = is_sent == 1
 if #ARGV == 5 then
   local call, sub, byte, given = redis.call, string.sub, string.byte, ARGV[3]
   local time, found = call('TIME'), call('MGET', KEYS[3], KEYS[1])
-  local now, floor, life = instant(time, found[1])
+  local now, floor, life, own_clock = instant(time, found[1])
   local bytes = found[2]
   if life ~= ARGV[5] then
     -- claim.lua says why it is not granted.
@@ -29,9 +29,10 @@ if #ARGV == 5 then
       if now ~= floor then set_clock(now, life) end
       local over = now + lease
       local last = sent and over + doubt_for or over
-      enter(P .. (sent and 'fs' or 'fq'), over, id, last, now)
-      enter(own_scope, last, id, last, now)
-      if own_target then enter(own_target, last, id, last, now) end
+      local ends = digits(last)
+      enter(P .. (sent and 'fs' or 'fq'), digits(over), id, last, own_clock)
+      enter(own_scope, ends, id, last, own_clock)
+      if own_target then enter(own_target, ends, id, last, own_clock) end
       -- As `put` would write it: an array of 22, claimed, how long a doubt is kept, ended, until, since, why, status, names,
       -- waited, length.
       local fields = struct.pack('>BI8BI8BBI8BI8BBBBB', 207, now, 207, doubt_for, FALSE, 207, over, 207, now, FALSE, 0,
