@@ -11,7 +11,7 @@ use super::forward;
 use super::guard;
 use super::h2;
 use super::headers::{
-    Forwarding, Found, RATELIMIT, RATELIMIT_POLICY, add_via, set_forwarded, strip_hop_by_hop,
+    Forwarding, Found, RATELIMIT, RATELIMIT_POLICY, add_via, first_of, set_forwarded, strip_hop_by_hop,
     strip_hop_by_hop_of_answer,
 };
 use super::identity::client_address;
@@ -38,6 +38,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -64,8 +65,8 @@ pub struct Exchange {
     pub connection: Rc<Connection>,
     /// What the client speaks.
     pub version: Version,
-    /// What the backend is told besides the headers.
-    pub own_lines: Option<OwnLines>,
+    /// What the backend is told besides the headers, once.
+    pub own_lines: Cell<Option<OwnLines>>,
     /// Its connection goes on behind this exchange, as far as the client is concerned, and may be told so.
     pub goes_on: bool,
     /// It waits for `100 Continue` although it has no body to send: a word of the backend's that it gets.
@@ -104,12 +105,13 @@ pub async fn exchange(
 ) -> Response<ResponseBody> {
     let busy = connection.busy();
     let (mut parts, body) = request.into_parts();
-    let protocol = upgrade::wanted(&parts.headers);
+    let found = Found::of(&parts.headers);
+    let protocol = found.upgrade.then(|| upgrade::wanted(&parts.headers)).flatten();
     if let Some(spelling) = connection.spelling() {
         parts.extensions.insert(spelling);
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
-    let found = strip_hop_by_hop_of_request(&mut parts, &body);
+    strip_hop_by_hop_of_request(&mut parts, &body, found);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &parts);
     let outcome = match route(&worker, &connection, &mut parts, &line, found) {
@@ -183,9 +185,9 @@ pub(super) async fn pass(
 }
 
 /// Hop-by-hop headers go; that a body is chunked is said anew, because hyper would otherwise drop a GET's body.
-fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
+fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming, found: Found) {
     use http_body::Body;
-    let found = strip_hop_by_hop(&mut parts.headers);
+    found.strip(&mut parts.headers);
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -197,7 +199,6 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
     if found.expect {
         parts.headers.remove(header::EXPECT);
     }
-    found
 }
 
 /// Brings the target into its one normal form, for matching, fingerprint and forwarding alike, and finds the route.
@@ -259,7 +260,7 @@ fn route(
         version: parts.version,
         goes_on: parts.version == Version::HTTP_11 && !found.closes,
         hears_continue: false,
-        own_lines: None,
+        own_lines: Cell::default(),
     })
 }
 
@@ -300,7 +301,7 @@ fn tell_the_backend(exchange: &mut Exchange, parts: &mut Parts, told: Tells) {
     // Most requests say nothing that theirs would have to be joined with, and only pass: theirs are ready as lines.
     let Found { forwarded, tells, .. } = told.found;
     let says = told.came_with_id || forwarded || tells;
-    if let Some(host) = parts.headers.get(header::HOST)
+    if let Some(host) = first_of(&parts.headers, &header::HOST)
         && !says
         && exchange.only_passes(told.upgrade)
     {
@@ -311,7 +312,7 @@ fn tell_the_backend(exchange: &mut Exchange, parts: &mut Parts, told: Tells) {
             own_lines::lines(&headers, &server.request_id_header)
         });
         let signature = Some((before, exchange.request_id.clone()));
-        exchange.own_lines = Some(OwnLines { signature, ..OwnLines::default() });
+        exchange.own_lines.set(Some(OwnLines { signature, ..OwnLines::default() }));
         return;
     }
     // Room for everything, taken once.

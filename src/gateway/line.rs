@@ -135,7 +135,7 @@ impl Line {
         let name = &server.request_id_header;
         let spelling = response.extensions_mut().remove();
         let headers = response.headers_mut();
-        let says = (server.via && headers.contains_key(header::VIA)) || headers.contains_key(name);
+        let says = headers.keys().any(|said| said == name || (server.via && *said == header::VIA));
         let mut signature = None;
         if says || self.version == Version::HTTP_2 {
             if server.via {
