@@ -82,6 +82,8 @@ pub struct Guard {
     pub detect: Option<Detect>,
     /// `[[upstream]] pause`: for so long after the timeout what was sent may still take effect.
     pub pause: Duration,
+    /// Whether what the gateway tells the backend is read on the way, too, so that it has to be among the headers.
+    pub reads_what_is_told: bool,
 }
 
 /// How a route keeps and shares the answers of its reads.
@@ -188,6 +190,25 @@ impl Guard {
     }
 }
 
+/// Whether a guarded request of `route` is looked at as the backend gets it, with what the gateway tells beside the client's
+/// headers: where it is needed again, where a selector may name any header, or where a caller is known by one of them.
+fn reads_what_is_told(route: &Route, config: &Config) -> bool {
+    let told = |name: &str| {
+        name.starts_with("x-forwarded-")
+            || matches!(name, "forwarded" | "via")
+            || name == config.server.request_id_header.as_str()
+    };
+    let named = |identity: &Identity| matches!(identity, Identity::Header(name) if told(name));
+    let clients = &config.clients;
+    route.mode.unwrap_or(config.mode) != Mode::Enforce
+        || (route.lane.is_some()
+            || route.retry.is_some()
+            || route.recover.is_some()
+            || route.detect.is_some())
+        || !SlotRules::new(route, config).is_empty()
+        || clients.scope_by.iter().chain(&clients.identify_by).any(named)
+}
+
 // === impl RoutePolicy ===
 
 impl RoutePolicy {
@@ -224,6 +245,7 @@ impl RoutePolicy {
                 recover: route.recover.clone(),
                 detect: route.detect.clone(),
                 pause: config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.pause),
+                reads_what_is_told: reads_what_is_told(route, config),
             }),
         }
     }

@@ -81,17 +81,32 @@ impl Answer {
     pub fn headers(&self) -> HeaderMap {
         let count = usize::from(u16::from_be_bytes([self.bytes[3], self.bytes[4]]));
         let mut map = HeaderMap::with_capacity(count + 4);
-        let mut at = 5;
-        while at < self.body_at {
-            let Some((name, value, next)) = header_at(&self.bytes, at) else { break };
-            // Shared, not copied: the map is on its way out, and the answer stays.
-            let value = HeaderValue::from_maybe_shared(self.bytes.slice_ref(value));
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
-                map.append(name, value);
-            }
-            at = next;
-        }
+        self.fields().for_each(|(name, value)| self.put(&mut map, name, value));
         map
+    }
+
+    /// Puts one of [`Answer::fields`] into a map.
+    pub fn put(&self, map: &mut HeaderMap, name: &[u8], value: &[u8]) {
+        // Shared, not copied: the map is on its way out, and the answer stays.
+        let value = HeaderValue::from_maybe_shared(self.bytes.slice_ref(value));
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
+            map.append(name, value);
+        }
+    }
+
+    /// Names, in lower case, and values of the recorded headers, in their order.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut at = 5;
+        std::iter::from_fn(move || {
+            let (name, value, next) = header_at(&self.bytes[..self.body_at], at)?;
+            at = next;
+            Some((name, value))
+        })
+    }
+
+    /// The bytes that the headers take in the compact form.
+    pub fn fields_len(&self) -> usize {
+        self.body_at - 5
     }
 
     /// The recorded body; empty for a tombstone.

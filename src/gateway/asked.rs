@@ -53,7 +53,7 @@ pub async fn answer(exchange: &Exchange, parts: &Parts, body: ClientBody) -> Res
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(Outcome { response, decision: Decision::Asked, upstream: None, scope: None })
+    Ok(Outcome { response, lines: Vec::new(), decision: Decision::Asked, upstream: None, scope: None })
 }
 
 async fn look(exchange: &Exchange, slot: &SlotPolicy, parts: &Parts, body: &[u8]) -> Result<Bytes, Refusal> {

@@ -1,4 +1,4 @@
-//! One attempt to execute a claimed write, in a task of its own: send, wait, classify, record, then answer.
+//! One attempt to execute a claimed write, whether its client stays or not: send, wait, classify, record, then answer.
 //!
 //! Every way it can end: not sent (the record is absent again), answered with a status that says *not executed* (absent
 //! again, waiting copies get the answer), answered (done), or nobody knows (in doubt, and a late answer still counts).
@@ -8,6 +8,7 @@ mod recover;
 mod turn;
 
 use super::body::{Outgoing, ResponseBody};
+use super::carried::Carried;
 use super::clock;
 use super::completion::{Asked, completion, ends_beside};
 use super::detect;
@@ -17,7 +18,8 @@ use super::guard::{Intent, outcome_unknown};
 use super::headers::IDEMPOTENT_STORED;
 use super::lane::InLane;
 use super::reads::Writing;
-use super::respond::{self, Copy};
+use super::replay::Copy;
+use super::respond;
 use super::upstream::{Failure, Flight, Permit, Reply, Reuse, UpstreamBody, send};
 use super::whole::Gathered;
 use super::worker::Running;
@@ -110,17 +112,16 @@ impl Attempt {
         Attempt { exchange, intent, token, lease_until, told, lane, send_by, original, writing }
     }
 
-    /// Runs the attempt in its own task.
-    pub fn start(self, permit: Permit, request: Outgoing) -> oneshot::Receiver<Outcome> {
+    /// Runs the attempt, for a client that waits for it or not.
+    pub fn start(self, permit: Permit, request: Outgoing) -> Carried<Outcome> {
         let (tell, told) = oneshot::channel();
         let running = Running::new(&self.exchange.worker);
-        // Boxed: the runtime moves what it spawns several times, and this is some kilobytes. What few attempts do is boxed
-        // where it is done: otherwise every attempt would hold room for it, and be copied with it.
-        tokio::task::spawn_local(Box::pin(async move {
+        // What few attempts do is boxed where it is done: otherwise every attempt would hold room for it, and be copied with it.
+        let work = async move {
             self.run(permit, request, tell).await;
             drop(running);
-        }));
-        told
+        };
+        Carried::new(Box::pin(work), told)
     }
 
     async fn run(&self, permit: Permit, request: Outgoing, mut tell: oneshot::Sender<Outcome>) {
@@ -160,7 +161,7 @@ impl Attempt {
         self.writing.replace(self.exchange.writing(&request).await);
         let (mut permit, mut request) = (permit, request);
         for further in 0.. {
-            let flight = Flight::default();
+            let flight = Flight::default().saying(self.exchange.own_lines.take());
             // In a scope of its own, so that what comes behind it can take its room.
             let ended = {
                 let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
@@ -174,7 +175,7 @@ impl Attempt {
                 Ended::Answered(answered) if self.is_conflict(&answered) => {
                     match Box::pin(self.once_more(&answered, further)).await {
                         Some(again) => (permit, request) = again,
-                        None => return Some(Box::pin(self.concluded(*answered, true, asked)).await),
+                        None => return Some(Box::pin(self.concluded(answered, true, asked)).await),
                     }
                 }
                 ended => return Some(self.settle(ended, asked).await),
@@ -194,7 +195,7 @@ impl Attempt {
         self.told.set(true);
         let timeout = self.exchange.rules().timeout;
         if let Some(answered) = self.settled_by_asking(Some(exchanging.as_mut())).await {
-            return Some(self.concluded(answered, false, asked).await);
+            return Some(self.concluded(Box::new(answered), false, asked).await);
         }
         let told = self.unknown(Doubt::TimedOut, &format!("no answer within {timeout:?}")).await;
         let nobody = oneshot::channel().0;
@@ -202,7 +203,7 @@ impl Attempt {
         let late = self.exchange.worker.deadlines.within(clock::now() + timeout, exchanging);
         if let Some(Ended::Answered(late)) = late.await {
             let conflict = self.is_conflict(&late);
-            self.concluded(*late, conflict, asked).await;
+            self.concluded(late, conflict, asked).await;
         }
         None
     }
@@ -270,14 +271,14 @@ impl Attempt {
 
     async fn settle(&self, ended: Ended, asked: &Asked) -> Outcome {
         match ended {
-            Ended::Answered(answered) => self.concluded(*answered, false, asked).await,
+            Ended::Answered(answered) => self.concluded(answered, false, asked).await,
             Ended::NotSent(why) => {
                 self.leave_lane().await;
                 self.not_sent(&why).await
             }
             // The lane stays closed: what was sent may still be executed.
             Ended::Unknown(why, detail) => match Box::pin(self.settled_by_asking(no_exchange())).await {
-                Some(answered) => self.concluded(answered, false, asked).await,
+                Some(answered) => self.concluded(Box::new(answered), false, asked).await,
                 None => self.unknown(why, &detail).await,
             },
         }
@@ -285,23 +286,25 @@ impl Attempt {
 
     /// The backend has answered, and the attempt is over: the lane goes on, and what exists already is shown in place of the
     /// error. `conflict`: by this answer the backend says that it did nothing.
-    async fn concluded(&self, answered: Answered, conflict: bool, asked: &Asked) -> Outcome {
-        self.leave_lane().await;
+    async fn concluded(&self, answered: Box<Answered>, conflict: bool, asked: &Asked) -> Outcome {
+        if self.lane.is_some() {
+            Box::pin(self.leave_lane()).await;
+        }
         if self.exists_already(&answered, conflict)
             && let Some(existing) = Box::pin(self.existing()).await
         {
-            return self.answered(existing, false, asked).await;
+            return self.answered(Box::new(existing), false, asked).await;
         }
         self.answered(answered, conflict, asked).await
     }
 
     /// Records the outcome, durably, before the answer's first byte goes to anybody.
-    async fn answered(&self, answered: Answered, conflict: bool, asked: &Asked) -> Outcome {
-        let Answered { head, body, upstream } = answered;
+    async fn answered(&self, answered: Box<Answered>, conflict: bool, asked: &Asked) -> Outcome {
+        let (head, upstream) = (&answered.head, answered.upstream);
         if let Some(writing) = &mut *self.writing.borrow_mut() {
             writing.answered(&self.exchange, head.status, &head.headers);
         }
-        let kept = match &body {
+        let kept = match &answered.body {
             Kept::Whole(bytes) => Some(&bytes[..]),
             Kept::TooLarge(..) => None,
         };
@@ -310,20 +313,22 @@ impl Attempt {
         let (decision, stored) = if self.idempotency().is_some_and(not_executed) {
             (Decision::NotExecuted, self.abandon(Some(answer)).await)
         } else {
-            match self.complete(answer, &head, asked).await {
+            match self.complete(answer, head, asked).await {
                 Ok(stored) => (Decision::Executed, stored),
                 // Settled meanwhile, by an operator: every copy gets that answer, and so does the first client.
                 Err(Some(settled)) => {
-                    let response = respond::replay(&settled, Copy::Waited);
-                    return Outcome { response, decision: Decision::Executed, upstream, scope: None };
+                    let (response, lines) = self.exchange.replay(&settled, Copy::Waited);
+                    let decision = Decision::Executed;
+                    return Outcome { response, lines, decision, upstream, scope: None };
                 }
                 // Settled as not executed: this answer may contradict the next attempt's, so nobody gets it.
                 Err(None) => return self.overtaken(),
             }
         };
         if decision == Decision::Executed && head.status.is_success() {
-            self.look_for_duplicates(&head, &body);
+            self.look_for_duplicates(head, &answered.body);
         }
+        let Answered { head, body, .. } = *answered;
         let body = match body {
             Kept::Whole(bytes) => ResponseBody::whole(bytes),
             Kept::TooLarge(prefix, rest) => ResponseBody::prefixed(prefix, rest),
@@ -332,7 +337,7 @@ impl Attempt {
         if !stored {
             response.headers_mut().insert(IDEMPOTENT_STORED, HeaderValue::from_static("false"));
         }
-        Outcome { response, decision, upstream, scope: None }
+        Outcome { response, lines: Vec::new(), decision, upstream, scope: None }
     }
 
     /// Tells where this answer has what another one has, and only one may have.
@@ -358,14 +363,14 @@ impl Attempt {
         if let Some(ends) = ends_beside(&self.exchange, &self.intent, head.status, asked) {
             Box::pin(end_intents(&self.exchange, ends)).await;
         }
-        let completion = completion(&self.exchange, &self.intent, self.token, answer, head, asked);
+        let completion = |answer| completion(&self.exchange, &self.intent, self.token, answer, head, asked);
         let store = &self.exchange.worker.shared.store;
-        match store.complete(completion.clone()).await {
+        match store.complete(completion(answer.clone())).await {
             Ok(Held::Yes) => Ok(true),
-            Ok(Held::No) => Err(store.answer(self.intent.id).await),
+            Ok(Held::No) => Err(Box::pin(store.answer(self.intent.id)).await),
             Err(error) => {
                 tracing::error!(request_id = ?self.exchange.request_id, %error, "an answer could not be recorded");
-                self.record_later(completion);
+                self.record_later(completion(answer));
                 Ok(false)
             }
         }
@@ -445,7 +450,7 @@ impl Attempt {
     fn refused(&self, refusal: &Refusal, decision: Decision) -> Outcome {
         let policy = Some(&*self.exchange.rules().name);
         let response = respond::refusal(refusal, policy, &self.exchange.request_id);
-        Outcome { response, decision, upstream: None, scope: None }
+        Outcome { response, lines: Vec::new(), decision, upstream: None, scope: None }
     }
 
     fn idempotency(&self) -> Option<&Idempotency> {

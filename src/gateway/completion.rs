@@ -5,12 +5,12 @@ use super::clock;
 use super::exchange::Exchange;
 use super::forward::is_success;
 use super::guard::Intent;
+use super::made::made;
 use super::slots::Answered;
 use crate::config::Idempotency;
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::Token;
-use crate::domain::target::NormalTarget;
 use crate::store::{Completion, EndIntents};
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Uri, response};
@@ -25,9 +25,6 @@ pub struct Asked {
     /// The path that a COPY or MOVE makes.
     pub destination: Option<String>,
 }
-
-/// A body up to this size is looked at for the `id` of what it made.
-const ID_LOOKED_FOR_MOST: usize = 64 << 10;
 
 // === impl Asked ===
 
@@ -62,8 +59,8 @@ pub fn completion(
     let kept = |rules: &Idempotency| if intent.keyed { rules.remember } else { rules.remember_fingerprint };
     let keep = exchange.guard().map_or(Duration::ZERO, |guard| kept(&guard.rules));
     let made = (!intent.keyed && asked.method == Method::POST && is_success(head.status))
-        .then(|| location(&head.headers, asked).or_else(|| made_below(asked.uri.path(), &answer)));
-    let names = made.flatten().map(|path| exchange.target(&path));
+        .then(|| made(exchange, asked.uri.path(), (&head.headers, &answer)));
+    let names = made.flatten();
     let ends = (changes_target(&asked.method) && is_success(head.status))
         .then(|| (asked.uri.path(), changes_below(&asked.method)))
         .map(|(path, below)| exchange.ends(path, intent.counted, Some(intent.fingerprint), below));
@@ -88,40 +85,4 @@ fn renewed_scope(exchange: &Exchange, intent: &Intent, answer: &HeaderMap) -> Op
     }
     let renewed = intent.shown.renewed(answer, exchange.wall_clock())?;
     Some(renewed.scope(&exchange.shared().digest, None, exchange.address))
-}
-
-/// The path that `Location` names, in its normal form; one on another host names nothing that passes here.
-fn location(answer: &HeaderMap, asked: &Asked) -> Option<String> {
-    let location = answer.get(header::LOCATION)?.to_str().ok()?;
-    let path = match Uri::try_from(location) {
-        Ok(uri) if location.starts_with('/') || uri.scheme().is_some() => uri.path().to_owned(),
-        // Relative to the request's own directory (RFC 3986, 5.2).
-        _ => {
-            let base = asked.uri.path();
-            let directory = base.rfind('/').map_or("/", |at| &base[..=at]);
-            format!("{directory}{}", location.split(['?', '#']).next().unwrap_or_default())
-        }
-    };
-    NormalTarget::parse(&path).ok().map(|normal| normal.path().to_owned())
-}
-
-/// The path of what a POST made, where the answer says its `id`: the member of that name below the collection. Only used
-/// to tell the members of a collection apart; where it is wrong, a later change of the member ends this record all the
-/// same when the same caller makes it.
-fn made_below(collection: &str, answer: &Answer) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Made {
-        id: serde_json::Value,
-    }
-    let body = answer.body();
-    if body.first() != Some(&b'{') || body.len() > ID_LOOKED_FOR_MOST {
-        return None;
-    }
-    let id = match serde_json::from_slice::<Made>(&body).ok()?.id {
-        serde_json::Value::Number(id) => id.to_string(),
-        serde_json::Value::String(id) if !id.is_empty() => id,
-        _ => return None,
-    };
-    let path = format!("{}/{id}", collection.trim_end_matches('/'));
-    NormalTarget::parse(&path).ok().map(|normal| normal.path().to_owned())
 }

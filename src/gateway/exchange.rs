@@ -89,6 +89,8 @@ impl Drop for Room {
 pub struct Outcome {
     /// What goes to the client.
     pub response: Response<ResponseBody>,
+    /// What its head says besides the headers, as whole lines. Only over HTTP/1.
+    pub lines: Vec<u8>,
     /// What the gateway did.
     pub decision: Decision,
     /// From the first byte to the backend to its answer's head.
@@ -334,10 +336,12 @@ impl Exchange {
         &self.worker.shared.policy.routes()[self.route]
     }
 
-    /// Whether the request goes on over HTTP/1.1, and nothing is done with it on the way.
+    /// Whether the request goes on over HTTP/1.1, and nobody on the way reads what it says of the gateway.
     fn only_passes(&self, upgrade: bool) -> bool {
         let rules = self.rules();
-        let looked_at = self.guarded || upgrade || rules.slots.ask.is_some() || rules.reads.is_some();
+        let reads_it = || rules.guard().is_none_or(|guard| guard.reads_what_is_told);
+        let looked_at =
+            (self.guarded && reads_it()) || upgrade || rules.slots.ask.is_some() || rules.reads.is_some();
         !looked_at && !self.pool().upstream.config.http2
     }
 

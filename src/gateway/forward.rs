@@ -60,7 +60,13 @@ pub async fn pass(
         writing.answered(exchange, head.status, &head.headers);
     }
     body.end_with(writing);
-    Ok(Outcome { response: Response::from_parts(head, body), decision, upstream, scope: None })
+    Ok(Outcome {
+        response: Response::from_parts(head, body),
+        lines: Vec::new(),
+        decision,
+        upstream,
+        scope: None,
+    })
 }
 
 /// The same, with the answer as it came. Interim answers go to the client of `hearing`, where there is one that still waits.

@@ -1,7 +1,7 @@
 //! A guarded write: claimed before anything leaves, executed once, answered from the record ever after.
 
 use super::attempt::{Attempt, Original};
-use super::body::{Outgoing, RequestBody};
+use super::body::{Outgoing, RequestBody, ResponseBody};
 use super::clock;
 use super::exchange::{Exchange, Outcome};
 use super::forward::{self, STORE_PATIENCE};
@@ -15,7 +15,7 @@ use super::probe;
 use super::recover::{self, InDoubt};
 use super::refused::{key_reused, over_quota, still_in_flight};
 pub use super::refused::{outcome_unknown, store_away, too_large};
-use super::respond::{self, Copy};
+use super::replay::Copy;
 use super::slots::{self, Obstacle, Slotted};
 use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
@@ -31,9 +31,9 @@ use crate::domain::target::NormalTarget;
 use crate::domain::time::Millis;
 use crate::store::{About, AttemptEnd, ClaimRequest, Claimed, StoreError, Waiter};
 use bytes::Bytes;
-use http::Request;
 use http::header::{self, AsHeaderName, HeaderMap, HeaderValue};
 use http::request::Parts;
+use http::{Request, Response};
 use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
@@ -119,10 +119,13 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
 impl Intent {
     /// Says what its claim has to reserve.
     pub async fn plan(&mut self, exchange: &Exchange, parts: &Parts) -> Result<(), Obstacle> {
+        if !self.slots.may_reserve() {
+            return Ok(());
+        }
         // A key of one's own is as good as something shown: nobody else has it.
         let anonymous = self.shown.is_empty() && self.scope == self.counted;
         let (scope, fingerprint) = (self.scope, self.fingerprint);
-        self.slots.plan(exchange, parts, (scope, &fingerprint.0, anonymous)).await
+        Box::pin(self.slots.plan(exchange, parts, (scope, &fingerprint.0, anonymous))).await
     }
 }
 
@@ -247,7 +250,7 @@ async fn verdict(
             },
             Ok(Claimed::Done(answer)) => {
                 tell_duplicate(exchange, &parts.headers, intent).await;
-                return answered(Decision::Replayed, respond::replay(&answer, Copy::Late));
+                return answered(Decision::Replayed, exchange.replay(&answer, Copy::Late));
             }
             Ok(Claimed::InFlight(waiter)) => {
                 drop(permit);
@@ -331,7 +334,7 @@ async fn wait(
     match waiter.ended(patience.saturating_duration_since(clock::now())).await {
         Some(AttemptEnd::Answered(answer)) => {
             tell_duplicate(exchange, headers, intent).await;
-            Some(answered(Decision::Joined, respond::replay(&answer, Copy::Waited)))
+            Some(answered(Decision::Joined, exchange.replay(&answer, Copy::Waited)))
         }
         Some(AttemptEnd::InDoubt { since, until, why }) => Some(in_doubt(idempotency, since, until, why)),
         Some(AttemptEnd::NotExecuted) if clock::now() < patience => None,
@@ -378,7 +381,7 @@ fn claim_request(
     }
 }
 
-/// Executes the claimed write in a task of its own: the client going away changes nothing once it was claimed.
+/// Executes the claimed write: the client going away changes nothing once it was claimed.
 async fn execute(
     exchange: Exchange,
     parts: Parts,
@@ -391,7 +394,7 @@ async fn execute(
     let original = original.map(|_| Original { parts: parts.clone(), body: body.clone() });
     let attempt = Attempt::new(Rc::new(exchange), intent, token, claimed, (lane, original));
     let told = attempt.start(permit, request_of(parts, body));
-    // Where the task died, whether it had sent anything is not known here, so nobody may send it again.
+    // Where the attempt died, whether it had sent anything is not known here, so nobody may send it again.
     told.await.map_err(|_| {
         Refusal::new(Reason::OutcomeUnknown, "The gateway failed while it executed this request.")
             .with_status(502)
@@ -421,8 +424,8 @@ pub async fn whole(
     forward::pass(exchange, permit, request_of(parts, body), None, Reuse::Recent, decision).await
 }
 
-fn answered(decision: Decision, response: http::Response<super::body::ResponseBody>) -> Verdict {
-    Verdict::Answer(Box::new(Outcome { response, decision, upstream: None, scope: None }))
+fn answered(decision: Decision, (response, lines): (Response<ResponseBody>, Vec<u8>)) -> Verdict {
+    Verdict::Answer(Box::new(Outcome { response, lines, decision, upstream: None, scope: None }))
 }
 
 /// Says in the answer that no record stands behind it.

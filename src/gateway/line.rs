@@ -100,6 +100,7 @@ impl Line {
         let policy = self.route.map(|route| &*self.worker.shared.policy.routes()[route].name);
         Outcome {
             response: respond::refusal(refusal, policy, &self.request_id),
+            lines: Vec::new(),
             decision: Decision::Refused(refusal.reason),
             upstream: None,
             scope: None,
@@ -108,7 +109,7 @@ impl Line {
 
     /// The last steps of every exchange: the answer's own headers, and the journal.
     pub fn end(mut self, busy: Busy, outcome: Outcome) -> Response<ResponseBody> {
-        let Outcome { response, decision, upstream, scope } = outcome;
+        let Outcome { response, mut lines, decision, upstream, scope } = outcome;
         let decision = self.limits.would.filter(|_| decision == Decision::Passed).unwrap_or(decision);
         self.tell(response.status().as_u16(), decision, upstream, scope);
         let shared = &self.worker.shared;
@@ -118,7 +119,6 @@ impl Line {
         if shared.draining.load(Relaxed) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut lines = Vec::new();
         if let (Some(notice), Some(route)) = (&self.limits.notice, self.route) {
             let refused = matches!(decision, Decision::Refused(_));
             let lines = (self.version != Version::HTTP_2).then_some(&mut lines);

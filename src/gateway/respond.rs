@@ -1,7 +1,6 @@
-//! Answers that the gateway makes: refusals as problem+json, replays of recorded answers.
+//! Answers that the gateway makes: refusals as problem+json; and answers as they are recorded.
 
 use super::body::ResponseBody;
-use super::headers::IDEMPOTENT_REPLAYED;
 use super::throttle::decimal;
 use crate::domain::answer::Answer;
 use crate::domain::ledger::Doubt;
@@ -148,40 +147,6 @@ pub fn date(at: Millis) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(at.0))
 }
 
-/// Whether a copy is answered from the record or from the attempt that it waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Copy {
-    /// It came while the original was in flight: its answer is what the browser shows, cookies included.
-    Waited,
-    /// It came later.
-    Late,
-}
-
-/// A recorded answer as it goes to a copy: status, end-to-end headers and body as they were; `Date` is made anew.
-pub fn replay(answer: &Answer, copy: Copy) -> Response<ResponseBody> {
-    let mut headers = answer.headers();
-    if copy == Copy::Late {
-        headers.remove(header::SET_COOKIE);
-    }
-    headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
-    let body = if answer.is_tombstone() { tombstone(&mut headers) } else { answer.body() };
-    let mut response = Response::new(ResponseBody::whole(body));
-    *response.status_mut() = answer.status();
-    *response.headers_mut() = headers;
-    response
-}
-
-/// The answer was too large to keep: the status is the recorded one, the body says so.
-fn tombstone(headers: &mut HeaderMap) -> Bytes {
-    for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG, header::CONTENT_RANGE] {
-        headers.remove(name);
-    }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    Bytes::from_static(
-        br#"{"type":"urn:oncegate:problem:answer-not-kept","title":"The answer was not kept","detail":"The same request was answered before, with this status, and is not sent again for this copy. The body of that answer was larger than the gateway keeps (store.answer_limit) or cannot be read any more."}"#,
-    )
-}
-
 /// The answer as it is recorded: end-to-end headers without `Date`; `None` as body leaves a tombstone.
 pub fn record(status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Answer {
     Answer::without(Some(&header::DATE), status, headers, body)
@@ -246,18 +211,5 @@ mod tests {
         assert_eq!(json["request_id"], "id-1");
         assert_eq!(json["since"], "Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(json["why"], "timed-out");
-    }
-
-    #[test]
-    fn a_late_copy_gets_no_cookie_and_one_that_waited_does() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::SET_COOKIE, HeaderValue::from_static("session=1"));
-        headers.insert(header::DATE, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
-        let answer = record(StatusCode::CREATED, &headers, Some(b"x"));
-        assert!(!replay(&answer, Copy::Late).headers().contains_key(header::SET_COOKIE));
-        let waited = replay(&answer, Copy::Waited);
-        assert!(waited.headers().contains_key(header::SET_COOKIE));
-        assert!(!waited.headers().contains_key(header::DATE), "made anew by the server");
-        assert_eq!(waited.headers()[IDEMPOTENT_REPLAYED], "true");
     }
 }

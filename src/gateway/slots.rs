@@ -89,6 +89,11 @@ impl Slotted {
         Slotted { fields: Some(fields), deletes: parts.method == Method::DELETE, wanted: Vec::new(), said }
     }
 
+    /// Whether its claim may have to reserve something: only then its body was read for slots.
+    pub fn may_reserve(&self) -> bool {
+        self.fields.is_some()
+    }
+
     /// Says what the request's claim has to reserve, by what is known of its booking at this moment.
     pub async fn plan(
         &mut self,
