@@ -249,7 +249,7 @@ impl Reads {
         let clients = &config.clients;
         let named =
             clients.scope_by.iter().chain(&clients.identify_by).filter_map(|identity| match identity {
-                Identity::Header(name) => HeaderName::from_bytes(name.as_bytes()).ok(),
+                Identity::Header(name) => Some(name.clone()),
                 Identity::Jwt(_) | Identity::Cookie(_) | Identity::Cert | Identity::Ip => None,
             });
         let cache = route.cache.as_ref();

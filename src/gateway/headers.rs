@@ -39,8 +39,17 @@ pub struct Found {
     pub limits: bool,
     /// A header that names another method.
     pub disguise: bool,
+    /// `Origin`
+    pub origin: bool,
     /// `TE: trailers`
     pub trailers: bool,
+}
+
+impl Found {
+    /// Whether a request says something that what the gateway says of it would have to be joined with.
+    pub fn says(&self) -> bool {
+        self.forwarded || self.tells
+    }
 }
 
 /// Removes what belongs to this hop only: the fixed names and those that `Connection` lists. A head without any of them
@@ -52,6 +61,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
         match name.as_str() {
             "expect" => found.expect = expects_continue(headers),
             "forwarded" => found.forwarded = true,
+            "origin" => found.origin = true,
             "ratelimit" | "ratelimit-policy" => found.limits = true,
             "via" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => found.tells = true,
             "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,

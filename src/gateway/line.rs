@@ -36,6 +36,8 @@ pub struct Line {
     pub route: Option<usize>,
     /// What its limits have to say.
     pub limits: Limits,
+    /// Header lines of an answer that has no others in its map, where the gateway makes it so.
+    pub ready: Vec<u8>,
     access: Option<Access>,
     told: bool,
 }
@@ -85,6 +87,7 @@ impl Line {
             came_with_id,
             route: None,
             limits: Limits::default(),
+            ready: Vec::new(),
             access,
             told: false,
         }
@@ -118,24 +121,26 @@ impl Line {
         if shared.draining.load(Relaxed) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut lines = Vec::new();
+        let mut lines = std::mem::take(&mut self.ready);
+        let is_ready = !lines.is_empty();
         if let (Some(notice), Some(route)) = (&self.limits.notice, self.route) {
             let refused = matches!(decision, Decision::Refused(_));
             let lines = (self.version != Version::HTTP_2).then_some(&mut lines);
             shared.throttles.tell(&shared.policy.routes()[route], notice, refused, headers, lines);
         }
-        self.sign(&mut response, lines);
+        self.sign(&mut response, lines, is_ready);
         response
     }
 
-    /// The gateway's own headers, `whole` being lines among them. The request's id is ours also where the backend or a recorded
+    /// The gateway's own headers, `whole` being lines among them; `is_ready` where the answer has these alone. The request's id is ours also where the backend or a recorded
     /// answer has one: it is what the log says.
-    fn sign(&self, response: &mut Response<ResponseBody>, whole: Vec<u8>) {
+    fn sign(&self, response: &mut Response<ResponseBody>, whole: Vec<u8>, is_ready: bool) {
         let server = &self.worker.shared.policy.config().server;
         let name = &server.request_id_header;
         let spelling = response.extensions_mut().remove();
         let headers = response.headers_mut();
-        let says = (server.via && headers.contains_key(header::VIA)) || headers.contains_key(name);
+        let says = || (server.via && headers.contains_key(header::VIA)) || headers.contains_key(name);
+        let says = !is_ready && says();
         let mut signature = None;
         if says || self.version == Version::HTTP_2 {
             if server.via {
