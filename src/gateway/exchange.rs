@@ -126,12 +126,12 @@ pub async fn exchange(
             if !by_lines {
                 tell::in_headers(&exchange, &mut parts, found.forwarded);
             }
-            let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await;
+            let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await.transpose();
             // Many a request never gets further.
-            if by_lines && matches!(gate, Ok(None)) {
+            if by_lines && gate.is_none() {
                 exchange.own_lines = tell::lines(&exchange, &parts);
             }
-            if let Some(answered) = gate.transpose() {
+            if let Some(answered) = gate {
                 answered
             } else if exchange.guarded && protocol.is_some() {
                 Err(Refusal::new(
