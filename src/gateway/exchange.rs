@@ -36,6 +36,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,8 +63,8 @@ pub struct Exchange {
     pub connection: Rc<Connection>,
     /// What the client speaks.
     pub version: Version,
-    /// What the backend is told besides the headers.
-    pub own_lines: Option<OwnLines>,
+    /// What the backend is told besides the headers, once.
+    pub own_lines: Cell<Option<OwnLines>>,
     /// It has an `Origin`: a browser says which page asks.
     pub of_page: bool,
     /// Its connection goes on behind this exchange, as far as the client is concerned, and may be told so.
@@ -104,12 +105,13 @@ pub async fn exchange(
 ) -> Response<ResponseBody> {
     let busy = connection.busy();
     let (mut parts, body) = request.into_parts();
-    let protocol = upgrade::wanted(&parts.headers);
+    let found = Found::of(&parts.headers);
+    let protocol = found.upgrade.then(|| upgrade::wanted(&parts.headers)).flatten();
     if let Some(spelling) = connection.spelling() {
         parts.extensions.insert(spelling);
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
-    let found = strip_hop_by_hop_of_request(&mut parts, &body);
+    strip_hop_by_hop_of_request(&mut parts, &body, found);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &parts);
     let outcome = match route(&worker, &connection, &mut parts, &line, found) {
@@ -129,7 +131,7 @@ pub async fn exchange(
             let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await.transpose();
             // Many a request never gets further.
             if by_lines && gate.is_none() {
-                exchange.own_lines = tell::lines(&exchange, &parts);
+                exchange.own_lines.set(tell::lines(&exchange, &parts));
             }
             if let Some(answered) = gate {
                 answered
@@ -190,9 +192,9 @@ pub(super) async fn pass(
 }
 
 /// Hop-by-hop headers go; that a body is chunked is said anew, because hyper would otherwise drop a GET's body.
-fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
+fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming, found: Found) {
     use http_body::Body;
-    let found = strip_hop_by_hop(&mut parts.headers);
+    found.strip(&mut parts.headers);
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -204,7 +206,6 @@ fn strip_hop_by_hop_of_request(parts: &mut Parts, body: &Incoming) -> Found {
     if found.expect {
         parts.headers.remove(header::EXPECT);
     }
-    found
 }
 
 /// Brings the target into its one normal form, for matching, fingerprint and forwarding alike, and finds the route.
@@ -266,7 +267,7 @@ fn route(
         version: parts.version,
         goes_on: parts.version == Version::HTTP_11 && !found.closes,
         hears_continue: false,
-        own_lines: None,
+        own_lines: Cell::default(),
         of_page: found.origin,
     })
 }

@@ -5,6 +5,7 @@ use super::changes::{changes_below, changes_target, destination};
 use super::clock;
 use super::connection::Connection;
 use super::exchange::{Exchange, Outcome};
+use super::headers::first_of;
 use super::identity::{Shown, shown};
 use super::slots;
 use super::upload::Upload;
@@ -73,13 +74,13 @@ pub async fn ask(
 ) -> Result<Answered, Refusal> {
     // What the answer may have consequences for is looked at before the request is gone.
     let changed = changed_paths(&request);
-    let renews = request.method().is_safe() && request.headers().contains_key(header::COOKIE);
+    let renews = request.method().is_safe() && first_of(request.headers(), &header::COOKIE).is_some();
     let caller = (!changed.is_empty() || renews).then(|| exchange.shown(request.headers()));
     let frees = slots::frees_of_head(exchange, request.method(), request.uri(), request.headers());
     let held = upload.clone().filter(|upload| upload.is_held());
     let hears_continue = exchange.hears_continue;
     let flight = Flight::heard_by(Hearing { client: hearing, hears_continue, upload: held.clone() })
-        .saying(exchange.own_lines.clone());
+        .saying(exchange.own_lines.take());
     let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     let Reply { mut head, body } = *reply;

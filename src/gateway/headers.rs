@@ -43,43 +43,24 @@ pub struct Found {
     pub origin: bool,
     /// `TE: trailers`
     pub trailers: bool,
+    /// `Upgrade`
+    pub upgrade: bool,
+    /// Where the first of the names stands that belong to this hop only.
+    hop_by_hop: Option<usize>,
 }
 
-impl Found {
-    /// Whether a request says something that what the gateway says of it would have to be joined with.
-    pub fn says(&self) -> bool {
-        self.forwarded || self.tells
-    }
+/// The first value of `name`. Heads have few headers, and most of what is looked for is in front or not there: going through
+/// them costs less than a digest of the name.
+pub fn first_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    headers.iter().find(|(present, _)| *present == name).map(|(_, value)| value)
 }
 
 /// Removes what belongs to this hop only: the fixed names and those that `Connection` lists. A head without any of them
 /// costs one scan, and one that ends with them (as most do) one removal each; otherwise the map is rebuilt once, because
 /// removing from the middle would move the last header there.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Found {
-    let (mut found, mut first) = (Found::default(), None);
-    for (at, name) in headers.keys().enumerate() {
-        match name.as_str() {
-            "expect" => found.expect = expects_continue(headers),
-            "forwarded" => found.forwarded = true,
-            "origin" => found.origin = true,
-            "ratelimit" | "ratelimit-policy" => found.limits = true,
-            "via" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => found.tells = true,
-            "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,
-            "te" => {
-                found.trailers = accepts_trailers(headers);
-                first = first.or(Some(at));
-            }
-            "connection" => {
-                found.closes = has_option(headers, b"close");
-                first = first.or(Some(at));
-            }
-            name if first.is_none() && is_hop_by_hop(name) => first = Some(at),
-            _ => {}
-        }
-    }
-    if let Some(first) = first {
-        strip_from(headers, first);
-    }
+    let found = Found::of(headers);
+    found.strip(headers);
     found
 }
 
@@ -288,6 +269,52 @@ pub fn add_via(headers: &mut HeaderMap, version: Version) {
             vacant.insert(HeaderValue::from_static(hop));
         }
         Entry::Occupied(_) => append_to_list(headers, header::VIA, hop.as_bytes()),
+    }
+}
+
+// === impl Found ===
+
+impl Found {
+    /// What is in a request's head.
+    pub fn of(headers: &HeaderMap) -> Found {
+        let (mut found, mut first) = (Found::default(), None);
+        for (at, name) in headers.keys().enumerate() {
+            match name.as_str() {
+                "expect" => found.expect = expects_continue(headers),
+                "forwarded" => found.forwarded = true,
+                "origin" => found.origin = true,
+                "ratelimit" | "ratelimit-policy" => found.limits = true,
+                "via" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => found.tells = true,
+                "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,
+                "te" => {
+                    found.trailers = accepts_trailers(headers);
+                    first = first.or(Some(at));
+                }
+                "connection" => {
+                    found.closes = has_option(headers, b"close");
+                    first = first.or(Some(at));
+                }
+                "upgrade" => {
+                    found.upgrade = true;
+                    first = first.or(Some(at));
+                }
+                name if first.is_none() && is_hop_by_hop(name) => first = Some(at),
+                _ => {}
+            }
+        }
+        Found { hop_by_hop: first, ..found }
+    }
+
+    /// Whether a request says something that what the gateway says of it would have to be joined with.
+    pub fn says(&self) -> bool {
+        self.forwarded || self.tells
+    }
+
+    /// Removes what belongs to this hop from `headers`, in which this was found.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        if let Some(first) = self.hop_by_hop {
+            strip_from(headers, first);
+        }
     }
 }
 

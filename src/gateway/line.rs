@@ -17,7 +17,7 @@ use crate::domain::event::{self, Decision};
 use crate::domain::refusal::Refusal;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, Version};
+use http::{HeaderName, HeaderValue, Method, Response, Version};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -139,8 +139,8 @@ impl Line {
         let name = &server.request_id_header;
         let spelling = response.extensions_mut().remove();
         let headers = response.headers_mut();
-        let says = || (server.via && headers.contains_key(header::VIA)) || headers.contains_key(name);
-        let says = !is_ready && says();
+        let says = |said: &HeaderName| said == name || (server.via && *said == header::VIA);
+        let says = !is_ready && headers.keys().any(says);
         let mut signature = None;
         if says || self.version == Version::HTTP_2 {
             if server.via {

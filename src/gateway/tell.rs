@@ -1,7 +1,7 @@
 //! What the backend is told besides what the client said: the request's id, the client, and the way.
 
 use super::exchange::Exchange;
-use super::headers::{Forwarding, add_via, set_forwarded};
+use super::headers::{Forwarding, add_via, first_of, set_forwarded};
 use super::own_lines::{self, OwnLines};
 use http::Version;
 use http::header::{self, HeaderMap};
@@ -12,12 +12,12 @@ use http::request::Parts;
 pub fn goes_by_lines(exchange: &Exchange, parts: &Parts) -> bool {
     let rules = exchange.rules();
     let looked_at = exchange.guarded || rules.slots.ask.is_some() || rules.reads.is_some();
-    !looked_at && !exchange.pool().upstream.config.http2 && parts.headers.contains_key(header::HOST)
+    !looked_at && !exchange.pool().upstream.config.http2 && first_of(&parts.headers, &header::HOST).is_some()
 }
 
 /// The lines, made once a connection and host.
 pub fn lines(exchange: &Exchange, parts: &Parts) -> Option<OwnLines> {
-    let host = parts.headers.get(header::HOST)?;
+    let host = first_of(&parts.headers, &header::HOST)?;
     let before = exchange.connection.told.lines(host, || {
         let mut headers = HeaderMap::from_iter([(header::HOST, host.clone())]);
         put(exchange, parts.version, &mut headers, false);

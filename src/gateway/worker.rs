@@ -6,7 +6,7 @@ use super::clock;
 use super::connection::{Connection, serve};
 use super::deadline::Deadlines;
 use super::flood::Flood;
-use super::headers::add_via;
+use super::headers::{add_via, first_of};
 use super::identity::is_within;
 use super::jwt::Verifier;
 use super::own_lines;
@@ -23,6 +23,7 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::ledger::Token;
 use crate::journal::{Apart, Journal};
 use crate::store::Store;
+use bytes::Bytes;
 use http::Version;
 use http::header::{HeaderMap, HeaderValue};
 use slab::Slab;
@@ -71,9 +72,9 @@ pub struct Shared {
     pub spread_start: u64,
     /// See `spread_start`.
     pub spreads: Apart<AtomicU64>,
-    /// Answers that the store has not taken yet, each kept by a task of its own.
     /// How often clients may ask.
     pub throttles: Throttles,
+    /// Answers that the store has not taken yet, each kept by a task of its own.
     pub unrecorded: Apart<AtomicUsize>,
     /// Claims that nobody carries out and that the store has still to forget.
     pub giving_up: Apart<AtomicUsize>,
@@ -117,7 +118,19 @@ pub struct Worker {
     /// Attempts and other work whose client may be gone.
     running: Cell<usize>,
     ids: Cell<u64>,
+    /// Ids of the requests to come, one behind the other: one by one, each would cost two pieces of memory.
+    ids_to_come: RefCell<Bytes>,
     tokens: Cell<u128>,
+}
+
+/// The length of a request's id.
+const ID_BYTES: usize = 16;
+/// So many ids are made together.
+const IDS_AT_ONCE: usize = 64;
+
+/// The digits of `number`.
+fn hex(number: u64) -> [u8; ID_BYTES] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15])
 }
 
 /// See [`Worker::signature`].
@@ -223,6 +236,7 @@ impl Worker {
             open,
             running,
             ids,
+            ids_to_come: RefCell::default(),
             tokens,
         })
     }
@@ -289,7 +303,7 @@ impl Worker {
 
     /// The request's id: kept where it came with a usable one, made otherwise. And whether it came with any.
     pub fn request_id(&self, headers: &HeaderMap) -> (HeaderValue, bool) {
-        match headers.get(&self.shared.policy.config().server.request_id_header) {
+        match first_of(headers, &self.shared.policy.config().server.request_id_header) {
             Some(given) if is_usable_id(given.as_bytes()) => (given.clone(), true),
             given => (self.new_id(), given.is_some()),
         }
@@ -306,12 +320,12 @@ impl Worker {
 
     /// Sixteen hex digits, unlike any other of this fleet.
     fn new_id(&self) -> HeaderValue {
-        let mixed = self.chance();
-        let mut text = [0; 16];
-        for (index, digit) in text.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(mixed >> (60 - 4 * index)) as usize & 15];
+        let mut ids = self.ids_to_come.borrow_mut();
+        if ids.len() < ID_BYTES {
+            *ids = (0..IDS_AT_ONCE).flat_map(|_| hex(self.chance())).collect();
         }
-        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
+        let id = ids.split_to(ID_BYTES);
+        HeaderValue::from_maybe_shared(id).unwrap_or(HeaderValue::from_static("unknown"))
     }
 
     /// A fencing token that nobody else has: steps from a random start, which no other worker's steps ever reach. Asking

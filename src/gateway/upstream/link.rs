@@ -65,9 +65,11 @@ pub struct Switched {
 
 /// Passes wake-ups on to the task that uses the connection, except those that it causes itself while it drives it.
 #[derive(Default)]
-struct Relay {
+pub(super) struct Relay {
     driven: AtomicBool,
     woken: AtomicBool,
+    /// Since its last reading nothing woke the connection: whoever reads again finds nothing.
+    rests: AtomicBool,
     task: Mutex<Option<Waker>>,
 }
 
@@ -81,6 +83,7 @@ impl Link {
     /// A connection that was just made.
     pub fn new(sender: SendRequest<RequestBody>, io: Io, heads: Rc<Heads>) -> Box<Link> {
         let relay = Arc::new(Relay::default());
+        heads.woken_by(Some(relay.clone()));
         let waker = Waker::from(relay.clone());
         Box::new(Link { sender, driver: Driver::User(Box::new(io)), heads, relay, waker, task: None })
     }
@@ -153,6 +156,7 @@ impl Link {
     /// answer.
     pub fn detach(&mut self) {
         if let Driver::User(io) = std::mem::replace(&mut self.driver, Driver::Task) {
+            self.heads.woken_by(None);
             tokio::task::spawn_local(async move {
                 // The exchange on this connection sees the same error and classifies it.
                 let _ = io.await;
@@ -242,6 +246,16 @@ impl Drop for Link {
 // === impl Relay ===
 
 impl Relay {
+    /// The socket is read now, and wakes this when there is more.
+    pub(super) fn reads(&self) {
+        self.rests.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing has woken it since it was read.
+    pub(super) fn rests(&self) -> bool {
+        self.rests.load(Ordering::Acquire)
+    }
+
     /// Held for a move only, never while waking or waiting.
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
@@ -255,6 +269,7 @@ impl Wake for Relay {
 
     fn wake_by_ref(self: &Arc<Relay>) {
         self.woken.store(true, Ordering::Release);
+        self.rests.store(false, Ordering::Release);
         // Only this worker's thread drives, and only its reactor and its tasks wake, so the two cannot miss each other.
         if !self.driven.load(Ordering::Acquire) {
             let task = self.task().clone();

@@ -10,6 +10,7 @@ use super::pool::Pool;
 use crate::config::{self, HostPolicy, TargetSpelling};
 use crate::gateway::body::{Outgoing, RequestBody};
 use crate::gateway::clock;
+use crate::gateway::headers::first_of;
 use crate::gateway::own_lines::OwnLines;
 use crate::gateway::scan::{Asked, Problem};
 use http::header::{self, HeaderValue};
@@ -130,7 +131,7 @@ pub async fn send(
         return Box::pin(h2::send(pool, trunks, permit, *request, reuse, flight, &may_send)).await;
     }
     let target = request.uri().path_and_query().cloned();
-    let client_host = request.headers().get(header::HOST).cloned();
+    let client_host = first_of(request.headers(), &header::HOST).cloned();
     let mut unsent = 0;
     loop {
         let (server, mut link, rested) = connection(pool, reuse, unsent, &mut permit).await?;

@@ -1,6 +1,7 @@
 //! The bytes of a connection to a server, below hyper.
 
 use super::hearing::Hearing;
+use super::link::Relay;
 use crate::gateway::head_writer::{HeadWriter, Written};
 use crate::gateway::intake::Intake;
 use crate::gateway::scan::{AnswerScanner, Asked, Limits, News, Problem};
@@ -10,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -20,6 +22,8 @@ pub struct ServerStream {
     heads: Rc<Heads>,
     intake: Intake<AnswerScanner>,
     writer: HeadWriter,
+    /// The last reading found nothing.
+    dry: bool,
 }
 
 /// What a connection and its stream tell each other.
@@ -35,6 +39,8 @@ pub struct Heads {
     switched: Cell<bool>,
     problem: Cell<Option<Problem>>,
     hearing: RefCell<Option<Hearing>>,
+    /// What the socket wakes, as long as that is not a task.
+    relay: RefCell<Option<Arc<Relay>>>,
 }
 
 // === impl ServerStream ===
@@ -44,7 +50,7 @@ impl ServerStream {
     pub fn new(socket: Socket, heads: Rc<Heads>, bare_lf: bool) -> ServerStream {
         let scanner = if bare_lf { AnswerScanner::of_bare_lf } else { AnswerScanner::new };
         let intake = Intake::of_answers(scanner(Limits::DEFAULT));
-        ServerStream { socket, heads, intake, writer: HeadWriter::new() }
+        ServerStream { socket, heads, intake, writer: HeadWriter::new(), dry: false }
     }
 
     /// Bytes came from the socket, and stand in `buf` behind `before`.
@@ -64,6 +70,20 @@ impl ServerStream {
         }
     }
 
+    /// Reads the socket. hyper does so several times a round, in case that something has come; where nothing has woken it
+    /// since it found nothing, it is not asked again.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let relay = self.heads.relay.borrow();
+        if self.dry && relay.as_ref().is_some_and(|relay| relay.rests()) {
+            return Poll::Pending;
+        }
+        // Before it is read, so that no wake-up is missed.
+        relay.iter().for_each(|relay| relay.reads());
+        let read = Pin::new(&mut self.socket).poll_read(cx, buf);
+        self.dry = read.is_pending();
+        read
+    }
+
     /// The socket, once it speaks another protocol, and what had come of it that hyper has not read.
     pub fn into_parts(self) -> (Socket, Vec<u8>) {
         (self.socket, self.intake.into_held())
@@ -79,6 +99,11 @@ impl Heads {
         self.asks_as.set(written);
         self.spelling.set(None);
         *self.hearing.borrow_mut() = hearing;
+    }
+
+    /// Its connection is polled with the waker of `relay`, or by a task of its own.
+    pub(super) fn woken_by(&self, relay: Option<Arc<Relay>>) {
+        *self.relay.borrow_mut() = relay;
     }
 
     /// How names are spelled in the head that came.
@@ -128,7 +153,7 @@ impl AsyncRead for ServerStream {
             if let Some(stop) = this.intake.stop() {
                 return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, stop.problem())));
             }
-            ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+            ready!(this.poll_socket(cx, buf))?;
             if buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
@@ -150,7 +175,7 @@ impl AsyncWrite for ServerStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        let ServerStream { socket, heads, intake, writer } = &mut *self;
+        let ServerStream { socket, heads, intake, writer, .. } = &mut *self;
         if let Some(asked) = heads.asks.take() {
             intake.scanner().asks(asked);
             writer.begin(slices, &heads.asks_as.take())?;
