@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Do> {
             .prop_map(|(n, meaning, sent, again)| Do::Claim { n, meaning, sent, again }),
         3 => (n.clone(), right).prop_map(|(n, right)| Do::MarkSent { n, right }),
         3 => (n.clone(), right, 1..6_000_u16).prop_map(|(n, right, lease)| Do::Renew { n, right, lease }),
-        6 => (n.clone(), right, 0..12_000_u16, 1..9_000_u16, targets.clone(), targets)
+        6 => (n.clone(), right, 0..12_000_u16, prop_oneof![1..9_000_u16, 20_000..60_000_u16], targets.clone(), targets)
             .prop_map(|(n, right, body, keep, ends, names)| Do::Complete { n, right, body, keep, ends, names }),
         2 => (n.clone(), right).prop_map(|(n, right)| Do::Abandon { n, right }),
         2 => (n.clone(), right).prop_map(|(n, right)| Do::Doubt { n, right }),
@@ -130,6 +130,26 @@ impl Bench {
                       for _, key in ipairs(redis.call('keys', '{oncegate}*')) do \
                       if not kept[string.sub(key, 11)] then redis.call('del', key) end end";
         self.server.cli(&["eval", script, "0"]);
+    }
+
+    /// Each record is in the sets that say where it is to be found, by its own end, and they live as long as it does.
+    fn sets_are_whole(&self) {
+        let script = "local wrong = {} \
+            for _, key in ipairs(redis.call('keys', '{oncegate}r:*')) do \
+                local record, id = cmsgpack.unpack(redis.call('get', key)), string.sub(key, 13) \
+                local last = record[2] == 's' and record[13] + record[11] or record[13] \
+                local function look(set, least, most) \
+                    local at = tonumber(redis.call('zscore', '{oncegate}' .. set, id) or -1) \
+                    local lives = redis.call('pttl', '{oncegate}' .. set) >= redis.call('pttl', key) \
+                    if at < least or at > most or not lives then table.insert(wrong, string.sub(set, 1, 2)) end \
+                end \
+                look(({ q = 'fq', s = 'fs', d = 'd', x = 'x' })[record[2]], record[13], record[13]) \
+                look('s:' .. record[8], last, last) \
+                if not record[6] then look('t:' .. record[9], last, 1e300) end \
+                if not record[6] and record[17] then look('t:' .. record[17], last, 1e300) end \
+            end \
+            return wrong";
+        assert_eq!(self.server.cli(&["eval", script, "0"]).trim(), "", "sets that do not fit their records");
     }
 
     /// The same step on the store and on the ledger.
@@ -261,6 +281,7 @@ async fn same_records(bench: &Bench, model: &Model) {
         });
         assert_eq!(shown.as_ref().map(|view| (view.phase.as_str(), view.until)), expected, "record {n}");
     }
+    bench.sets_are_whole();
 }
 
 #[test]
@@ -282,4 +303,30 @@ fn redis_says_what_the_ledger_says() {
             same_records(&bench, &model).await;
         });
     });
+}
+
+#[test]
+fn what_is_over_leaves_the_sets_of_its_scope_and_its_target() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut bench = Bench::start();
+    let claimed = |bench: &Bench, n: u8| {
+        let request = claim(&bench.store, n, n.into());
+        let got = runtime.block_on(bench.store.claim(request)).expect("the store works");
+        assert!(matches!(got, Claimed::Granted), "{got:?}");
+    };
+    for n in 1..16 {
+        claimed(&bench, n);
+        // Some live longer by their answer than they would have by their claim.
+        let keep = MINUTE * if n % 2 == 0 { 1 } else { 90 };
+        let done = Completion { keep, ..completion(n, n.into(), answer(201, "done")) };
+        assert_eq!(runtime.block_on(bench.store.complete(done)), Ok(Held::Yes));
+    }
+    bench.sets_are_whole();
+    let most = "local most = 0 for _, key in ipairs(redis.call('keys', '{oncegate}[st]:*')) do \
+                most = math.max(most, redis.call('zcard', key)) end return most";
+    assert_eq!(bench.server.cli(&["eval", most, "0"]).trim(), "15");
+    bench.pass(2 * 60 * 60_000);
+    // One claim in sixteen looks after them, whichever it is.
+    claimed(&bench, 16);
+    assert_eq!(bench.server.cli(&["eval", most, "0"]).trim(), "1", "entries of what is over");
 }

@@ -3,13 +3,12 @@
 //! what it knows.
 
 use super::part::Part;
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The agreement of each part that this gateway is in. At most one entry a part.
 #[derive(Default)]
 pub(super) struct Agreements {
-    entered: RwLock<HashMap<Part, Agreement>>,
+    entered: RwLock<Vec<Option<Agreement>>>,
 }
 
 /// One of them.
@@ -27,17 +26,21 @@ impl Agreements {
     /// This gateway has said all that it knows, and everybody goes on.
     pub(super) fn enter(&self, part: Part, life: &Arc<str>, name: &[u8]) {
         let mut entered = self.entered.write().unwrap_or_else(PoisonError::into_inner);
-        let known = entered.get(&part).is_some_and(|known| known.life == *life && *known.name == *name);
+        let at = usize::from(part.0);
+        if entered.len() <= at {
+            entered.resize(at + 1, None);
+        }
+        let known = entered[at].as_ref().is_some_and(|known| known.life == *life && *known.name == *name);
         if !known {
-            entered.insert(part, Agreement { life: life.clone(), name: name.into() });
+            entered[at] = Some(Agreement { life: life.clone(), name: name.into() });
         }
     }
 
     /// What a claim says to a server in this life; nothing where that is not the life that was agreed on.
     pub(super) fn name(&self, part: Part, life: &str) -> Arc<[u8]> {
         let entered = self.entered.read().unwrap_or_else(PoisonError::into_inner);
-        let agreed = entered.get(&part).filter(|agreed| *agreed.life == *life);
-        agreed.map(|agreed| agreed.name.clone()).unwrap_or_default()
+        let agreed = entered.get(usize::from(part.0)).and_then(Option::as_ref);
+        agreed.filter(|agreed| *agreed.life == *life).map(|agreed| agreed.name.clone()).unwrap_or_default()
     }
 }
 

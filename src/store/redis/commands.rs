@@ -37,20 +37,21 @@ impl Inner {
         let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
         let route = &about.route[..room(&about.route, ABOUT_MAX / 4)];
         let packed = Packed::new()
-            .fixed(&claim.token.0.to_be_bytes())
-            .fixed(owner(claim.owner.0).as_bytes())
-            .fixed(&claim.fingerprint.0)
-            .byte(u8::from(claim.keyed) + 2 * u8::from(claim.sent))
-            .fixed(&claim.policy.0.to_be_bytes())
-            .fixed(&claim.scope.0)
-            .fixed(&claim.target.0)
             .number(millis(claim.lease))
             .number(millis(claim.in_doubt_for))
             .fixed(&quota.to_be_bytes())
             .number(self.records_max as u64)
-            .short(route.as_bytes())
-            .short(text.as_bytes())
-            .short(request_id.as_bytes());
+            .byte(u8::from(claim.sent))
+            .text(&claim.token.0.to_be_bytes())
+            .text(&hex(claim.owner.0))
+            .text(&claim.fingerprint.0)
+            .truth(claim.keyed)
+            .text(&claim.policy.0.to_be_bytes())
+            .text(&claim.scope.0)
+            .text(&claim.target.0)
+            .text(route.as_bytes())
+            .text(text.as_bytes())
+            .text(request_id.as_bytes());
         let above: Vec<u8> =
             above.iter().flat_map(|above| above.iter()).flat_map(|target| target.0).collect();
         let call = self.on(Script::Claim, id).arg(packed.bytes()).arg(&above[..]);
@@ -364,7 +365,11 @@ pub(super) fn kept_or_tombstone(status: u64, kept: Option<Vec<u8>>) -> Answer {
 
 /// How scripts name an owner.
 pub(super) fn owner(owner: u64) -> String {
-    format!("{owner:016x}")
+    hex(owner).iter().map(|digit| char::from(*digit)).collect()
+}
+
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at) & 15) as usize])
 }
 
 /// How scripts name a reason of doubt: as the configuration's language does.

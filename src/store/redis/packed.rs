@@ -1,5 +1,5 @@
-//! Fields of a script's arguments in one piece, which `struct.unpack` takes apart: a command's cost is mostly the number of
-//! its arguments, here and at the server.
+//! Fields of a script's arguments in one piece, which `struct.unpack` takes apart, or `cmsgpack.unpack` where they stand as in
+//! a record: a command's cost is mostly the number of its arguments, here and at the server.
 
 /// See the module.
 pub(super) struct Packed(Vec<u8>);
@@ -32,6 +32,19 @@ impl Packed {
     pub(super) fn short(self, bytes: &[u8]) -> Packed {
         let bytes = &bytes[..bytes.len().min(usize::from(u8::MAX))];
         self.byte(bytes.len() as u8).fixed(bytes)
+    }
+
+    /// A string of msgpack: at most 255 bytes, what is longer is cut off.
+    pub(super) fn text(self, bytes: &[u8]) -> Packed {
+        match bytes.len() {
+            short @ 0..32 => self.byte(0xa0 | short as u8).fixed(bytes),
+            _ => self.byte(0xd9).short(bytes),
+        }
+    }
+
+    /// A truth of msgpack.
+    pub(super) fn truth(self, truth: bool) -> Packed {
+        self.byte(0xc2 + u8::from(truth))
     }
 
     /// The argument.

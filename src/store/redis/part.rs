@@ -21,8 +21,12 @@ pub(super) struct Parts {
     channel: Vec<u8>,
 }
 
-/// The keys that every script is given, in the order of `KEYS`; see `scripts/common.lua`.
-pub(super) const SHARED_KEYS: [&[u8]; 5] = [b"clock", b"fq", b"fs", b"d", b"x"];
+/// The key that every script is given behind those of its record; see `scripts/head.lua`.
+pub(super) const CLOCK: &[u8] = b"clock";
+
+/// The sets of the phases. A cluster that moves a slot has to know what a script writes before it begins; to any other server
+/// they are only names that it would read and keep for nothing.
+pub(super) const PHASES: [&[u8]; 4] = [b"fq", b"fs", b"d", b"x"];
 
 // === impl Parts ===
 

@@ -1,7 +1,7 @@
 //! The scripts, one file each, and the one way to say that a script shall run. What the store does is in them; how a
 //! call gets there is in `wire`.
 
-use super::part::{Part, Parts, SHARED_KEYS};
+use super::part::{CLOCK, PHASES, Part, Parts};
 use super::source;
 use crate::domain::lane::LaneId;
 use crate::domain::ledger::RecordId;
@@ -174,25 +174,25 @@ impl Call {
         deadline: Duration,
     ) -> Call {
         let prefix = parts.prefix(part);
-        let mut command = Cmd::with_capacity(28, 512);
-        command.arg("EVALSHA").arg(script.sha()).arg(2 + SHARED_KEYS.len() + lane.map_or(0, |_| 2));
+        let phases = if parts.are_several() { &PHASES[..] } else { &[] };
+        let mut command = Cmd::with_capacity(28, 768);
+        command.arg("EVALSHA").arg(script.sha()).arg(3 + phases.len() + lane.map_or(0, |_| 2));
         let mut key = Vec::with_capacity(prefix.len() + 34);
-        for kind in [&b"r:"[..], b"a:"] {
+        let mut name = |kind: &[u8], id: &[u8]| {
             key.clear();
             key.extend_from_slice(prefix);
             key.extend_from_slice(kind);
             key.extend_from_slice(id);
             command.arg(&key[..]);
-        }
-        for name in SHARED_KEYS {
-            key.clear();
-            key.extend_from_slice(prefix);
-            key.extend_from_slice(name);
-            command.arg(&key[..]);
-        }
+        };
+        name(b"r:", id);
+        name(b"a:", id);
+        name(CLOCK, b"");
         if let Some(lane) = lane {
-            command.arg([prefix, b"n:", &lane.0].concat()).arg([prefix, b"n"].concat());
+            name(b"n:", &lane.0);
+            name(b"n", b"");
         }
+        phases.iter().for_each(|phase| name(phase, b""));
         command.arg(prefix).arg(parts.channel());
         Call::made(script, part, deadline, command)
     }

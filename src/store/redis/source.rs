@@ -6,6 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+/// Shared by all scripts: names, and what needs nothing else.
+const HEAD: &str = include_str!("scripts/head.lua");
+
 /// Shared by all scripts: the clock, and how a record is written.
 const CORE: &str = include_str!("scripts/core.lua");
 
@@ -44,7 +47,7 @@ pub(super) fn whole(name: &str, source: &str) -> String {
         slots if slots.starts_with("slot_") => BOOKINGS,
         _ => "",
     };
-    with_values(&[CORE, usual, COMMON, SLOTS, own, source].join("\n"))
+    with_values(&[HEAD, usual, CORE, COMMON, SLOTS, own, source].join("\n"))
 }
 
 /// The text without comments, and with the values of constants in place of their names. A constant is a name in capitals

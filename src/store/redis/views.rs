@@ -22,8 +22,8 @@ const IDS_A_SCRIPT: usize = 2_000;
 /// Records that one script shows.
 const VIEWS_A_SCRIPT: usize = 100;
 
-/// The sets of ids, as scripts number them, and the phases whose records are in them.
-const SETS: [(usize, &str); 4] = [(4, "queued"), (5, "sent"), (6, "done"), (7, "in-doubt")];
+/// The phases, as scripts and as operators name them.
+const SETS: [(&str, &str); 4] = [("q", "queued"), ("s", "sent"), ("d", "done"), ("x", "in-doubt")];
 
 impl Inner {
     /// See [`Store::list`](crate::store::Store::list). The sets are ordered by deadlines, so all their ids are looked

@@ -14,7 +14,6 @@ use super::script::Call;
 use super::spread::SpreadMap;
 use crate::store::StoreError;
 use redis::{RedisError, Value};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -44,7 +43,8 @@ pub(super) struct Wire {
 /// One thread's links.
 #[derive(Default)]
 pub(super) struct Line {
-    links: Mutex<HashMap<Address, Arc<Link>>>,
+    /// As many as there are servers: looked through.
+    links: Mutex<Vec<Arc<Link>>>,
 }
 
 /// What came of sending a call once.
@@ -92,10 +92,12 @@ impl Wire {
     pub(super) fn link(&self, address: &Address) -> Arc<Link> {
         let line = self.line();
         let mut links = line.links.lock().unwrap_or_else(PoisonError::into_inner);
-        match links.get(address) {
-            Some(link) => link.clone(),
-            None => links.entry(address.clone()).or_insert(Link::new(address.clone())).clone(),
+        if let Some(link) = links.iter().find(|link| link.address() == address) {
+            return link.clone();
         }
+        let link = Link::new(address.clone());
+        links.push(link.clone());
+        link
     }
 
     async fn send(

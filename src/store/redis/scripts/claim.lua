@@ -1,8 +1,28 @@
 -- `Command::Claim`, with the slots that are reserved in the same step or not at all. Answers the instant where it is
 -- granted, the answer where there is one, and { what, ... } otherwise.
 --
--- What it is given, and the clock, are read in usual_claim.lua.
-local key = KEYS[1]
+-- What it is given is said in usual_claim.lua.
+local token, owner, meaning, keyed, policy, scope, target, route, request, request_id =
+  cmsgpack.unpack(string.sub(ARGV[3], 30))
+
+local function claimed(now)
+  return {
+    VERSION, sent and SENT or QUEUED, token, owner, meaning, keyed, policy, scope, target, now, doubt_for, false,
+    now + lease, now, false, 0, false, false, 0, route, request, request_id,
+  }
+end
+
+-- Records of this part.
+local function held()
+  local count = 0
+  for _, phase in ipairs({ QUEUED, SENT, DONE, DOUBT }) do count = count + redis.call('ZCARD', phase_set(phase)) end
+  return count
+end
+
+local key, now = KEYS[1], read_clock()
+-- Another life of the server, everything lost, or the gateways agreed without this one: nothing is granted before it
+-- has said again what it knows.
+if LIFE ~= ARGV[#ARGV] then return {'amnesia'} end
 local record, before = find(key, now)
 if record then
   if record[POLICY] == policy and record[MEANING] ~= meaning then return {'other'} end
@@ -35,13 +55,14 @@ end
 
 local scoped = P .. 's:' .. scope
 purge(scoped, now, 4)
+if not keyed then purge(P .. 't:' .. target, now, 4) end
 if redis.call('ZCARD', scoped) >= quota then
   while purge(scoped, now, 1000) == 1000 do end
   if redis.call('ZCARD', scoped) >= quota then return {'quota'} end
 end
 if held() >= most then
-  purge(KEYS[6], now, 1000)
-  purge(KEYS[7], now, 1000)
+  purge(phase_set(DONE), now, 1000)
+  purge(phase_set(DOUBT), now, 1000)
   if held() >= most then return {'full'} end
 end
 

@@ -114,8 +114,9 @@ local function add_alias(from, to, last)
   elseif redis.call('ZCARD', P .. 'l') >= ALIASES_MOST then
     return false
   end
-  enter(P .. 'l', last, from .. to, last)
-  local text = to .. string.format('%.0f', last)
+  local ends = digits(last)
+  enter(P .. 'l', ends, from .. to, last, OWN)
+  local text = to .. ends
   redis.call('SET', P .. 'l:' .. from, text, 'PXAT', last + SLACK)
   redis.call('PUBLISH', ARGV[2], 'l' .. from .. text)
   return true

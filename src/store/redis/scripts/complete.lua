@@ -2,9 +2,10 @@
 -- `Command::Resolve` of just this attempt. Answers { whether the token held, whether this changed it, … }, and
 -- in the usual part the instant alone: both, and the answer is kept.
 --
--- What it is given, and the clock, are read in usual_complete.lua. ARGV, from 6 on: slot, key and id of each booking that the
+-- What it is given is read in usual_complete.lua. ARGV, from 6 on: slot, key and id of each booking that the
 -- answer names, key and whether it may come back of each that gives back what it holds, and what ends others: the meaning,
 -- the scope, how long it is kept that all below the target ended too, the target, … those above it.
+local now = read_clock()
 local record, before = find(KEYS[1], now)
 if not record or record[TOKEN] ~= token then return {0, 0} end
 if own and record[PHASE] == DONE then return {1, 0} end

@@ -1,7 +1,7 @@
 -- `Command::OwnersDied` for the records of the owner ARGV[3], which is known to be gone. Answers how many there were.
 local now, gone = read_clock(), 0
 write_clock(now)
-for _, set in ipairs({KEYS[4], KEYS[5]}) do
+for _, set in ipairs({phase_set(QUEUED), phase_set(SENT)}) do
   for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do
     local key = record_key(id)
     local record, before = find(key, now)

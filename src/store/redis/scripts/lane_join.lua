@@ -4,7 +4,7 @@ local token, lease, most = ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
 read_clock()
 local lane = read_lane()
 if not lane then
-  if redis.call('ZCARD', KEYS[9]) >= LANES_MOST then return {'full', 1000} end
+  if redis.call('ZCARD', KEYS[5]) >= LANES_MOST then return {'full', 1000} end
   lane = {VERSION, ARGV[7], ARGV[8], 0, false, {}}
 end
 settle_lane(lane)

@@ -2,7 +2,7 @@
 -- since, until } … }; 0 stands for nothing. At most 5,000 lanes are looked at.
 read_clock()
 local found, waiting, longest = {}, 0, 0
-for _, id in ipairs(redis.call('ZRANGE', KEYS[9], 0, 4999)) do
+for _, id in ipairs(redis.call('ZRANGE', KEYS[5], 0, 4999)) do
   local bytes = redis.call('GET', P .. 'n:' .. id)
   if bytes then
     local lane = cmsgpack.unpack(bytes)

@@ -1,4 +1,4 @@
--- What the scripts of lanes share: `domain::lane`, one lane under one key. KEYS[8]: the lane, KEYS[9]: all lanes by the
+-- What the scripts of lanes share: `domain::lane`, one lane under one key. KEYS[4]: the lane, KEYS[5]: all lanes by the
 -- end of their turns. Put between common.lua and each of those scripts.
 
 local NAME, KEY, LAST_WAIT, TURN, WAITING = 2, 3, 4, 5, 6
@@ -14,7 +14,7 @@ local LANES_MOST = 100000
 local NEXT = false
 
 local function read_lane()
-  local bytes = redis.call('GET', KEYS[8])
+  local bytes = redis.call('GET', KEYS[4])
   if not bytes then return nil end
   local lane = cmsgpack.unpack(bytes)
   if lane[V] ~= VERSION then
@@ -24,20 +24,20 @@ local function read_lane()
 end
 
 local function lane_id()
-  return string.sub(KEYS[8], -16)
+  return string.sub(KEYS[4], -16)
 end
 
 local function write_lane(lane)
   if not lane[TURN] and #lane[WAITING] == 0 then
-    redis.call('ZREM', KEYS[9], lane_id())
-    redis.call('DEL', KEYS[8])
+    redis.call('ZREM', KEYS[5], lane_id())
+    redis.call('DEL', KEYS[4])
     return
   end
   local last = lane[TURN] and lane[TURN][T_UNTIL] or NOW
-  redis.call('ZADD', KEYS[9], last, lane_id())
+  redis.call('ZADD', KEYS[5], last, lane_id())
   for _, place in ipairs(lane[WAITING]) do last = math.max(last, place[P_UNTIL]) end
-  if redis.call('PTTL', KEYS[9]) < last + SLACK - NOW then redis.call('PEXPIREAT', KEYS[9], last + SLACK) end
-  redis.call('SET', KEYS[8], cmsgpack.pack(lane), 'PXAT', last + SLACK)
+  if redis.call('PTTL', KEYS[5]) < last + SLACK - OWN then redis.call('PEXPIREAT', KEYS[5], last + SLACK) end
+  redis.call('SET', KEYS[4], cmsgpack.pack(lane), 'PXAT', last + SLACK)
 end
 
 local function begin(lane, token, owner, last, waited)

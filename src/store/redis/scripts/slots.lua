@@ -33,7 +33,7 @@ end
 
 local function outlive(key, last)
   last = math.max(last, NOW)
-  if redis.call('PTTL', key) < last + SLACK - NOW then redis.call('PEXPIREAT', key, last + SLACK) end
+  if redis.call('PTTL', key) < last + SLACK - OWN then redis.call('PEXPIREAT', key, last + SLACK) end
 end
 
 local function unpack_hold(bytes)

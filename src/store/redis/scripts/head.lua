@@ -1,0 +1,79 @@
+-- What all scripts begin with: names, and what needs nothing else. Put in front of each script by `source.rs`, which also
+-- puts in the values of constants: every local that a function uses, and every function, costs at each run.
+--
+-- A script is one step of `domain::ledger`: the same outcomes, the same changes. Its keys are those of one part of the
+-- store (one hash tag), so that a cluster runs it on one node. KEYS: 1 record, 2 answer, 3 clock, and those of
+-- lanes.lua; on a cluster also the sets of all phases, because it has to know what a script writes before that begins.
+-- ARGV[1]: what the names of the part's other keys begin with; ARGV[2]: the channel of the ends of attempts.
+--
+-- Where a script changes several keys, the record comes last: if the server breaks a script off (a slot that moves to
+-- another node), what is left behind are entries of indexes without a record, which everybody passes over.
+
+local P = ARGV[1]
+local VERSION = 1
+
+-- The places of a record's fields. New ones go to the end.
+local V, PHASE, TOKEN, OWNER, MEANING, KEYED, POLICY, SCOPE, TARGET = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local CLAIMED, DOUBT_FOR, ENDED, UNTIL, SINCE, WHY, STATUS, NAMES = 10, 11, 12, 13, 14, 15, 16, 17
+local WAITED, LENGTH, ROUTE, REQUEST, REQUEST_ID, LANE, SLOTS = 18, 19, 20, 21, 22, 23, 24
+
+local QUEUED, SENT, DONE, DOUBT = 'q', 's', 'd', 'x'
+
+-- A key outlives what it holds by so many milliseconds: what counts is read, not that a key is gone.
+local SLACK = 60000
+-- How long the clock outlives the last write.
+local CLOCK_KEPT = 400 * 86400000
+-- What an attempt without a record left to its waiting copies is kept so long.
+local END_KEPT = 60000
+-- An answer up to this size travels with the message that it is there.
+local INLINE = 8192
+-- Scopes that stand for others, at most.
+local ALIASES_MOST = 1000000
+
+-- An instant in digits. Left to the server it would be formatted as a fraction, which costs as much as a whole command; `%d`
+-- alone has room for it on a machine of 64 bits only.
+local function digits(instant)
+  local low = instant % 1000000
+  return string.format('%d%06d', (instant - low) / 1000000, low)
+end
+
+-- The present instant, and what the clock's key says: the latest instant at which something changed, and under which
+-- agreement of the gateways nothing is missing (`enter.lua`); '' where they have not agreed. Nil: there is no clock, so
+-- everything was lost. Time never goes back, whatever the server's own clock does; that one comes last, because keys expire
+-- by it.
+local function instant(time, written)
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  if not written then return now, 0, nil, now end
+  local at = string.find(written, ' ', 1, true)
+  local floor = tonumber(string.sub(written, 1, at - 1))
+  return floor > now and floor or now, floor, string.sub(written, at + 1), now
+end
+
+-- Writes the clock; only `enter.lua` makes one.
+local function set_clock(now, life)
+  redis.call('SET', KEYS[3], digits(now) .. ' ' .. life, 'PX', digits(CLOCK_KEPT))
+end
+
+-- Enters `id` into a sorted set that lives at least as long as the entry; `score` in digits, `own`: the server's own clock.
+local function enter(set, score, id, last, own)
+  redis.call('ZADD', set, score, id)
+  -- By more than is needed, so that the next entries need nothing.
+  if redis.call('PTTL', set) < last + SLACK - own then redis.call('PEXPIREAT', set, digits(last + 2 * SLACK)) end
+end
+
+-- Takes entries that are over out of a set, a few at a time.
+local function purge(set, now, most)
+  local over = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, most)
+  if #over > 0 then redis.call('ZREM', set, unpack(over)) end
+  return #over
+end
+
+-- `false` in a record's bytes.
+local FALSE = 194
+
+-- Whether a record's bytes lie as the usual parts read them: an array of 22 or 23 fields (no slots), the version, and who
+-- claimed what, each of its own length, between the phase and the tenth field. What was settled by hand has no token.
+local function is_plain(bytes)
+  local array, _, count, version = string.byte(bytes, 1, 4)
+  return array == 220 and count < 24 and version == VERSION and string.byte(bytes, 7) == 176 and string.byte(bytes, 102) == 176
+end
