@@ -459,10 +459,8 @@ mod tests {
 
     #[test]
     fn identities_name_their_kind() {
-        assert_eq!(
-            identity("header:X-Api-Key"),
-            Ok(Identity::Header(http::HeaderName::from_static("x-api-key")))
-        );
+        let key = http::HeaderName::from_static("x-api-key");
+        assert_eq!(identity("header:X-Api-Key"), Ok(Identity::Header(key)));
         assert_eq!(identity("jwt:sub"), Ok(Identity::Jwt("sub".into())));
         assert_eq!(identity("cookie:session"), Ok(Identity::Cookie("session".into())));
         assert_eq!(identity("ip"), Ok(Identity::Ip));
