@@ -3,7 +3,8 @@
 //!
 //! `ONCEGATE_INCIDENT_SECONDS=60` plays it at its full length; the normal run plays some seconds of it.
 
-use crate::harness::{Backend, Call, Config, Reply, Stand, assert_problem, eventually};
+use crate::harness::{Backend, Call, Config, Reply, Stand, assert_problem, curl, eventually};
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};

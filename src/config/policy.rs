@@ -198,7 +198,7 @@ fn reads_what_is_told(route: &Route, config: &Config) -> bool {
             || matches!(name, "forwarded" | "via")
             || name == config.server.request_id_header.as_str()
     };
-    let named = |identity: &Identity| matches!(identity, Identity::Header(name) if told(name));
+    let named = |identity: &Identity| matches!(identity, Identity::Header(name) if told(name.as_str()));
     let clients = &config.clients;
     route.mode.unwrap_or(config.mode) != Mode::Enforce
         || (route.lane.is_some()
@@ -271,7 +271,7 @@ impl Reads {
         let clients = &config.clients;
         let named =
             clients.scope_by.iter().chain(&clients.identify_by).filter_map(|identity| match identity {
-                Identity::Header(name) => HeaderName::from_bytes(name.as_bytes()).ok(),
+                Identity::Header(name) => Some(name.clone()),
                 Identity::Jwt(_) | Identity::Cookie(_) | Identity::Cert | Identity::Ip => None,
             });
         let cache = route.cache.as_ref();

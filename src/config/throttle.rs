@@ -57,6 +57,8 @@ pub struct ThrottlePolicy {
     pub texts: Vec<String>,
     /// Each limit's name as a structured field's string, with which its `RateLimit` begins.
     pub names: Vec<String>,
+    /// For each limit the header lines of an answer in which it has least left, up to how much that is.
+    pub lines: Vec<String>,
 }
 
 // === impl ThrottlePolicy ===
@@ -80,6 +82,8 @@ impl ThrottlePolicy {
         let list: List = items.clone().map(ListEntry::Item).collect();
         let header = sfv::FieldType::serialize(&list).unwrap_or_default();
         let bare = |item: Item| ItemSerializer::new().bare_item(&item.bare_item).finish();
+        let names: Vec<String> = items.map(bare).collect();
+        let lines = |name| format!("RateLimit-Policy: {header}\r\nRateLimit: {name};r=");
         Some(ThrottlePolicy {
             stack: limits.iter().copied().chain(wide).collect(),
             space,
@@ -88,8 +92,9 @@ impl ThrottlePolicy {
             x_ratelimit: throttle.x_ratelimit,
             observed: route.mode.unwrap_or(config.mode) == Mode::Observe,
             // A structured field has only bytes that a header's value may have.
+            lines: names.iter().map(lines).collect(),
             header: HeaderValue::try_from(header).unwrap_or(HeaderValue::from_static("")),
-            names: items.map(bare).collect(),
+            names,
             texts: texts(&rules, config.clients.umbrella),
             rules,
         })

@@ -288,7 +288,7 @@ pub(super) fn identity(text: &str) -> Read<Identity> {
         None => Err(wrong("it has no kind")),
         Some((_, "")) => Err(wrong("the name is missing")),
         Some(("header", name)) => match http::HeaderName::from_bytes(name.as_bytes()) {
-            Ok(name) => Ok(Identity::Header(name.as_str().into())),
+            Ok(name) => Ok(Identity::Header(name)),
             Err(_) => Err(wrong("this is not a header's name")),
         },
         Some(("jwt", claim)) => Ok(Identity::Jwt(claim.into())),
@@ -459,7 +459,8 @@ mod tests {
 
     #[test]
     fn identities_name_their_kind() {
-        assert_eq!(identity("header:X-Api-Key"), Ok(Identity::Header("x-api-key".into())));
+        let key = http::HeaderName::from_static("x-api-key");
+        assert_eq!(identity("header:X-Api-Key"), Ok(Identity::Header(key)));
         assert_eq!(identity("jwt:sub"), Ok(Identity::Jwt("sub".into())));
         assert_eq!(identity("cookie:session"), Ok(Identity::Cookie("session".into())));
         assert_eq!(identity("ip"), Ok(Identity::Ip));

@@ -1,5 +1,6 @@
 //! Who asks. Two notions, kept apart: the *client* is whom limits count, the *scope* is what the caller has shown.
 
+use http::HeaderName;
 use std::net::IpAddr;
 
 /// Bounds every fingerprint, replay and cache key: a digest of what the caller has shown. Never of an address alone,
@@ -23,8 +24,8 @@ impl std::fmt::Display for ScopeId {
 /// How one request names its caller, in the order that the configuration gives (`identify_by`, `scope_by`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
-    /// `header:Name`; the name is stored in lower case.
-    Header(String),
+    /// `header:Name`
+    Header(HeaderName),
     /// `jwt:claim`: a claim of the bearer token. Only a verified token ever proves anything.
     Jwt(String),
     /// `cookie:name`.

@@ -7,9 +7,11 @@ use super::tls::Principal;
 use crate::config::Clients;
 use crate::domain::client::{Identity, counted_address};
 use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::throttle::Key;
 use http::header::HeaderMap;
 use std::borrow::Cow;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::cell::Cell;
+use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 
 /// One request's client.
@@ -18,6 +20,11 @@ pub struct Caller<'a> {
     /// As limits count it: IPv6 by its /64.
     address: IpAddr,
 }
+
+/// The address that asked last on a connection, and its digest, for the one hasher of the process. Mostly all that ask on a
+/// connection have one address.
+#[derive(Default)]
+pub struct LastAddress(Cell<Option<(IpAddr, u64)>>);
 
 /// A client that names itself.
 struct Named<'a> {
@@ -63,7 +70,7 @@ fn named<'a>(
 ) -> Option<Named<'a>> {
     let known = |value: &'a [u8]| (!value.is_empty()).then_some((Cow::Borrowed(value), Proof::Known));
     let (value, proof) = match by {
-        Identity::Header(name) => known(headers.get(name.as_str())?.as_bytes())?,
+        Identity::Header(name) => known(headers.get(name)?.as_bytes())?,
         Identity::Cookie(name) => {
             let mut values = cookies(headers).map(split_cookie);
             known(values.find(|(key, _)| *key == name.as_bytes())?.1)?
@@ -86,41 +93,48 @@ fn named<'a>(
 impl Caller<'_> {
     /// A keyed digest of the client.
     pub fn digest(&self, keyed: &impl BuildHasher) -> u64 {
-        let Some(Named { by, value, proof }) = &self.named else { return self.address_digest(keyed) };
-        let mut hasher = keyed.build_hasher();
-        // A verified name and the same one merely claimed are two clients.
-        hasher.write_u8(1 + *proof as u8);
+        self.digest_with(keyed, || address_digest(self.address, keyed))
+    }
+
+    /// The same, with the digest that `last` keeps of the address; `keyed` is the hasher that made that.
+    pub fn digest_by(&self, keyed: &impl BuildHasher, last: &LastAddress) -> u64 {
+        self.digest_with(keyed, || last.digest(self.address, keyed))
+    }
+
+    fn digest_with(&self, keyed: &impl BuildHasher, address: impl Fn() -> u64) -> u64 {
+        let Some(Named { by, value, proof }) = &self.named else { return address() };
         let (kind, name) = match by {
             Identity::Header(name) => (0, name.as_str()),
             Identity::Cookie(name) => (1, name.as_str()),
             Identity::Jwt(name) => (2, name.as_str()),
             Identity::Cert => (3, ""),
             // An address has no name of its own, so it never gets here.
-            Identity::Ip => return self.address_digest(keyed),
+            Identity::Ip => return address(),
         };
-        hasher.write_u8(kind);
-        name.hash(&mut hasher);
+        // A verified name and the same one merely claimed are two clients.
+        let kind = kind << 8 | *proof as u64;
+        let mut hasher = keyed.build_hasher();
         hasher.write(value);
-        if *proof == Proof::Claimed {
-            self.address.hash(&mut hasher);
+        let parts = [kind, Key::text(name), hasher.finish()];
+        match proof {
+            Proof::Claimed => Key::of(&[parts[0], parts[1], parts[2], address()]).0,
+            Proof::Verified | Proof::Known => Key::of(&parts).0,
         }
-        hasher.finish()
     }
 
     /// A keyed digest of the address, under whose umbrella the client counts as well; `None` where it is proven, or where
     /// it is the address itself.
     pub fn umbrella(&self, keyed: &impl BuildHasher) -> Option<u64> {
-        let unproven = self.named.as_ref().is_some_and(|named| named.proof != Proof::Verified);
-        unproven.then(|| self.address_digest(keyed))
+        self.has_umbrella().then(|| address_digest(self.address, keyed))
     }
 
-    fn address_digest(&self, keyed: &impl BuildHasher) -> u64 {
-        let mut hasher = keyed.build_hasher();
-        match self.address {
-            IpAddr::V4(v4) => hasher.write_u32(v4.to_bits()),
-            IpAddr::V6(v6) => hasher.write_u128(v6.to_bits()),
-        }
-        hasher.finish()
+    /// The same, as in [`Caller::digest_by`].
+    pub fn umbrella_by(&self, keyed: &impl BuildHasher, last: &LastAddress) -> Option<u64> {
+        self.has_umbrella().then(|| last.digest(self.address, keyed))
+    }
+
+    fn has_umbrella(&self) -> bool {
+        self.named.as_ref().is_some_and(|named| named.proof != Proof::Verified)
     }
 
     /// As it is logged. What a client says may be a credential, so everything but an address is named by a digest.
@@ -130,6 +144,30 @@ impl Caller<'_> {
             Some(Named { by, value, proof }) => {
                 let label = if *proof == Proof::Claimed { "claimed" } else { "client" };
                 format!("{by}:{}", digest.scope_id(&[(label, value)]))
+            }
+        }
+    }
+}
+
+fn address_digest(address: IpAddr, keyed: &impl BuildHasher) -> u64 {
+    let mut hasher = keyed.build_hasher();
+    match address {
+        IpAddr::V4(v4) => hasher.write_u32(v4.to_bits()),
+        IpAddr::V6(v6) => hasher.write_u128(v6.to_bits()),
+    }
+    hasher.finish()
+}
+
+// === impl LastAddress ===
+
+impl LastAddress {
+    fn digest(&self, address: IpAddr, keyed: &impl BuildHasher) -> u64 {
+        match self.0.get() {
+            Some((last, digest)) if last == address => digest,
+            _ => {
+                let digest = address_digest(address, keyed);
+                self.0.set(Some((address, digest)));
+                digest
             }
         }
     }
@@ -213,6 +251,22 @@ mod tests {
         assert_ne!(digest("2001:db8:1:2::9"), digest("2001:db8:1:3::9"));
         let caller = caller(&clients, None, &none, "192.0.2.1".parse().expect("an address"), None);
         assert_eq!(caller.umbrella(&keyed), None, "it is the address already");
+    }
+
+    #[test]
+    fn an_address_that_asks_again_is_the_same_and_another_one_on_its_connection_is_not() {
+        let (keyed, clients, none) =
+            (RandomState::new(), clients(&["header:X-Api-Key", "ip"]), HeaderMap::new());
+        let (last, key) = (LastAddress::default(), headers(&[("x-api-key", "a")]));
+        for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.1"] {
+            let address = address.parse().expect("an address");
+            let (it, named) =
+                (caller(&clients, None, &none, address, None), caller(&clients, None, &key, address, None));
+            assert_eq!(it.digest_by(&keyed, &last), it.digest(&keyed));
+            assert_eq!(named.digest_by(&keyed, &last), named.digest(&keyed));
+            assert_eq!(named.umbrella_by(&keyed, &last), named.umbrella(&keyed));
+            assert_eq!(named.umbrella(&keyed), Some(it.digest(&keyed)));
+        }
     }
 
     #[test]

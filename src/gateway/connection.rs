@@ -5,6 +5,7 @@
 
 use super::answered::Answered;
 use super::body::ResponseBody;
+use super::caller::LastAddress;
 use super::clock;
 use super::door::{self, Entered, Speaks};
 use super::exchange::exchange;
@@ -85,6 +86,8 @@ pub struct Connection {
     pub(super) answered: Answered,
     /// Who asked last.
     pub last_caller: LastCaller,
+    /// From where.
+    pub last_address: LastAddress,
     /// What it is joined with when its present answer's head has gone out.
     switch: Cell<Option<Box<Switch>>>,
     /// From the moment on in which `switch` was set.
@@ -223,6 +226,7 @@ impl Connection {
             told: Told::default(),
             answered: Answered::default(),
             last_caller: LastCaller::default(),
+            last_address: LastAddress::default(),
             switch: Cell::new(None),
             switches: Cell::new(false),
             journal: worker.shared.journal.clone(),

@@ -10,14 +10,12 @@ use super::disguise;
 use super::forward;
 use super::guard;
 use super::h2;
-use super::headers::{
-    Forwarding, Found, RATELIMIT, RATELIMIT_POLICY, add_via, first_of, set_forwarded, strip_hop_by_hop,
-    strip_hop_by_hop_of_answer,
-};
+use super::headers::{Found, RATELIMIT, RATELIMIT_POLICY, strip_hop_by_hop, strip_hop_by_hop_of_answer};
 use super::identity::client_address;
 use super::line::Line;
-use super::own_lines::{self, OwnLines};
+use super::own_lines::OwnLines;
 use super::reads;
+use super::tell;
 use super::throttle;
 use super::tls::Principal;
 use super::upgrade;
@@ -67,6 +65,8 @@ pub struct Exchange {
     pub version: Version,
     /// What the backend is told besides the headers, once.
     pub own_lines: Cell<Option<OwnLines>>,
+    /// It has an `Origin`: a browser says which page asks.
+    pub of_page: bool,
     /// Its connection goes on behind this exchange, as far as the client is concerned, and may be told so.
     pub goes_on: bool,
     /// It waits for `100 Continue` although it has no body to send: a word of the backend's that it gets.
@@ -125,10 +125,17 @@ pub async fn exchange(
                 // Nobody but the gateway waits for the body of a guarded write.
                 parts.headers.remove(header::EXPECT);
             }
-            let told = Tells { found, came_with_id: line.came_with_id, upgrade: protocol.is_some() };
-            tell_the_backend(&mut exchange, &mut parts, told);
-            let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await;
-            if let Some(answered) = gate.transpose() {
+            let says = found.says() || line.came_with_id || protocol.is_some();
+            let by_lines = !says && tell::goes_by_lines(&exchange, &parts);
+            if !by_lines {
+                tell::in_headers(&exchange, &mut parts, found.forwarded);
+            }
+            let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await.transpose();
+            // Many a request never gets further.
+            if by_lines && gate.is_none() {
+                exchange.own_lines.set(tell::lines(&exchange, &parts));
+            }
+            if let Some(answered) = gate {
                 answered
             } else if exchange.guarded && protocol.is_some() {
                 Err(Refusal::new(
@@ -263,6 +270,7 @@ fn route(
         goes_on: parts.version == Version::HTTP_11 && !found.closes,
         hears_continue: false,
         own_lines: Cell::default(),
+        of_page: found.origin,
     })
 }
 
@@ -272,55 +280,6 @@ fn root(parts: &mut Parts) {
     if let Ok(rooted) = Uri::try_from(format!("/?{}", parts.uri.query().unwrap_or_default())) {
         parts.uri = rooted;
     }
-}
-
-/// What has to be known of a request before more is told with it.
-struct Tells {
-    found: Found,
-    came_with_id: bool,
-    upgrade: bool,
-}
-
-/// Adds what the backend is told: the request's id, the client, and the way.
-fn tell_the_backend(exchange: &mut Exchange, parts: &mut Parts, told: Tells) {
-    let worker = exchange.worker.clone();
-    let connection = exchange.connection.clone();
-    let server = &worker.shared.policy.config().server;
-    let forwarding = Forwarding {
-        peer: connection.peer,
-        peer_text: &connection.peer_text,
-        trusted: connection.trusted,
-        secure: connection.secure,
-        style: server.forwarded,
-        forwarded: told.found.forwarded,
-    };
-    let tell = |headers: &mut HeaderMap| {
-        set_forwarded(headers, &forwarding);
-        if server.via {
-            add_via(headers, parts.version);
-        }
-    };
-    // Most requests say nothing that theirs would have to be joined with, and only pass: theirs are ready as lines.
-    let Found { forwarded, tells, .. } = told.found;
-    let says = told.came_with_id || forwarded || tells;
-    if let Some(host) = first_of(&parts.headers, &header::HOST)
-        && !says
-        && exchange.only_passes(told.upgrade)
-    {
-        let before = connection.told.lines(host, || {
-            let mut headers = HeaderMap::from_iter([(header::HOST, host.clone())]);
-            tell(&mut headers);
-            headers.remove(header::HOST);
-            own_lines::lines(&headers, &server.request_id_header)
-        });
-        let signature = Some((before, exchange.request_id.clone()));
-        exchange.own_lines.set(Some(OwnLines { signature, ..OwnLines::default() }));
-        return;
-    }
-    // Room for everything, taken once.
-    parts.headers.reserve(7);
-    parts.headers.insert(&server.request_id_header, exchange.request_id.clone());
-    tell(&mut parts.headers);
 }
 
 // === impl Exchange ===
@@ -334,15 +293,6 @@ impl Exchange {
     /// The matched route's rules.
     pub fn rules(&self) -> &RoutePolicy {
         &self.worker.shared.policy.routes()[self.route]
-    }
-
-    /// Whether the request goes on over HTTP/1.1, and nobody on the way reads what it says of the gateway.
-    fn only_passes(&self, upgrade: bool) -> bool {
-        let rules = self.rules();
-        let reads_it = || rules.guard().is_none_or(|guard| guard.reads_what_is_told);
-        let looked_at =
-            (self.guarded && reads_it()) || upgrade || rules.slots.ask.is_some() || rules.reads.is_some();
-        !looked_at && !self.pool().upstream.config.http2
     }
 
     /// What belongs to one hop goes from a backend's answer, and what it says of limits where the gateway has its own.

@@ -39,6 +39,8 @@ pub struct Found {
     pub limits: bool,
     /// A header that names another method.
     pub disguise: bool,
+    /// `Origin`
+    pub origin: bool,
     /// `TE: trailers`
     pub trailers: bool,
     /// `Upgrade`
@@ -280,6 +282,7 @@ impl Found {
             match name.as_str() {
                 "expect" => found.expect = expects_continue(headers),
                 "forwarded" => found.forwarded = true,
+                "origin" => found.origin = true,
                 "ratelimit" | "ratelimit-policy" => found.limits = true,
                 "via" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => found.tells = true,
                 "x-http-method-override" | "x-http-method" | "x-method-override" => found.disguise = true,
@@ -300,6 +303,11 @@ impl Found {
             }
         }
         Found { hop_by_hop: first, ..found }
+    }
+
+    /// Whether a request says something that what the gateway says of it would have to be joined with.
+    pub fn says(&self) -> bool {
+        self.forwarded || self.tells
     }
 
     /// Removes what belongs to this hop from `headers`, in which this was found.

@@ -172,7 +172,7 @@ fn identity_value(identity: &Identity, headers: &HeaderMap) -> Option<Vec<u8>> {
     match identity {
         Identity::Header(name) => {
             // All lines count: two different lists must not become one caller.
-            let mut values = headers.get_all(name.as_str()).iter().peekable();
+            let mut values = headers.get_all(name).iter().peekable();
             values.peek()?;
             Some(values.flat_map(|value| [value.as_bytes(), b"\n"]).flatten().copied().collect())
         }

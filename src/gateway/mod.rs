@@ -63,6 +63,7 @@ mod source;
 mod spelling;
 mod stall;
 mod stream;
+mod tell;
 mod throttle;
 mod tls;
 mod upgrade;
@@ -134,7 +135,7 @@ impl Gateway {
         if let Some(reads) = &reads {
             store.hear_writes(reads.clone());
         }
-        let throttles = throttle::Throttles::new(config, &store, started);
+        let throttles = throttle::Throttles::new(&policy, &store, started);
         let shared = Arc::new(Shared {
             store,
             journal,

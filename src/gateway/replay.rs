@@ -6,6 +6,7 @@
 use super::body::ResponseBody;
 use super::exchange::Exchange;
 use super::headers::IDEMPOTENT_REPLAYED;
+use super::respond::PROBLEM;
 use super::spelling;
 use crate::domain::answer::Answer;
 use bytes::Bytes;
@@ -98,7 +99,7 @@ fn tombstone(headers: &mut HeaderMap) -> Bytes {
     for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG, header::CONTENT_RANGE] {
         headers.remove(name);
     }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
     Bytes::from_static(
         br#"{"type":"urn:oncegate:problem:answer-not-kept","title":"The answer was not kept","detail":"The same request was answered before, with this status, and is not sent again for this copy. The body of that answer was larger than the gateway keeps (store.answer_limit) or cannot be read any more."}"#,
     )

@@ -13,6 +13,11 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
 
+/// The media type of a refusal.
+pub const PROBLEM: &str = "application/problem+json";
+/// Nobody keeps a refusal.
+pub const NO_STORE: &str = "no-store";
+
 /// The body of a refusal (RFC 9457), with this project's extension members.
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -45,7 +50,7 @@ struct Problem<'a> {
 
 /// A refusal as the answer that goes out; `policy` is the route's name where one matched.
 pub fn refusal(refusal: &Refusal, policy: Option<&str>, request_id: &HeaderValue) -> Response<ResponseBody> {
-    let (status, headers, body) = problem(refusal, policy, request_id);
+    let (status, headers, body) = problem(refusal, policy, request_id.to_str().unwrap_or_default());
     let mut response = Response::new(ResponseBody::whole(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -57,15 +62,23 @@ pub fn refusal(refusal: &Refusal, policy: Option<&str>, request_id: &HeaderValue
 
 /// A refusal as an answer that waiting copies get.
 pub fn refusal_answer(refusal: &Refusal, policy: Option<&str>, request_id: &HeaderValue) -> Answer {
-    let (status, headers, body) = problem(refusal, policy, request_id);
+    let (status, headers, body) = problem(refusal, policy, request_id.to_str().unwrap_or_default());
     Answer::new(status, &headers, Some(&body))
 }
 
-fn problem(
-    refusal: &Refusal,
-    policy: Option<&str>,
-    request_id: &HeaderValue,
-) -> (StatusCode, HeaderMap, Bytes) {
+fn problem(refusal: &Refusal, policy: Option<&str>, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+    let body = Bytes::from(body(refusal, policy, request_id));
+    let mut headers = HeaderMap::with_capacity(12);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE));
+    if let Some(wait) = refusal.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
+    (StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers, body)
+}
+
+/// What a refusal says in JSON.
+pub fn body(refusal: &Refusal, policy: Option<&str>, request_id: &str) -> Vec<u8> {
     let slot = refusal.slot.as_deref();
     let (since, until, why) = match (refusal.doubt, slot) {
         (Some((since, until, why)), _) => (Some(date(since)), Some(date(until)), Some(why)),
@@ -78,7 +91,7 @@ fn problem(
         status: refusal.status,
         detail: &refusal.detail,
         policy,
-        request_id: request_id.to_str().unwrap_or_default(),
+        request_id,
         since,
         until,
         why,
@@ -89,15 +102,7 @@ fn problem(
         id: slot.and_then(|taken| taken.id.as_deref()),
     };
     // Serialising strings and numbers into memory cannot fail; an empty problem would still carry its status.
-    let body = problem.brief().unwrap_or_else(|| serde_json::to_vec(&problem).unwrap_or_default());
-    let body = Bytes::from(body);
-    let mut headers = HeaderMap::with_capacity(12);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(wait) = refusal.retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-    }
-    (StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers, body)
+    problem.brief().unwrap_or_else(|| serde_json::to_vec(&problem).unwrap_or_default())
 }
 
 impl Problem<'_> {
@@ -111,22 +116,23 @@ impl Problem<'_> {
         if !usual || !plain {
             return None;
         }
-        let mut out = String::with_capacity(160 + r#type.len() + title.len() + detail.len());
-        let mut push = |pieces: &[&str]| pieces.iter().for_each(|piece| out.push_str(piece));
-        push(&["{\"type\":\"", r#type, "\",\"title\":\"", title, "\",\"status\":"]);
-        out.push_str(decimal(u64::from(*status), &mut [0; 20]));
-        let mut push = |pieces: &[&str]| pieces.iter().for_each(|piece| out.push_str(piece));
-        push(&[",\"detail\":\"", detail]);
+        let mut out = Vec::with_capacity(160 + r#type.len() + title.len() + detail.len());
+        let push = |out: &mut Vec<u8>, pieces: &[&str]| {
+            pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+        };
+        push(&mut out, &["{\"type\":\"", r#type, "\",\"title\":\"", title, "\",\"status\":"]);
+        decimal(u64::from(*status), &mut out);
+        push(&mut out, &[",\"detail\":\"", detail]);
         if policy.is_some() {
-            push(&["\",\"policy\":\"", policy_text]);
+            push(&mut out, &["\",\"policy\":\"", policy_text]);
         }
-        push(&["\",\"request_id\":\"", request_id, "\""]);
+        push(&mut out, &["\",\"request_id\":\"", request_id, "\""]);
         if let Some(seconds) = retry_after {
-            push(&[",\"retry_after\":"]);
-            out.push_str(decimal(*seconds, &mut [0; 20]));
+            push(&mut out, &[",\"retry_after\":"]);
+            decimal(*seconds, &mut out);
         }
-        out.push('}');
-        Some(out.into_bytes())
+        out.push(b'}');
+        Some(out)
     }
 }
 
@@ -175,7 +181,7 @@ mod tests {
             ] {
                 let mut refused = Refusal::new(*reason, detail);
                 refused.retry_after = wait.map(Duration::from_millis);
-                let (_, _, body) = problem(&refused, policy, &HeaderValue::from_static("id-1"));
+                let (_, _, body) = problem(&refused, policy, "id-1");
                 let expected = serde_json::to_vec(&Problem {
                     r#type: format!("urn:oncegate:problem:{}", reason.slug()),
                     title: reason.title(),
@@ -202,7 +208,7 @@ mod tests {
         let refused = Refusal::new(Reason::OutcomeUnknown, "why \"it\" is")
             .in_doubt(Millis(0), Millis(86_400_000), Doubt::TimedOut)
             .retry_after(Duration::from_millis(1500));
-        let (status, headers, body) = problem(&refused, Some("book"), &HeaderValue::from_static("id-1"));
+        let (status, headers, body) = problem(&refused, Some("book"), "id-1");
         assert_eq!(status, StatusCode::CONFLICT);
         assert_eq!(headers[header::RETRY_AFTER], "2");
         let json: serde_json::Value = serde_json::from_slice(&body).expect("JSON");

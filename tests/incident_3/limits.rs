@@ -95,6 +95,40 @@ fn the_refusal_names_the_policy_and_the_wait_and_a_page_can_read_it() {
 }
 
 #[test]
+fn a_refusal_says_the_same_in_every_version_and_to_head() {
+    let stand = Stand::with(throttled("limits = \"1/min\"\nover = \"reject\""));
+    assert_ne!(stand.send(&quick("k")).status, 429);
+    let url = format!("http://{}/professionals", stand.gate.address);
+    // The names in a refusal's head, and what its body says but for the seconds and the request's id.
+    let refused = |how: &[&str]| {
+        let answer =
+            curl(&[how, &["--header", "X-Api-Key: k", "--header", "X-Request-Id: a-1", &url]].concat());
+        assert_eq!(answer.status, 429, "{answer:?}");
+        let (head, body) = answer.text.split_once("\r\n\r\n").expect("a head");
+        let lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        let lines = lines.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+        let lines: BTreeMap<String, String> = lines.collect();
+        assert_eq!(lines["x-request-id"], "a-1", "{head}");
+        assert_eq!(lines["cache-control"], "no-store", "{head}");
+        assert_eq!(lines["content-type"], "application/problem+json", "{head}");
+        assert!(lines["content-length"].parse::<usize>().is_ok_and(|length| length > 100), "{head}");
+        if let Ok(problem) = serde_json::from_str::<serde_json::Value>(body) {
+            assert_eq!(lines["content-length"], body.len().to_string());
+            assert_eq!((&problem["request_id"], &problem["policy"]), (&"a-1".into(), &"profile".into()));
+            assert_eq!(lines["retry-after"], problem["retry_after"].to_string());
+        } else {
+            assert_eq!((how, body), (&["--head"][..], ""));
+        }
+        lines.into_keys().filter(|name| !["date", "connection"].contains(&&**name)).collect::<Vec<_>>()
+    };
+    let expected = refused(&["--http1.1"]);
+    assert!(expected.contains(&"ratelimit-policy".to_owned()) && expected.contains(&"via".to_owned()));
+    for how in ["--http2-prior-knowledge", "--http1.0", "--head"] {
+        assert_eq!(refused(&[how]), expected, "{how}");
+    }
+}
+
+#[test]
 fn a_preflight_and_whoever_is_allowed_never_count() {
     let rules = "[route.throttle]\nlimits = \"1/min\"\nover = \"reject\"";
     let routes = format!(

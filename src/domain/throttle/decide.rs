@@ -27,15 +27,15 @@ pub struct Standing {
 /// # Errors
 /// How long to wait. A cost above a limit's burst is never allowed; the configuration refuses it.
 pub fn decide(limits: &[Limit], tats: &mut [Nanos], now: Nanos, cost: u64) -> Result<(), Denied> {
-    let mut denied: Option<Denied> = None;
-    for (by, (limit, tat)) in limits.iter().zip(tats.iter()).enumerate() {
+    let (mut longest, mut by) = (0, 0);
+    for (at, (limit, tat)) in limits.iter().zip(tats.iter()).enumerate() {
         let wait = wait(limit, *tat, now, cost);
-        if wait > 0 && denied.is_none_or(|longest| wait > longest.wait.as_nanos() as u64) {
-            denied = Some(Denied { wait: Duration::from_nanos(wait), by });
+        if wait > longest {
+            (longest, by) = (wait, at);
         }
     }
-    if let Some(denied) = denied {
-        return Err(denied);
+    if longest > 0 {
+        return Err(Denied { wait: Duration::from_nanos(longest), by });
     }
     for (limit, tat) in limits.iter().zip(tats) {
         *tat = taken(limit, *tat, now, cost);
@@ -58,16 +58,34 @@ fn taken(limit: &Limit, tat: Nanos, now: Nanos, cost: u64) -> Nanos {
 impl Standing {
     /// Where a caller with this arrival time stands.
     pub fn of(limit: &Limit, tat: Nanos, now: Nanos) -> Standing {
-        let used = tat.0.saturating_sub(now.0);
-        let free = limit.depth().saturating_sub(used);
-        let remaining = free / limit.interval();
-        if used == 0 {
-            return Standing { remaining, more_in: Duration::ZERO };
-        }
-        let more_in = (remaining + 1)
-            .saturating_mul(limit.interval())
-            .saturating_sub(limit.depth() - used.min(limit.depth()));
-        let beyond = used.saturating_sub(limit.depth());
-        Standing { remaining, more_in: Duration::from_nanos(more_in.saturating_add(beyond)) }
+        Standing::new(left(limit, tat, now))
     }
+
+    /// The limit that has least left, and how much; of several, the one that takes longest to have more.
+    pub fn least(limits: &[Limit], tats: &[Nanos], now: Nanos) -> (usize, Standing) {
+        let (mut least, mut at) = ((u64::MAX, 0), 0);
+        for (number, (limit, tat)) in limits.iter().zip(tats).enumerate() {
+            let left = left(limit, *tat, now);
+            if left.0 < least.0 || (left.0 == least.0 && left.1 > least.1) {
+                (least, at) = (left, number);
+            }
+        }
+        (at, Standing::new(least))
+    }
+
+    fn new((remaining, more_in): (u64, u64)) -> Standing {
+        Standing { remaining, more_in: Duration::from_nanos(more_in) }
+    }
+}
+
+/// Requests that a limit would allow, and the nanoseconds until it would allow one more.
+fn left(limit: &Limit, tat: Nanos, now: Nanos) -> (u64, u64) {
+    let (used, depth) = (tat.0.saturating_sub(now.0), limit.depth());
+    let free = depth.saturating_sub(used);
+    let remaining = free / limit.interval();
+    if used == 0 {
+        return (remaining, 0);
+    }
+    let more_in = (remaining + 1).saturating_mul(limit.interval()).saturating_sub(free);
+    (remaining, more_in.saturating_add(used.saturating_sub(depth)))
 }

@@ -26,7 +26,13 @@ impl Key {
     /// A key of several parts, in their order. At least one of them is a keyed digest, so nobody outside can compute, and
     /// so choose, a key. Much cheaper than digesting all parts anew.
     pub fn of(parts: &[u64]) -> Key {
-        Key(parts.iter().fold(0, |key, part| mix(mix(key) ^ part)))
+        Key(parts.iter().fold(0, |key, part| mix(key ^ part)))
+    }
+
+    /// A number that stands for a text in [`Key::of`]. Not keyed, and so nothing for what a client says.
+    pub fn text(text: &str) -> u64 {
+        let word = |part: &[u8]| part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        text.as_bytes().chunks(8).fold(mix(text.len() as u64), |key, part| mix(key ^ word(part)))
     }
 
     /// The digest under which the bucket of one limit of this key is kept. Never zero, which stands for an empty place.
@@ -58,6 +64,14 @@ mod tests {
         let keys = [&[1, 2][..], &[2, 1], &[1], &[1, 2, 0], &[0, 1, 2], &[1, 0]].map(Key::of);
         let different: std::collections::BTreeSet<Key> = keys.into_iter().collect();
         assert_eq!(different.len(), keys.len());
+    }
+
+    #[test]
+    fn texts_are_told_apart() {
+        let texts =
+            ["", "a", "b", "ab", "ba", "a\0", "x-api-key", "x-api-kez", "x-api-keyx-api-key", "y-api-key"];
+        let different: std::collections::BTreeSet<u64> = texts.iter().map(|text| Key::text(text)).collect();
+        assert_eq!(different.len(), texts.len());
     }
 
     #[test]

@@ -21,4 +21,4 @@ pub use decide::{Denied, Standing, decide};
 pub use key::{Key, Per};
 pub use limit::{Limit, Nanos};
 pub use policy::{LIMITS_MAX, Over, Throttle};
-pub use table::Shard;
+pub use table::{Seen, Shard};

@@ -36,6 +36,7 @@ impl Sketch {
     }
 
     /// At most this late is the arrival time of a bucket; it is never said too early.
+    #[cold]
     pub fn tat(&self, bucket: u64) -> Nanos {
         let least = (0..ROWS).filter_map(|row| self.cells.get(self.cell(row, bucket))).min();
         Nanos(least.copied().unwrap_or(0))

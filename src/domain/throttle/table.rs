@@ -26,6 +26,13 @@ pub struct Shard {
     overflowed: u64,
 }
 
+/// Where a bucket was seen, if anywhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    bucket: u64,
+    at: usize,
+}
+
 // === impl Shard ===
 
 impl Shard {
@@ -41,10 +48,27 @@ impl Shard {
 
     /// The bucket's arrival time; zero where it is whole.
     pub fn tat(&self, bucket: u64, now: Nanos) -> Nanos {
-        let kept = self.find(bucket).map_or(Nanos(0), |at| Nanos(self.places[at][1]));
-        match self.sketch.is_live(now) {
+        self.look(bucket, now).0
+    }
+
+    /// The same, and where it was seen, for [`Shard::set_at`].
+    #[inline]
+    pub fn look(&self, bucket: u64, now: Nanos) -> (Nanos, Seen) {
+        let found = self.find(bucket);
+        let kept = found.map_or(Nanos(0), |at| Nanos(self.places[at][1]));
+        let tat = match self.sketch.is_live(now) {
             false => kept,
             true => kept.max(self.sketch.tat(bucket)),
+        };
+        (tat, Seen { bucket, at: found.unwrap_or(usize::MAX) })
+    }
+
+    /// Keeps the arrival time of a bucket that was seen before. It may have moved, or gone, since then.
+    #[inline]
+    pub fn set_at(&mut self, seen: Seen, tat: Nanos, now: Nanos) {
+        match self.places.get_mut(seen.at) {
+            Some(place) if place[0] == seen.bucket => place[1] = tat.0,
+            _ => self.set(seen.bucket, tat, now),
         }
     }
 
@@ -89,7 +113,8 @@ impl Shard {
     fn find(&self, bucket: u64) -> Option<usize> {
         let in_group = |group: usize| {
             let first = group * GROUP;
-            self.places[first..first + GROUP].iter().position(|place| place[0] == bucket).map(|at| first + at)
+            let places: &[[u64; 2]; GROUP] = self.places.get(first..)?.first_chunk()?;
+            places.iter().position(|place| place[0] == bucket).map(|at| first + at)
         };
         let (one, other) = self.groups_of(bucket);
         in_group(one).or_else(|| in_group(other))
@@ -156,6 +181,23 @@ mod tests {
         }
         assert!(shard.overflowed() > count / 2, "{}", shard.overflowed());
         assert!((0..count).all(|n| shard.tat(bucket(n), Nanos(0)) >= Nanos(1_000)), "nobody is forgotten");
+    }
+
+    #[test]
+    fn what_moved_since_it_was_seen_is_found_where_it_is() {
+        let mut shard = Shard::new(16 << 10);
+        shard.set(bucket(0), Nanos(1_000), Nanos(0));
+        let (_, seen) = shard.look(bucket(0), Nanos(0));
+        let (_, nowhere) = shard.look(bucket(1), Nanos(0));
+        shard.set_at(seen, Nanos(2_000), Nanos(0));
+        shard.set_at(nowhere, Nanos(3_000), Nanos(0));
+        assert_eq!([0, 1].map(|n| shard.tat(bucket(n), Nanos(0)).0), [2_000, 3_000]);
+        // Its place was given to another one meanwhile, and so was each place that it may have.
+        let at = shard.find(bucket(0)).expect("a place");
+        shard.places[at] = [bucket(2), 4_000];
+        shard.set_at(seen, Nanos(5_000), Nanos(0));
+        assert_eq!(shard.places[at], [bucket(2), 4_000]);
+        assert_eq!(shard.tat(bucket(0), Nanos(0)), Nanos(5_000));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{JwtConfig, JwtKeys, Secret};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use std::time::UNIX_EPOCH;
 
 fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -96,7 +96,10 @@ fn every_credential_keeps_callers_apart() {
 
 #[test]
 fn the_first_of_scope_by_that_is_present_counts_alone() {
-    let both = clients(&[Identity::Header("x-api-key".into()), Identity::Cookie("session".into())], &[]);
+    let both = clients(
+        &[Identity::Header(HeaderName::from_static("x-api-key")), Identity::Cookie("session".into())],
+        &[],
+    );
     let with_key = scope(&both, &[("x-api-key", "k"), ("cookie", "session=a")]);
     assert_eq!(with_key, scope(&both, &[("x-api-key", "k"), ("cookie", "session=b")]));
     let by_cookie = scope(&both, &[("cookie", "session=a; theme=dark")]);

@@ -43,6 +43,8 @@ struct Known {
 
 /// Pages that one route remembers; beyond them the oldest is forgotten.
 const ORIGINS_MAX: usize = 32;
+/// What is behind the text of `RateLimit` at most: two numbers, and what is between and behind them.
+const NUMBERS_LONGEST: usize = 48;
 /// A longer origin is none.
 const ORIGIN_LONGEST: usize = 512;
 
@@ -89,17 +91,19 @@ impl Notice {
         let Stand { limit, standing } = self.stand;
         match lines {
             Some(lines) => {
-                lines.reserve(throttle.header.len() + 128);
-                lines.extend_from_slice(b"RateLimit-Policy: ");
-                lines.extend_from_slice(throttle.header.as_bytes());
-                lines.extend_from_slice(b"\r\nRateLimit: ");
-                self.standing(throttle, lines);
+                let text = throttle.lines.get(limit).map_or("", String::as_str);
+                if lines.capacity() == 0 {
+                    *lines = Vec::with_capacity(text.len() + NUMBERS_LONGEST);
+                }
+                lines.extend_from_slice(text.as_bytes());
+                self.standing(lines);
                 lines.extend_from_slice(b"\r\n");
             }
             None => {
                 headers.insert(RATELIMIT_POLICY, throttle.header.clone());
-                let mut text = Vec::new();
-                self.standing(throttle, &mut text);
+                let name = throttle.names.get(limit).map_or("", String::as_str);
+                let mut text = [name, ";r="].concat().into_bytes();
+                self.standing(&mut text);
                 // The name was serialised as a structured field, so its bytes are those of a header's value.
                 if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
                     headers.insert(RATELIMIT, value);
@@ -114,15 +118,13 @@ impl Notice {
         }
     }
 
-    /// The value of `RateLimit`.
-    fn standing(&self, throttle: &ThrottlePolicy, text: &mut Vec<u8>) {
-        let Stand { limit, standing } = self.stand;
-        text.extend_from_slice(throttle.names.get(limit).map_or("", String::as_str).as_bytes());
-        text.extend_from_slice(b";r=");
-        text.extend_from_slice(decimal(standing.remaining, &mut [0; 20]).as_bytes());
+    /// The value of `RateLimit`, behind the limit's name.
+    fn standing(&self, text: &mut Vec<u8>) {
+        let Stand { standing, .. } = self.stand;
+        decimal(standing.remaining, text);
         if standing.more_in > Duration::ZERO {
             text.extend_from_slice(b";t=");
-            text.extend_from_slice(decimal(ceil(standing.more_in), &mut [0; 20]).as_bytes());
+            decimal(ceil(standing.more_in), text);
         }
     }
 }
@@ -131,15 +133,16 @@ fn exposed(throttle: &ThrottlePolicy) -> &'static str {
     if throttle.x_ratelimit { EXPOSED_WITH_X } else { EXPOSED }
 }
 
-/// A number's digits: every answer of a limited route has some, and formatting costs ten times as much.
-pub fn decimal(mut number: u64, room: &mut [u8; 20]) -> &str {
+/// Adds a number's digits: every answer of a limited route has some, and formatting costs ten times as much.
+pub fn decimal(mut number: u64, text: &mut Vec<u8>) {
+    let mut room = [0; 20];
     let mut at = room.len();
     loop {
         at -= 1;
         room[at] = b'0' + (number % 10) as u8;
         number /= 10;
-        if number == 0 {
-            return std::str::from_utf8(&room[at..]).unwrap_or_default();
+        if number == 0 || at == 0 {
+            return text.extend_from_slice(&room[at..]);
         }
     }
 }
@@ -255,7 +258,9 @@ mod tests {
     #[test]
     fn numbers_are_written_as_ever() {
         for number in [0, 1, 9, 10, 99, 100, 1_000_000, u64::MAX] {
-            assert_eq!(decimal(number, &mut [0; 20]), number.to_string());
+            let mut text = Vec::new();
+            decimal(number, &mut text);
+            assert_eq!(text, number.to_string().as_bytes());
         }
     }
 

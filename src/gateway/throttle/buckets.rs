@@ -3,11 +3,16 @@
 
 use crate::config::ThrottlePolicy;
 use crate::domain::throttle::key::HARD;
-use crate::domain::throttle::{Denied, Key, LIMITS_MAX, Limit, Nanos, Shard, Standing, decide};
+use crate::domain::throttle::{Denied, Key, LIMITS_MAX, Limit, Nanos, Seen, Shard, Standing, decide};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Shards: workers seldom meet in one.
 const SHARDS: usize = 64;
+
+/// Buckets that one request counts against, beside the hard limit's.
+const STACK_MAX: usize = 2 * LIMITS_MAX;
+/// Their arrival times.
+type Tats = [Nanos; STACK_MAX];
 
 /// What every worker shares.
 pub struct Buckets {
@@ -81,8 +86,8 @@ impl Buckets {
         let rules = &throttle.rules;
         let own = rules.limits.len();
         let mut locked = self.lock(keys);
-        let mut tats = [Nanos(0); 2 * LIMITS_MAX];
-        locked.read(keys, own, &mut tats, now);
+        let (mut tats, mut seen) = ([Nanos(0); STACK_MAX], [Seen::default(); STACK_MAX]);
+        locked.read(keys, own, &mut tats, &mut seen, now);
         if let (Some(hard), true) = (&rules.hard, arrives)
             && let Err(denied) = locked.arrive(keys, hard, rules.cost, now)
         {
@@ -91,7 +96,7 @@ impl Buckets {
         let stack = if keys.umbrella.is_some() { &throttle.stack[..] } else { &throttle.stack[..own] };
         match decide(stack, &mut tats[..stack.len()], now, rules.cost) {
             Ok(()) => {
-                locked.write(keys, own, &tats, now);
+                locked.write(own, &tats[..stack.len()], &seen, now);
                 Verdict::Allowed(Stand::of(&rules.limits, &tats, now))
             }
             Err(denied) => Verdict::Early(denied, Stand::of(&rules.limits, &tats, now)),
@@ -101,9 +106,9 @@ impl Buckets {
     /// The same for a request that stands behind others: only the hard limit counts it now.
     pub fn arrive(&self, throttle: &ThrottlePolicy, keys: Keys, now: Nanos) -> Verdict {
         let rules = &throttle.rules;
-        let mut tats = [Nanos(0); 2 * LIMITS_MAX];
         let mut locked = self.lock(keys);
-        locked.read(keys, rules.limits.len(), &mut tats, now);
+        let (mut tats, mut seen) = ([Nanos(0); STACK_MAX], [Seen::default(); STACK_MAX]);
+        locked.read(keys, rules.limits.len(), &mut tats, &mut seen, now);
         let stand = Stand::of(&rules.limits, &tats, now);
         if let Some(hard) = &rules.hard
             && let Err(denied) = locked.arrive(keys, hard, rules.cost, now)
@@ -155,6 +160,13 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The arrival times of a key's buckets.
+fn look(shard: &Shard, key: Key, tats: &mut [Nanos], seen: &mut [Seen], now: Nanos) {
+    for (number, (tat, seen)) in tats.iter_mut().zip(seen).enumerate() {
+        (*tat, *seen) = shard.look(key.bucket(number as u64), now);
+    }
+}
+
 // === impl Locked ===
 
 impl Locked<'_> {
@@ -178,14 +190,12 @@ impl Locked<'_> {
         }
     }
 
-    /// The arrival times of the client's buckets, and behind them those of its address.
-    fn read(&self, keys: Keys, own: usize, tats: &mut [Nanos], now: Nanos) {
-        for number in 0..own {
-            tats[number] = self.own.tat(keys.own.bucket(number as u64), now);
-            if let Some(key) = keys.umbrella {
-                let shard = self.umbrella.as_ref().unwrap_or(&self.own);
-                tats[own + number] = shard.tat(key.bucket(number as u64), now);
-            }
+    /// The arrival times of the client's `own` buckets, and behind them those of its address.
+    fn read(&self, keys: Keys, own: usize, tats: &mut Tats, seen: &mut [Seen; STACK_MAX], now: Nanos) {
+        look(&self.own, keys.own, &mut tats[..own], &mut seen[..own], now);
+        if let Some(key) = keys.umbrella {
+            let shard = self.umbrella.as_ref().unwrap_or(&self.own);
+            look(shard, key, &mut tats[own..2 * own], &mut seen[own..2 * own], now);
         }
     }
 
@@ -198,14 +208,13 @@ impl Locked<'_> {
         Ok(())
     }
 
-    fn write(&mut self, keys: Keys, own: usize, tats: &[Nanos], now: Nanos) {
-        for number in 0..own {
-            self.own.set(keys.own.bucket(number as u64), tats[number], now);
-            if let Some(key) = keys.umbrella {
-                let shard = self.umbrella.as_mut().unwrap_or(&mut self.own);
-                shard.set(key.bucket(number as u64), tats[own + number], now);
-            }
-        }
+    /// Keeps the arrival times, of which the first `own` are the client's.
+    fn write(&mut self, own: usize, tats: &[Nanos], seen: &[Seen; STACK_MAX], now: Nanos) {
+        let (client, address) = tats.split_at(own);
+        let (its, theirs) = seen.split_at(own);
+        client.iter().zip(its).for_each(|(tat, seen)| self.own.set_at(*seen, *tat, now));
+        let shard = self.umbrella.as_mut().unwrap_or(&mut self.own);
+        address.iter().zip(theirs).for_each(|(tat, seen)| shard.set_at(*seen, *tat, now));
     }
 }
 
@@ -214,17 +223,7 @@ impl Locked<'_> {
 impl Stand {
     /// The limit that has least left; of several, the one that takes longest to have more.
     pub fn of(limits: &[Limit], tats: &[Nanos], now: Nanos) -> Stand {
-        let mut least =
-            Stand { limit: 0, standing: Standing { remaining: u64::MAX, more_in: Default::default() } };
-        for (limit, tat) in limits.iter().zip(tats).enumerate() {
-            let standing = Standing::of(tat.0, *tat.1, now);
-            let than = &least.standing;
-            if standing.remaining < than.remaining
-                || (standing.remaining == than.remaining && standing.more_in > than.more_in)
-            {
-                least = Stand { limit, standing };
-            }
-        }
-        least
+        let (limit, standing) = Standing::least(limits, tats, now);
+        Stand { limit, standing }
     }
 }

@@ -6,7 +6,7 @@
 //! asked too seldom, somebody would be refused whose turn has come. What clients are told to wait is longer by as much.
 
 use super::buckets::{Keys, Locked, Stand, Verdict, Whose};
-use super::{Asked, Throttles, resource};
+use super::{Asked, Throttles, digest, resource};
 use crate::config::{Config, RouteThrottle, ThrottlePolicy};
 use crate::domain::throttle::key::HARD;
 use crate::domain::throttle::{Denied, LIMITS_MAX, Limit, Nanos, decide};
@@ -128,7 +128,7 @@ impl Fleet {
         let Asked { who, throttle, .. } = asked;
         let space = self.spaces.get(who.exchange.route).copied().unwrap_or_default();
         let umbrella = who.caller.umbrella(&self.keyed);
-        let path = self.keyed.hash_one(resource(who.parts.uri.path()));
+        let path = digest(&self.keyed, resource(who.parts.uri.path()));
         let keys = Throttles::keys(throttle, space, who.caller.digest(&self.keyed), umbrella, path);
         let named = |bucket: Bucket| {
             let key = match (bucket.whose, keys.umbrella) {

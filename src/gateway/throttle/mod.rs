@@ -9,6 +9,7 @@ mod buckets;
 mod fleet;
 mod flights;
 mod hold;
+mod ready;
 mod watch;
 
 pub use answer::{Notice, decimal};
@@ -20,7 +21,7 @@ use super::exchange::{Exchange, Outcome};
 use super::identity::is_within;
 use super::line::Line;
 use super::reads;
-use crate::config::{Concurrency, Config, Mode, RoutePolicy, ThrottlePolicy};
+use crate::config::{Concurrency, Mode, Policy, RoutePolicy, ThrottlePolicy};
 use crate::domain::event::{Decision, Event};
 use crate::domain::poll::{Alarm, Read};
 use crate::domain::refusal::{Reason, Refusal};
@@ -35,7 +36,8 @@ use hold::{End, Held, Holds};
 use http::Method;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use std::hash::{BuildHasher, RandomState};
+use ready::Ready;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 use tokio::time::Instant;
 use watch::Watches;
@@ -47,6 +49,8 @@ pub struct Throttles {
     watches: Watches,
     flights: Flights,
     origins: Vec<Origins>,
+    /// The refusals of each route's limits.
+    ready: Vec<Vec<Option<Ready>>>,
     /// Digests whom limits count. Of this process alone: nobody outside can compute one.
     keyed: RandomState,
     /// Where the store counts limits, for all gateways that share it.
@@ -64,6 +68,8 @@ struct Who<'a> {
     client: u64,
     /// One of the path.
     path: u64,
+    /// When it came.
+    now: Nanos,
 }
 
 /// A request before its route's limits.
@@ -131,21 +137,22 @@ async fn throttle(
         return Ok(None);
     }
     let caller = exchange.caller(&parts.headers);
-    let (client, path) = (caller.digest(&throttles.keyed), throttles.path(parts.uri.path()));
-    let who = Who { exchange, parts, client, path, caller };
+    let (keyed, last) = (&throttles.keyed, &exchange.connection.last_address);
+    let (client, path) = (caller.digest_by(keyed, last), digest(keyed, resource(parts.uri.path())));
+    let who = Who { exchange, parts, client, path, caller, now: throttles.now() };
     let Some(throttle) = throttle.filter(|throttle| !is_within(&throttle.allow, exchange.address)) else {
         if watched {
             who.polls(port, false, line);
         }
         return Ok(None);
     };
-    let umbrella = who.caller.umbrella(&throttles.keyed);
+    let (umbrella, now) = (who.caller.umbrella_by(keyed, last), who.now);
     let keys = Throttles::keys(throttle, throttle.space, who.client, umbrella, who.path);
     let asked = Asked { who, throttle, keys };
     let verdict = match (throttles.holds.is_waiting(keys.own), &throttles.fleet) {
         // Whoever waits already comes first; the hard limit still counts.
-        (true, None) => throttles.buckets.arrive(throttle, keys, throttles.now()),
-        (false, None) => throttles.buckets.take(throttle, keys, throttles.now(), true),
+        (true, None) => throttles.buckets.arrive(throttle, keys, now),
+        (false, None) => throttles.buckets.take(throttle, keys, now, true),
         (true, Some(fleet)) => Box::pin(fleet.decide(&asked, Asks::Behind)).await,
         (false, Some(fleet)) => Box::pin(fleet.decide(&asked, Asks::First)).await,
     };
@@ -154,7 +161,8 @@ async fn throttle(
         asked.who.polls(port, early, line);
     }
     let (Verdict::Allowed(stand) | Verdict::Early(_, stand) | Verdict::Hard(_, stand)) = verdict;
-    line.limits.notice = Some(Notice { stand, origin: parts.headers.get(header::ORIGIN).cloned() });
+    let origin = if exchange.of_page { parts.headers.get(header::ORIGIN).cloned() } else { None };
+    line.limits.notice = Some(Notice { stand, origin });
     match verdict {
         Verdict::Allowed(_) => Ok(None),
         _ if throttle.observed => {
@@ -162,9 +170,9 @@ async fn throttle(
             line.limits.would = Some(if held { Decision::WouldHold } else { Decision::WouldRefuse });
             Ok(None)
         }
-        Verdict::Hard(denied, _) => Err(asked.refused(denied, true)),
+        Verdict::Hard(denied, _) => asked.refused(denied, true),
         Verdict::Early(denied, _) => match throttle.rules.over {
-            Over::Reject => Err(asked.refused(denied, false)),
+            Over::Reject => asked.refused(denied, false),
             // Boxed: most requests never wait.
             Over::Hold { at_most } => Box::pin(asked.hold(at_most, denied, line)).await,
         },
@@ -182,7 +190,8 @@ const UNLIMITED_BYTES: u64 = 1 << 20;
 
 impl Throttles {
     /// For this configuration; nobody has asked yet. Where the store is shared, it counts the limits.
-    pub fn new(config: &Config, store: &Store, started: Instant) -> Throttles {
+    pub fn new(policy: &Policy, store: &Store, started: Instant) -> Throttles {
+        let config = policy.config();
         let clients = &config.clients;
         let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         // The table is made whole at the start; where nobody is limited it must not cost its memory.
@@ -193,6 +202,7 @@ impl Throttles {
             holds: Holds::new(clients.held_max, clients.held_per_client),
             watches: Watches::default(),
             flights: Flights::default(),
+            ready: policy.routes().iter().map(ready::of).collect(),
             origins: config.routes.iter().map(|_| Origins::default()).collect(),
             keyed: RandomState::new(),
             fleet: store.shares_limits().then(|| Fleet::new(config, store.secret())),
@@ -260,10 +270,13 @@ impl Throttles {
         let umbrella = umbrella.filter(|_| throttle.rules.per != Per::Route);
         Keys { own: key(client, 0), umbrella: umbrella.map(|address| key(address, 1)) }
     }
+}
 
-    fn path(&self, path: &str) -> u64 {
-        self.keyed.hash_one(resource(path))
-    }
+/// A keyed digest of some bytes.
+fn digest(keyed: &impl BuildHasher, bytes: &[u8]) -> u64 {
+    let mut hasher = keyed.build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// A path as it is counted. A closing slash means nothing, in counting as in matching.
@@ -284,7 +297,7 @@ impl Who<'_> {
         let key = Key::of(&[self.exchange.route as u64, self.client, self.path]).0.max(1);
         line.limits.polled = Some(key);
         let alarm = Alarm { reads, early: early_most, within };
-        let told = throttles.watches.note(&Read { key, early, port }, &alarm, throttles.now());
+        let told = throttles.watches.note(&Read { key, early, port }, &alarm, self.now);
         let Some(storm) = told else { return };
         let template = shared.policy.template(&self.parts.method, path);
         shared.journal.event(Event::PollStorm {
@@ -346,7 +359,7 @@ impl Asked<'_> {
         };
         match self.copy() {
             Some(copy) => Ok(Some(copy)),
-            None => Err(self.refused(refusal, false)),
+            None => self.refused(refusal, false),
         }
     }
 
@@ -375,7 +388,7 @@ impl Asked<'_> {
     }
 
     /// 429, with the limit and how long it takes.
-    fn refused(&self, denied: Denied, hard: bool) -> Refusal {
+    fn refused(&self, denied: Denied, hard: bool) -> Result<Option<Outcome>, Refusal> {
         let exchange = self.who.exchange;
         let shared = exchange.shared();
         let limit = || match (&self.throttle.rules.hard, hard) {
@@ -396,13 +409,14 @@ impl Asked<'_> {
         let fleet = shared.throttles.fleet.as_ref();
         let wait = fleet.map_or(denied.wait, |fleet| fleet.enough(denied.wait));
         let seconds = retry::seconds(wait, exchange.worker.chance());
-        let text = if hard { self.throttle.texts.last() } else { self.throttle.texts.get(denied.by) };
-        let text = text.map_or("", String::as_str);
-        let mut detail = String::with_capacity(text.len() + 80);
-        detail.push_str(text);
-        detail.push_str(decimal(seconds, &mut [0; 20]));
-        detail.push_str(" s. Asking before does not make it longer, and nothing was sent.");
-        Refusal::new(Reason::Throttled, detail).retry_after(Duration::from_secs(seconds))
+        let texts = &self.throttle.texts;
+        let at = if hard { texts.len().saturating_sub(1) } else { denied.by };
+        let ready = shared.throttles.ready.get(exchange.route).and_then(|ready| ready.get(at)?.as_ref());
+        if let Some(ready) = ready {
+            return Ok(Some(ready.answer(exchange, seconds)));
+        }
+        let refusal = ready::refusal(texts.get(at).map_or("", String::as_str), &seconds.to_string());
+        Err(refusal.retry_after(Duration::from_secs(seconds)))
     }
 }
 
