@@ -299,6 +299,10 @@ fn a_redis_that_loses_everything_is_told_its_holds_again_and_none_that_were_give
     // Through gateways that did not make the bookings.
     assert_eq!(fleet.send(1, &cancel(&cancelled)).status, 200);
     assert_eq!(fleet.send(2, &change(&moved, r#"{"slotIndex":6}"#)).status, 200);
+    // The server tells the news before it answers a later question, so each of them has got it.
+    for gate in 0..3 {
+        assert_taken(&fleet.send(gate, &book(40 + gate, 1)));
+    }
     let sent = fleet.backend.requests();
     fleet.redis.kill();
     fleet.redis.forget();
