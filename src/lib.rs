@@ -59,12 +59,12 @@
 //!
 //! **A write that nobody has sent before.** `gateway::exchange` brings the target into its one normal form, finds the
 //! route and hands over to `gateway::guard`. That reads the whole body, digests what it means, and sends the store a
-//! claim, which is durable when it is granted. `gateway::attempt` runs from there in a task of its own, whatever the
-//! client does: it sends, waits, classifies and completes the record, durably, and only then does the answer's first byte
-//! go to the client.
+//! claim, which is durable when it is granted. `gateway::attempt` runs from there, whatever the client does
+//! (`gateway::carried`): it sends, waits, classifies and completes the record, durably, and only then does the answer's
+//! first byte go to the client.
 //!
 //! **Its copy.** The same way up to the claim. If the attempt is in flight the copy waits for it and gets its answer; if
-//! it is done, the recorded one; if nobody knows, a refusal that says so. Nothing is sent.
+//! it is done, the recorded one (`gateway::replay`); if nobody knows, a refusal that says so. Nothing is sent.
 //!
 //! **A read.** `gateway::exchange` finds a route that does not guard it. Where the route limits how often a client may ask,
 //! `gateway::throttle` lets it pass, holds it until its turn, or refuses it. Where the route keeps or shares answers,
