@@ -192,7 +192,7 @@ impl Guard {
 
 /// Whether a guarded request of `route` is looked at as the backend gets it, with what the gateway tells beside the client's
 /// headers: where it is needed again, where a selector may name any header, or where a caller is known by one of them.
-fn reads_what_is_told(route: &Route, config: &Config) -> bool {
+fn reads_what_is_told(route: &Route, config: &Config, slots: &SlotRules) -> bool {
     let told = |name: &str| {
         name.starts_with("x-forwarded-")
             || matches!(name, "forwarded" | "via")
@@ -201,11 +201,11 @@ fn reads_what_is_told(route: &Route, config: &Config) -> bool {
     let named = |identity: &Identity| matches!(identity, Identity::Header(name) if told(name.as_str()));
     let clients = &config.clients;
     route.mode.unwrap_or(config.mode) != Mode::Enforce
-        || (route.lane.is_some()
-            || route.retry.is_some()
-            || route.recover.is_some()
-            || route.detect.is_some())
-        || !SlotRules::new(route, config).is_empty()
+        || route.lane.is_some()
+        || route.retry.is_some()
+        || route.recover.is_some()
+        || route.detect.is_some()
+        || !slots.is_empty()
         || clients.scope_by.iter().chain(&clients.identify_by).any(named)
 }
 
@@ -218,6 +218,7 @@ impl RoutePolicy {
             config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.timeout);
         let body_limit = route.body_limit.unwrap_or(config.server.body_limit);
         let decoded_bytes_max = decoded_bytes_max(body_limit);
+        let slots = SlotRules::new(route, config);
         RoutePolicy {
             index,
             name: route.name.clone(),
@@ -233,7 +234,6 @@ impl RoutePolicy {
             lets_writes_through: route.lets_writes_through(),
             throttle: ThrottlePolicy::compile(index, config).map(Box::new),
             concurrency: route.concurrency,
-            slots: SlotRules::new(route, config),
             reads: Reads::new(route, config),
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),
@@ -245,8 +245,9 @@ impl RoutePolicy {
                 recover: route.recover.clone(),
                 detect: route.detect.clone(),
                 pause: config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.pause),
-                reads_what_is_told: reads_what_is_told(route, config),
+                reads_what_is_told: reads_what_is_told(route, config, &slots),
             }),
+            slots,
         }
     }
 

@@ -4,7 +4,7 @@
 use super::body::ResponseBody;
 use super::exchange::{Exchange, Outcome};
 use super::guard::{self, too_large};
-use super::respond::date;
+use super::respond::{NO_STORE, date};
 use super::slots::unnamed;
 use super::source;
 use super::upload::ClientBody;
@@ -52,8 +52,8 @@ pub async fn answer(exchange: &Exchange, parts: &Parts, body: ClientBody) -> Res
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(Outcome { response, lines: Vec::new(), decision: Decision::Asked, upstream: None, scope: None })
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE));
+    Ok(Outcome::new(response, Decision::Asked))
 }
 
 async fn look(exchange: &Exchange, slot: &SlotPolicy, parts: &Parts, body: &[u8]) -> Result<Bytes, Refusal> {

@@ -319,7 +319,7 @@ impl Attempt {
                 Err(Some(settled)) => {
                     let (response, lines) = self.exchange.replay(&settled, Copy::Waited);
                     let decision = Decision::Executed;
-                    return Outcome { response, lines, decision, upstream, scope: None };
+                    return Outcome { lines, upstream, ..Outcome::new(response, decision) };
                 }
                 // Settled as not executed: this answer may contradict the next attempt's, so nobody gets it.
                 Err(None) => return self.overtaken(),
@@ -337,7 +337,7 @@ impl Attempt {
         if !stored {
             response.headers_mut().insert(IDEMPOTENT_STORED, HeaderValue::from_static("false"));
         }
-        Outcome { response, lines: Vec::new(), decision, upstream, scope: None }
+        Outcome { upstream, ..Outcome::new(response, decision) }
     }
 
     /// Tells where this answer has what another one has, and only one may have.
@@ -450,7 +450,7 @@ impl Attempt {
     fn refused(&self, refusal: &Refusal, decision: Decision) -> Outcome {
         let policy = Some(&*self.exchange.rules().name);
         let response = respond::refusal(refusal, policy, &self.exchange.request_id);
-        Outcome { response, lines: Vec::new(), decision, upstream: None, scope: None }
+        Outcome::new(response, decision)
     }
 
     fn idempotency(&self) -> Option<&Idempotency> {

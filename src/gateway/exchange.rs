@@ -99,6 +99,13 @@ pub struct Outcome {
     pub scope: Option<ScopeId>,
 }
 
+impl Outcome {
+    /// An answer of which nothing else is known.
+    pub fn new(response: Response<ResponseBody>, decision: Decision) -> Outcome {
+        Outcome { response, lines: Vec::new(), decision, upstream: None, scope: None }
+    }
+}
+
 /// Answers one request.
 pub async fn exchange(
     worker: Rc<Worker>,

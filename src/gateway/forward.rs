@@ -60,13 +60,7 @@ pub async fn pass(
         writing.answered(exchange, head.status, &head.headers);
     }
     body.end_with(writing);
-    Ok(Outcome {
-        response: Response::from_parts(head, body),
-        lines: Vec::new(),
-        decision,
-        upstream,
-        scope: None,
-    })
+    Ok(Outcome { upstream, ..Outcome::new(Response::from_parts(head, body), decision) })
 }
 
 /// The same, with the answer as it came. Interim answers go to the client of `hearing`, where there is one that still waits.

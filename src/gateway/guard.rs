@@ -425,7 +425,7 @@ pub async fn whole(
 }
 
 fn answered(decision: Decision, (response, lines): (Response<ResponseBody>, Vec<u8>)) -> Verdict {
-    Verdict::Answer(Box::new(Outcome { response, lines, decision, upstream: None, scope: None }))
+    Verdict::Answer(Box::new(Outcome { lines, ..Outcome::new(response, decision) }))
 }
 
 /// Says in the answer that no record stands behind it.

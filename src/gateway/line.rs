@@ -98,13 +98,8 @@ impl Line {
     /// A refusal as this exchange's outcome.
     pub fn refused(&self, refusal: &Refusal) -> Outcome {
         let policy = self.route.map(|route| &*self.worker.shared.policy.routes()[route].name);
-        Outcome {
-            response: respond::refusal(refusal, policy, &self.request_id),
-            lines: Vec::new(),
-            decision: Decision::Refused(refusal.reason),
-            upstream: None,
-            scope: None,
-        }
+        let response = respond::refusal(refusal, policy, &self.request_id);
+        Outcome::new(response, Decision::Refused(refusal.reason))
     }
 
     /// The last steps of every exchange: the answer's own headers, and the journal.

@@ -20,6 +20,7 @@ use super::tls::{Handshakes, ServerSide};
 use super::upstream::{Pool, Upstream};
 use crate::config::{self, Policy};
 use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::hex;
 use crate::domain::ledger::Token;
 use crate::journal::{Apart, Journal};
 use crate::store::Store;
@@ -123,15 +124,8 @@ pub struct Worker {
     tokens: Cell<u128>,
 }
 
-/// The length of a request's id.
-const ID_BYTES: usize = 16;
 /// So many ids are made together.
 const IDS_AT_ONCE: usize = 64;
-
-/// The digits of `number`.
-fn hex(number: u64) -> [u8; ID_BYTES] {
-    std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15])
-}
 
 /// See [`Worker::signature`].
 fn signature(server: &config::Server) -> Rc<[u8]> {
@@ -321,10 +315,10 @@ impl Worker {
     /// Sixteen hex digits, unlike any other of this fleet.
     fn new_id(&self) -> HeaderValue {
         let mut ids = self.ids_to_come.borrow_mut();
-        if ids.len() < ID_BYTES {
-            *ids = (0..IDS_AT_ONCE).flat_map(|_| hex(self.chance())).collect();
+        if ids.len() < hex::DIGITS {
+            *ids = (0..IDS_AT_ONCE).flat_map(|_| hex::digits(self.chance())).collect();
         }
-        let id = ids.split_to(ID_BYTES);
+        let id = ids.split_to(hex::DIGITS);
         HeaderValue::from_maybe_shared(id).unwrap_or(HeaderValue::from_static("unknown"))
     }
 

@@ -198,7 +198,7 @@ impl Lead {
         decision: Decision,
         upstream: Option<Duration>,
     ) -> Outcome {
-        Outcome { response, lines: Vec::new(), decision, upstream, scope: Some(self.reading.scope) }
+        Outcome { upstream, scope: Some(self.reading.scope), ..Outcome::new(response, decision) }
     }
 }
 

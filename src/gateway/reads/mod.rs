@@ -268,7 +268,7 @@ impl Reads {
 
     fn answered(&self, kept: &Kept, reading: &Reading, decision: Decision, status: CacheStatus) -> Outcome {
         let response = kept.answer(&reading.conditions, reading.head_only, clock::now(), status);
-        Outcome { response, lines: Vec::new(), decision, upstream: None, scope: Some(reading.scope) }
+        Outcome { scope: Some(reading.scope), ..Outcome::new(response, decision) }
     }
 }
 

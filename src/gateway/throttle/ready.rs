@@ -80,8 +80,7 @@ impl Ready {
             head.extend_from_slice(b"\r\n");
             lines = head;
         }
-        let decision = Decision::Refused(Reason::Throttled);
-        Outcome { response, lines, decision, upstream: None, scope: None }
+        Outcome { lines, ..Outcome::new(response, Decision::Refused(Reason::Throttled)) }
     }
 
     /// The body. An id has nothing that JSON would escape. Its length is known before, so it is never copied.

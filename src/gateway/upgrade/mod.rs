@@ -70,13 +70,7 @@ pub async fn pass(exchange: &Exchange, parts: Parts, protocol: HeaderValue) -> R
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         strip_hop_by_hop(&mut head.headers);
         let response = Response::from_parts(head, ResponseBody::stream(body));
-        return Ok(Outcome {
-            response,
-            lines: Vec::new(),
-            decision: Decision::Passed,
-            upstream,
-            scope: None,
-        });
+        return Ok(Outcome { upstream, ..Outcome::new(response, Decision::Passed) });
     }
     let agreed = head.headers.get(header::UPGRADE).cloned();
     let Some(server) = body
@@ -92,7 +86,7 @@ pub async fn pass(exchange: &Exchange, parts: Parts, protocol: HeaderValue) -> R
     head.headers.insert(header::CONNECTION, UPGRADE);
     head.headers.insert(header::UPGRADE, protocol);
     let response = Response::from_parts(head, ResponseBody::whole(Default::default()));
-    Ok(Outcome { response, lines: Vec::new(), decision: Decision::Passed, upstream, scope: None })
+    Ok(Outcome { upstream, ..Outcome::new(response, Decision::Passed) })
 }
 
 /// Sends the request, with what belongs to this hop put back, and waits for the answer's head.

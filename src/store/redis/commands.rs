@@ -7,6 +7,7 @@ use super::script::{Call, Script, millis};
 use super::{Inner, stored};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
+use crate::domain::hex;
 use crate::domain::lane::LaneId;
 use crate::domain::ledger::{Doubt, RecordId, Token};
 use crate::domain::time::Millis;
@@ -43,7 +44,7 @@ impl Inner {
             .number(self.records_max as u64)
             .byte(u8::from(claim.sent))
             .text(&claim.token.0.to_be_bytes())
-            .text(&hex(claim.owner.0))
+            .text(&hex::digits(claim.owner.0))
             .text(&claim.fingerprint.0)
             .truth(claim.keyed)
             .text(&claim.policy.0.to_be_bytes())
@@ -361,15 +362,6 @@ pub(super) fn kept_or_tombstone(status: u64, kept: Option<Vec<u8>>) -> Answer {
         let status = u16::try_from(status).ok().and_then(|status| http::StatusCode::from_u16(status).ok());
         Answer::new(status.unwrap_or(http::StatusCode::OK), &http::HeaderMap::new(), None)
     })
-}
-
-/// How scripts name an owner.
-pub(super) fn owner(owner: u64) -> String {
-    hex(owner).iter().map(|digit| char::from(*digit)).collect()
-}
-
-fn hex(number: u64) -> [u8; 16] {
-    std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at) & 15) as usize])
 }
 
 /// How scripts name a reason of doubt: as the configuration's language does.

@@ -2,7 +2,6 @@
 //! the masters, makes sure that nothing was forgotten before claims are granted, says again what this gateway knows where
 //! something was, counts, and says how the store is.
 
-use super::commands::owner;
 use super::health::Health;
 use super::identity::Identity;
 use super::node::Node;
@@ -13,6 +12,7 @@ use super::reply::{self, Reply};
 use super::script::{Call, Script};
 use super::settings::Settings;
 use super::{Inner, stored};
+use crate::domain::hex;
 use crate::domain::time::Millis;
 use crate::store::{OpenError, StoreError};
 use std::collections::{BTreeSet, HashMap};
@@ -234,7 +234,7 @@ impl Keeper {
             .inner
             .about(Script::Enter, part)
             .arg(&self.inner.secret_id[..])
-            .arg(owner(self.inner.owner))
+            .arg(&hex::digits(self.inner.owner)[..])
             .arg(&*node.life)
             .arg(self.said.get(&part).map_or(&[][..], Vec::as_slice))
             .arg(self.latest.get(&part.0).copied().unwrap_or(0))
@@ -288,7 +288,7 @@ impl Keeper {
             .on(Script::Restore, &request.id)
             .arg(how)
             .arg(&claim.token.0.to_be_bytes())
-            .arg(owner(claim.owner.0))
+            .arg(&hex::digits(claim.owner.0)[..])
             .arg(&claim.fingerprint.0)
             .arg(u8::from(claim.keyed))
             .arg(&claim.policy.0.to_be_bytes())
@@ -323,7 +323,7 @@ impl Keeper {
         for life in self.identity.before.clone() {
             for part in self.inner.wire.parts.all() {
                 gone += reply::number(
-                    &self.inner.run(self.inner.about(Script::Dead, part).arg(owner(life))).await?,
+                    &self.inner.run(self.inner.about(Script::Dead, part).arg(&hex::digits(life)[..])).await?,
                 )?;
             }
         }

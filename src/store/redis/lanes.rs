@@ -1,10 +1,10 @@
 //! Lanes of a fleet: the same scripts as for records, and for whoever waits the same subscription, with a look at the
 //! lane itself where a message was lost or a turn ends by time alone.
 
-use super::commands::owner;
 use super::reply::{self, Reply};
 use super::script::{Call, Script};
 use super::{Inner, views};
+use crate::domain::hex;
 use crate::domain::lane::LaneId;
 use crate::domain::ledger::{RecordId, Token};
 use crate::domain::time::Millis;
@@ -120,7 +120,7 @@ impl Inner {
         let call = self
             .in_lane(Script::LaneJoin, &lane, None)
             .arg(&join.token.0.to_be_bytes())
-            .arg(owner(join.owner.0))
+            .arg(&hex::digits(join.owner.0)[..])
             .millis(join.lease)
             .arg(join.queue_max)
             .arg(&*about.name)
