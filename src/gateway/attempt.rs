@@ -54,7 +54,7 @@ pub struct Attempt {
     /// When the first byte has to have left, so that the turn in the lane is long enough.
     send_by: Cell<Option<Instant>>,
     /// The request, where it may be needed once more.
-    original: Option<Original>,
+    original: Option<Box<Original>>,
     /// What it does to kept answers, from before it is sent until after it was answered.
     writing: RefCell<Option<Writing>>,
 }
@@ -104,7 +104,7 @@ impl Attempt {
         intent: Intent,
         token: Token,
         claimed: Instant,
-        (lane, original): (Option<InLane>, Option<Original>),
+        (lane, original): (Option<InLane>, Option<Box<Original>>),
     ) -> Attempt {
         let lease_until = Cell::new(claimed + exchange.shared().policy.config().store.lease);
         let (told, send_by) = (Cell::new(false), Cell::new(None));
@@ -117,11 +117,11 @@ impl Attempt {
         let (tell, told) = oneshot::channel();
         let running = Running::new(&self.exchange.worker);
         // What few attempts do is boxed where it is done: otherwise every attempt would hold room for it, and be copied with it.
-        let work = async move {
+        let work = Box::pin(async move {
             self.run(permit, request, tell).await;
             drop(running);
-        };
-        Carried::new(Box::pin(work), told)
+        });
+        Carried::new(work, told)
     }
 
     async fn run(&self, permit: Permit, request: Outgoing, mut tell: oneshot::Sender<Outcome>) {
@@ -156,20 +156,13 @@ impl Attempt {
         asked: &Asked,
         tell: &mut oneshot::Sender<Outcome>,
     ) -> Option<Outcome> {
-        let timeout = self.exchange.rules().timeout;
         // A guarded GET writes too: that is why it is guarded.
         self.writing.replace(self.exchange.writing(&request).await);
         let (mut permit, mut request) = (permit, request);
         for further in 0.. {
-            let flight = Flight::default().saying(self.exchange.own_lines.take());
-            // In a scope of its own, so that what comes behind it can take its room.
-            let ended = {
-                let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
-                match self.holding_the_lease(clock::recent() + timeout, exchanging.as_mut()).await {
-                    Some(ended) => ended,
-                    None if flight.sent_at().is_none() => Ended::NotSent("no connection in time".into()),
-                    None => return Box::pin(self.no_answer_in_time(exchanging, asked, tell)).await,
-                }
+            let ended = match self.once(permit, request, asked, tell).await {
+                Ok(ended) => ended,
+                Err(told) => return told,
             };
             match ended {
                 Ended::Answered(answered) if self.is_conflict(&answered) => {
@@ -182,6 +175,25 @@ impl Attempt {
             }
         }
         None
+    }
+
+    /// Sends, and waits for the end as long as the route lets it. `Err`: nothing came in time, and what the client is told of
+    /// that, unless it was told already.
+    async fn once(
+        &self,
+        permit: Permit,
+        request: Outgoing,
+        asked: &Asked,
+        tell: &mut oneshot::Sender<Outcome>,
+    ) -> Result<Ended, Option<Outcome>> {
+        let timeout = self.exchange.rules().timeout;
+        let flight = Flight::default().saying(self.exchange.own_lines.take());
+        let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
+        match self.holding_the_lease(clock::recent() + timeout, exchanging.as_mut()).await {
+            Some(ended) => Ok(ended),
+            None if flight.sent_at().is_none() => Ok(Ended::NotSent("no connection in time".into())),
+            None => Err(Box::pin(self.no_answer_in_time(exchanging, asked, tell)).await),
+        }
     }
 
     /// The deadline has passed after a byte may have left. Where the route says whom to ask, that may still tell; otherwise
@@ -363,7 +375,8 @@ impl Attempt {
         if let Some(ends) = ends_beside(&self.exchange, &self.intent, head.status, asked) {
             Box::pin(end_intents(&self.exchange, ends)).await;
         }
-        let completion = |answer| completion(&self.exchange, &self.intent, self.token, answer, head, asked);
+        let completion =
+            |answer| Box::new(completion(&self.exchange, &self.intent, self.token, answer, head, asked));
         let store = &self.exchange.worker.shared.store;
         match store.complete(completion(answer.clone())).await {
             Ok(Held::Yes) => Ok(true),
@@ -378,7 +391,7 @@ impl Attempt {
 
     /// Offers a completion to the store until it takes it. A completion is legal from *in doubt* too, so the lease's end
     /// is no reason to stop; that there are too many of them is.
-    fn record_later(&self, completion: Completion) {
+    fn record_later(&self, completion: Box<Completion>) {
         let worker = &self.exchange.worker;
         if worker.shared.unrecorded.fetch_add(1, Relaxed) >= UNRECORDED_MOST {
             worker.shared.unrecorded.fetch_sub(1, Relaxed);

@@ -4,7 +4,6 @@
 //! connection notes its phase and when it began, and the worker's sweep closes what is overdue.
 
 use super::answered::Answered;
-use super::body::ResponseBody;
 use super::caller::LastAddress;
 use super::clock;
 use super::door::{self, Entered, Speaks};
@@ -14,6 +13,7 @@ use super::head_writer::Written;
 use super::identity::LastCaller;
 use super::intake;
 use super::own_lines::Told;
+use super::quiet;
 use super::scan::{Limits, Stop};
 use super::socket::Socket;
 use super::spelling::Spelling;
@@ -25,13 +25,12 @@ use super::upload::Leftover;
 use super::worker::Worker;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::journal::Journal;
+use http::HeaderValue;
 use http::request::Parts;
-use http::{HeaderValue, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -167,13 +166,7 @@ async fn serve_http1(
     let io = TokioIo::new(ClientStream::new(socket, connection.clone(), limits, http2));
     let service = {
         let (worker, connection) = (worker.clone(), connection.clone());
-        service_fn(move |request| {
-            let (worker, connection) = (worker.clone(), connection.clone());
-            // Boxed: hyper keeps room for an exchange as long as the connection lives, and most of them rest.
-            Box::pin(async move {
-                Ok::<Response<ResponseBody>, Infallible>(exchange(worker, connection, request).await)
-            })
-        })
+        service_fn(move |request| exchange(worker.clone(), connection.clone(), request))
     };
     let mut http = http1::Builder::new();
     http.header_read_timeout(None);
@@ -235,6 +228,7 @@ impl Connection {
 
     /// Polls the connection's protocol to its end, and lets the worker's orders through; `end` tells it to end politely.
     pub(super) async fn drive<C: Future + Unpin>(&self, http: &mut C, end: impl Fn(Pin<&mut C>)) {
+        let mut lent = quiet::Lent::default();
         poll_fn(|cx| {
             match self.orders(cx.waker()) {
                 Orders::None => {}
@@ -243,7 +237,14 @@ impl Connection {
             }
             // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
             // has no client any more; what an exchange had to say about it is in that exchange's line.
-            let ended = Pin::new(&mut *http).poll(cx).map(|_| ());
+            let ended = match self.streams() {
+                Some(_) => Pin::new(&mut *http).poll(cx),
+                None => {
+                    let waker = lent.waker(cx.waker());
+                    Pin::new(&mut *http).poll(&mut Context::from_waker(waker))
+                }
+            };
+            let ended = ended.map(|_| ());
             if ended.is_pending() {
                 if self.turned.get() && self.streams().is_none() {
                     return Poll::Ready(());

@@ -5,18 +5,18 @@ use super::body::{RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
 use super::changes::is_unsafe_change;
 use super::clock;
-use super::connection::Connection;
+use super::connection::{Busy, Connection};
 use super::disguise;
 use super::forward;
 use super::guard;
 use super::h2;
 use super::headers::{Found, RATELIMIT, RATELIMIT_POLICY, strip_hop_by_hop, strip_hop_by_hop_of_answer};
 use super::identity::client_address;
-use super::line::Line;
+use super::line::{Answer, Line};
 use super::own_lines::OwnLines;
 use super::reads;
 use super::tell;
-use super::throttle;
+use super::throttle::{self, Gate, Waits};
 use super::tls::Principal;
 use super::upgrade;
 use super::upload::ClientBody;
@@ -37,10 +37,13 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// What every step of one exchange needs to know.
@@ -87,8 +90,8 @@ impl Drop for Room {
 
 /// How an exchange ended, up to the answer's head.
 pub struct Outcome {
-    /// What goes to the client.
-    pub response: Response<ResponseBody>,
+    /// What goes to the client. Boxed: an outcome is handed up through many futures, and each copies it.
+    pub response: Box<Response<ResponseBody>>,
     /// What its head says besides the headers, as whole lines. Only over HTTP/1.
     pub lines: Vec<u8>,
     /// What the gateway did.
@@ -99,19 +102,23 @@ pub struct Outcome {
     pub scope: Option<ScopeId>,
 }
 
+/// An exchange's answer: there at once, or on its way.
+pub enum Answering {
+    /// Until it is asked for: only then hyper has room for it.
+    Now(Option<Answer>),
+    /// Boxed: a connection at rest must not hold room for an exchange's state.
+    Later(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>),
+}
+
 impl Outcome {
     /// An answer of which nothing else is known.
     pub fn new(response: Response<ResponseBody>, decision: Decision) -> Outcome {
-        Outcome { response, lines: Vec::new(), decision, upstream: None, scope: None }
+        Outcome { response: Box::new(response), lines: Vec::new(), decision, upstream: None, scope: None }
     }
 }
 
-/// Answers one request.
-pub async fn exchange(
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
+/// Answers one request. What its limits refuse is answered at once; for all else something is waited.
+pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request<Incoming>) -> Answering {
     let busy = connection.busy();
     let (mut parts, body) = request.into_parts();
     let found = Found::of(&parts.headers);
@@ -123,52 +130,78 @@ pub async fn exchange(
     strip_hop_by_hop_of_request(&mut parts, &body, found);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &parts);
-    let outcome = match route(&worker, &connection, &mut parts, &line, found) {
-        Err(refusal) => Err(refusal),
-        Ok(mut exchange) => {
-            line.route = Some(exchange.route);
-            exchange.hears_continue = found.expect && body.is_end_stream();
-            if exchange.guarded {
-                // Nobody but the gateway waits for the body of a guarded write.
-                parts.headers.remove(header::EXPECT);
-            }
-            let says = found.says() || line.came_with_id || protocol.is_some();
-            let by_lines = !says && tell::goes_by_lines(&exchange, &parts);
-            if !by_lines {
-                tell::in_headers(&exchange, &mut parts, found.forwarded);
-            }
-            let gate = throttle::gate(&exchange, connection.port.get(), &parts, &mut line).await.transpose();
-            // Many a request never gets further.
-            if by_lines && gate.is_none() {
-                exchange.own_lines.set(tell::lines(&exchange, &parts));
-            }
-            if let Some(answered) = gate {
-                answered
-            } else if exchange.guarded && protocol.is_some() {
-                Err(Refusal::new(
-                    Reason::UpgradeRefused,
-                    "This route guards its writes; an upgrade would bypass that.",
-                ))
-            } else if exchange.rules().slots.ask.is_some() {
-                Box::pin(asked::answer(&exchange, &parts, body)).await
-            } else if exchange.guarded {
-                // Boxed: a connection at rest must not hold room for a guarded write's state.
-                Box::pin(guard::write(exchange, parts, body)).await
-            } else if let Some(protocol) = protocol
-                .filter(|protocol| upgrade::is_allowed(&exchange, &parts, protocol, !body.is_end_stream()))
-            {
-                Box::pin(upgrade::pass(&exchange, parts, protocol)).await
-            } else if exchange.rules().reads.is_some() && matches!(parts.method, Method::GET | Method::HEAD) {
-                Box::pin(reads::read(exchange, parts, body)).await
-            } else {
-                pass(exchange, parts, body).await
-            }
-        }
+    let mut exchange = match route(&worker, &connection, &mut parts, &line, found) {
+        Ok(exchange) => exchange,
+        Err(refusal) => return Answering::at_once(&mut line, busy, Err(refusal)),
     };
-    let outcome = outcome.unwrap_or_else(|refusal| line.refused(&connection.explain(refusal)));
-    let answer = line.end(busy, outcome);
-    connection.has_answered();
-    answer
+    line.route = Some(exchange.route);
+    exchange.hears_continue = found.expect && body.is_end_stream();
+    if exchange.guarded {
+        // Nobody but the gateway waits for the body of a guarded write.
+        parts.headers.remove(header::EXPECT);
+    }
+    let says = found.says() || line.came_with_id || protocol.is_some();
+    let by_lines = !says && tell::goes_by_lines(&exchange, &parts);
+    if !by_lines {
+        tell::in_headers(&exchange, &mut parts, found.forwarded);
+    }
+    let waits = match throttle::gate(&exchange, connection.port.get(), &parts, &mut line) {
+        Gate::Ends(end) => return Answering::at_once(&mut line, busy, end),
+        Gate::Waits(waits) => Some(waits),
+        Gate::Passes => None,
+    };
+    // Many a request never gets further.
+    if by_lines {
+        exchange.own_lines.set(tell::lines(&exchange, &parts));
+    }
+    if waits.is_none() && protocol.is_none() && exchange.is_passed(&parts.method) {
+        return Answering::Later(Box::pin(async move {
+            let end = pass(exchange, parts, body).await;
+            Ok(line.answer(busy, end).give())
+        }));
+    }
+    Answering::Later(Box::pin(async move {
+        let end = handle(exchange, parts, body, protocol, &mut line, waits).await;
+        Ok(line.answer(busy, end).give())
+    }))
+}
+
+/// A request that is more than passed on, or waits for its turn first. What it comes to is boxed: each of these needs more
+/// room than most of the others.
+async fn handle(
+    exchange: Exchange,
+    parts: Parts,
+    body: ClientBody,
+    protocol: Option<HeaderValue>,
+    line: &mut Line,
+    waits: Option<Waits>,
+) -> Result<Outcome, Refusal> {
+    if let Some(waits) = waits {
+        let port = exchange.connection.port.get();
+        let waited = Box::pin(throttle::wait(&exchange, port, &parts, line, waits)).await?;
+        if let Some(answered) = waited {
+            return Ok(answered);
+        }
+    }
+    if exchange.guarded && protocol.is_some() {
+        let detail = "This route guards its writes; an upgrade would bypass that.";
+        return Err(Refusal::new(Reason::UpgradeRefused, detail));
+    }
+    if exchange.rules().slots.ask.is_some() {
+        return Box::pin(asked::answer(&exchange, &parts, body)).await;
+    }
+    if exchange.guarded {
+        return Box::pin(guard::write(exchange, parts, body)).await;
+    }
+    let allowed =
+        |protocol: &HeaderValue| upgrade::is_allowed(&exchange, &parts, protocol, !body.is_end_stream());
+    if let Some(protocol) = protocol.filter(allowed) {
+        return Box::pin(upgrade::pass(&exchange, parts, protocol)).await;
+    }
+    match exchange.may_be_kept(&parts.method) {
+        true => Box::pin(reads::read(exchange, parts, body)).await,
+        false => Box::pin(pass(exchange, parts, body)).await,
+    }
 }
 
 /// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
@@ -289,9 +322,40 @@ fn root(parts: &mut Parts) {
     }
 }
 
+// === impl Answering ===
+
+impl Answering {
+    fn at_once(line: &mut Line, busy: Busy, end: Result<Outcome, Refusal>) -> Answering {
+        Answering::Now(Some(line.answer(busy, end)))
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Answering::Later(answering) => answering.as_mut().poll(cx),
+            Answering::Now(answer) => {
+                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer.give())))
+            }
+        }
+    }
+}
+
 // === impl Exchange ===
 
 impl Exchange {
+    /// Whether a request is passed on, and nothing else.
+    fn is_passed(&self, method: &Method) -> bool {
+        !self.guarded && self.rules().slots.ask.is_none() && !self.may_be_kept(method)
+    }
+
+    /// Whether the answer may be a copy, or become one.
+    fn may_be_kept(&self, method: &Method) -> bool {
+        self.rules().reads.is_some() && matches!(*method, Method::GET | Method::HEAD)
+    }
+
     /// What all workers share.
     pub fn shared(&self) -> &Shared {
         &self.worker.shared

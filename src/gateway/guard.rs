@@ -2,6 +2,7 @@
 
 use super::attempt::{Attempt, Original};
 use super::body::{Outgoing, RequestBody, ResponseBody};
+use super::carried::{Carried, Died};
 use super::clock;
 use super::exchange::{Exchange, Outcome};
 use super::forward::{self, STORE_PATIENCE};
@@ -73,7 +74,7 @@ enum Verdict {
     /// Execute it.
     Execute(Granted),
     /// Answer it without executing.
-    Answer(Box<Outcome>),
+    Answer(Outcome),
     /// Refuse it.
     Refuse(Refusal),
     /// Forward it without a claim: the store is away, and the route says so; or the route voids the promise.
@@ -105,8 +106,10 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     let scope = intent.scope;
     let lane = lane_of(&exchange, guard, &parts, &body);
     let outcome = match verdict(&exchange, &guard.rules, (&parts, &body), &mut intent).await {
-        Verdict::Execute(granted) => execute(exchange, parts, body, (intent, lane), granted).await,
-        Verdict::Answer(outcome) => Ok(*outcome),
+        Verdict::Execute(granted) => {
+            execute(exchange, parts, body, (intent, lane), granted).await.map_err(died)
+        }
+        Verdict::Answer(outcome) => Ok(outcome),
         Verdict::Refuse(refusal) => Err(refusal),
         Verdict::Forward => Box::pin(whole(&exchange, parts, body, Decision::Unguarded)).await.map(unstored),
     };
@@ -311,7 +314,7 @@ pub async fn claim(
     let pending = Pending::new(exchange, intent.id, token);
     let deadlines = &exchange.worker.deadlines;
     let claimed = deadlines
-        .within(clock::recent() + STORE_PATIENCE, pin!(exchange.shared().store.claim(request)))
+        .within(clock::recent() + STORE_PATIENCE, pin!(exchange.shared().store.claim(Box::new(request))))
         .await;
     let Some(claimed) = claimed else {
         return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
@@ -382,23 +385,24 @@ fn claim_request(
 }
 
 /// Executes the claimed write: the client going away changes nothing once it was claimed.
-async fn execute(
+fn execute(
     exchange: Exchange,
     parts: Parts,
     body: Bytes,
     (intent, lane): (Intent, Option<InLane>),
     granted: Granted,
-) -> Result<Outcome, Refusal> {
+) -> Carried<Outcome> {
     let Granted { token, claimed, permit } = granted;
     let original = exchange.guard().filter(|guard| guard.needs_request());
-    let original = original.map(|_| Original { parts: parts.clone(), body: body.clone() });
+    let original = original.map(|_| Box::new(Original { parts: parts.clone(), body: body.clone() }));
     let attempt = Attempt::new(Rc::new(exchange), intent, token, claimed, (lane, original));
-    let told = attempt.start(permit, request_of(parts, body));
-    // Where the attempt died, whether it had sent anything is not known here, so nobody may send it again.
-    told.await.map_err(|_| {
-        Refusal::new(Reason::OutcomeUnknown, "The gateway failed while it executed this request.")
-            .with_status(502)
-    })
+    attempt.start(permit, request_of(parts, body))
+}
+
+/// The attempt died. Whether it had sent anything is not known here, so nobody may send it again.
+fn died(_: Died) -> Refusal {
+    Refusal::new(Reason::OutcomeUnknown, "The gateway failed while it executed this request.")
+        .with_status(502)
 }
 
 /// The request with its body read whole: its length is known now, and said where a backend may insist on it.
@@ -425,7 +429,7 @@ pub async fn whole(
 }
 
 fn answered(decision: Decision, (response, lines): (Response<ResponseBody>, Vec<u8>)) -> Verdict {
-    Verdict::Answer(Box::new(Outcome { lines, ..Outcome::new(response, decision) }))
+    Verdict::Answer(Outcome { lines, ..Outcome::new(response, decision) })
 }
 
 /// Says in the answer that no record stands behind it.

@@ -55,6 +55,14 @@ pub struct Limits {
     pub polled: Option<u64>,
 }
 
+/// An answer, ready for hyper.
+pub struct Answer {
+    response: Box<Response<ResponseBody>>,
+    /// How its head is written, over HTTP/1.
+    written: Option<Written>,
+    connection: Rc<Connection>,
+}
+
 /// Only where access lines are written.
 struct Access {
     method: Method,
@@ -80,7 +88,8 @@ impl Line {
             worker: worker.clone(),
             connection: connection.clone(),
             version: parts.version,
-            started: clock::now(),
+            // Over HTTP/1 it was read when the head's first bytes came, or since.
+            started: if parts.version == Version::HTTP_2 { clock::now() } else { clock::recent() },
             request_id,
             came_with_id,
             route: None,
@@ -95,20 +104,24 @@ impl Line {
         &self.request_id
     }
 
+    /// The last steps of every exchange: the answer's own headers, and the journal.
+    pub fn answer(&mut self, busy: Busy, end: Result<Outcome, Refusal>) -> Answer {
+        let outcome = end.unwrap_or_else(|refusal| self.refused(&self.connection.explain(refusal)));
+        self.end(busy, outcome)
+    }
+
     /// A refusal as this exchange's outcome.
-    pub fn refused(&self, refusal: &Refusal) -> Outcome {
+    fn refused(&self, refusal: &Refusal) -> Outcome {
         let policy = self.route.map(|route| &*self.worker.shared.policy.routes()[route].name);
         let response = respond::refusal(refusal, policy, &self.request_id);
         Outcome::new(response, Decision::Refused(refusal.reason))
     }
 
-    /// The last steps of every exchange: the answer's own headers, and the journal.
-    pub fn end(mut self, busy: Busy, outcome: Outcome) -> Response<ResponseBody> {
-        let Outcome { response, mut lines, decision, upstream, scope } = outcome;
+    fn end(&mut self, busy: Busy, outcome: Outcome) -> Answer {
+        let Outcome { mut response, mut lines, decision, upstream, scope } = outcome;
         let decision = self.limits.would.filter(|_| decision == Decision::Passed).unwrap_or(decision);
         self.tell(response.status().as_u16(), decision, upstream, scope);
         let shared = &self.worker.shared;
-        let mut response = response;
         response.body_mut().hold(busy, self.limits.flight.take());
         let headers = response.headers_mut();
         if shared.draining.load(Relaxed) {
@@ -119,13 +132,13 @@ impl Line {
             let lines = (self.version != Version::HTTP_2).then_some(&mut lines);
             shared.throttles.tell(&shared.policy.routes()[route], notice, refused, headers, lines);
         }
-        self.sign(&mut response, lines);
-        response
+        let written = self.sign(&mut response, lines);
+        Answer { response, written, connection: self.connection.clone() }
     }
 
     /// The gateway's own headers, `whole` being lines among them. The request's id is ours also where the backend or a recorded
     /// answer has one: it is what the log says.
-    fn sign(&self, response: &mut Response<ResponseBody>, whole: Vec<u8>) {
+    fn sign(&self, response: &mut Response<ResponseBody>, whole: Vec<u8>) -> Option<Written> {
         let server = &self.worker.shared.policy.config().server;
         let name = &server.request_id_header;
         let spelling = response.extensions_mut().remove();
@@ -140,11 +153,10 @@ impl Line {
         } else {
             signature = Some((self.worker.signature.clone(), self.request_id.clone()));
         }
-        if self.version != Version::HTTP_2 {
+        (self.version != Version::HTTP_2).then(|| {
             let lines = Some(OwnLines { whole, signature });
-            let own_version = self.version == Version::HTTP_10;
-            self.connection.answers(Written { spelling, lines, own_version });
-        }
+            Written { spelling, lines, own_version: self.version == Version::HTTP_10 }
+        })
     }
 
     fn tell(&mut self, status: u16, decision: Decision, upstream: Option<Duration>, scope: Option<ScopeId>) {
@@ -171,6 +183,19 @@ impl Line {
             held: self.limits.held,
             total,
         });
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// What hyper gets; what it gets next to write is this answer's head.
+    pub fn give(self) -> Response<ResponseBody> {
+        if let Some(written) = self.written {
+            self.connection.answers(written);
+        }
+        self.connection.has_answered();
+        *self.response
     }
 }
 

@@ -51,6 +51,7 @@ mod pending;
 mod places;
 mod probe;
 mod proxy_protocol;
+mod quiet;
 mod reads;
 mod recover;
 mod refused;

@@ -4,6 +4,7 @@ use super::body::BodyError;
 use super::clock;
 use super::connection::Connection;
 use super::h2::UploadWatch;
+use super::quiet::quietly;
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
@@ -75,6 +76,18 @@ const FRONT_BYTES_MAX: usize = 16 << 10;
 /// So often at most its connection is asked for more of what came.
 const FRONT_ROUNDS_MAX: u32 = 8;
 
+/// The next part of a body. hyper is woken where it has more to do for it.
+fn poll_part(
+    incoming: &mut Incoming,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    let (polled, woken) = quietly(|| Pin::new(&mut *incoming).poll_frame(cx));
+    if woken && !incoming.is_end_stream() {
+        cx.waker().wake_by_ref();
+    }
+    polled
+}
+
 // === impl ClientBody ===
 
 impl ClientBody {
@@ -121,7 +134,7 @@ impl ClientBody {
     ) -> Poll<()> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(()) };
         while taken.iter().map(Bytes::len).sum::<usize>() < FRONT_BYTES_MAX && !incoming.is_end_stream() {
-            match Pin::new(&mut *incoming).poll_frame(cx) {
+            match poll_part(incoming, cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     *asked = false;
                     match frame.into_data() {
@@ -188,7 +201,7 @@ impl Body for ClientBody {
             }
         }
         let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
-        let polled = Pin::new(incoming).poll_frame(cx).map_err(BodyError::from);
+        let polled = poll_part(incoming, cx).map_err(BodyError::from);
         match &this.watch {
             None => polled,
             Some(watch) => watch.judge(cx, polled),

@@ -306,11 +306,12 @@ impl Store {
     }
 
     /// Asks for the right to execute. *Granted* and *Done* are durable when this returns; *InFlight* carries a waiter
-    /// that was registered in the same step, so no wake-up is lost.
-    pub async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {
+    /// that was registered in the same step, so no wake-up is lost. Who claims often boxes the request: every future that it
+    /// is handed through copies it.
+    pub async fn claim(&self, request: impl Into<Box<ClaimRequest>>) -> Result<Claimed, StoreError> {
         match self {
             Store::Embedded(store) => store.claim(request).await,
-            Store::Redis(store) => Box::pin(store.inner.claim(request)).await,
+            Store::Redis(store) => Box::pin(store.inner.claim(*request.into())).await,
         }
     }
 
@@ -332,11 +333,11 @@ impl Store {
     }
 
     /// The outcome is known. Durable before it returns, together with the intents that it ends and the alias that it
-    /// brings. Where there is no room for the answer's body, a tombstone is kept instead.
-    pub async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
+    /// brings. Where there is no room for the answer's body, a tombstone is kept instead. Boxed as a claim's request is.
+    pub async fn complete(&self, completion: impl Into<Box<Completion>>) -> Result<Held, StoreError> {
         match self {
             Store::Embedded(store) => store.complete(completion).await,
-            Store::Redis(store) => Box::pin(store.inner.complete(completion)).await,
+            Store::Redis(store) => Box::pin(store.inner.complete(*completion.into())).await,
         }
     }
 

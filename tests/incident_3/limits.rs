@@ -1,6 +1,8 @@
 //! Limits from outside: what passes in a window, what a refused client is told, and who counts as whom.
 
 use super::*;
+use crate::harness::RawBackend;
+use std::io::{Read, Write};
 
 /// What passed, as seconds from the first.
 fn passed(stand: &Stand, call: &Call, length: Duration) -> Vec<f64> {
@@ -257,4 +259,40 @@ fn observing_refuses_nobody_and_says_what_it_would_have_done() {
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert_eq!(metric(&stand, "oncegate_requests_total{route=\"profile\",decision=\"would-hold\"}"), 3);
     assert_eq!(metric(&stand, "oncegate_requests_total{route=\"profile\",decision=\"passed\"}"), 2);
+}
+
+/// A refusal is decided as soon as its request was read, and that is while the end of the answer before it still waits for a
+/// client that takes it slowly.
+#[test]
+fn a_refusal_stands_whole_behind_an_answer_that_is_taken_slowly() {
+    const LARGE: usize = 4 << 20;
+    let backend = RawBackend::start(|connection| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+        let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&vec![b'x'; LARGE]));
+    });
+    let limits = throttled("limits = \"1/min\"\nover = \"reject\"");
+    let stand = Stand::with(Config { backend: Some(backend.address), ..limits });
+    assert_eq!(stand.send(&quick("k")).status, 200);
+    let mut stream = TcpStream::connect(stand.gate.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let calls = [Call::new("GET", "/large"), quick("k").header("Connection", "close")];
+    stream.write_all(&calls.map(|call| call.bytes(stand.gate.address)).concat()).unwrap();
+    let (mut came, mut piece) = (Vec::new(), [0; 32 << 10]);
+    loop {
+        // Slower than the gate can write.
+        thread::sleep(Duration::from_millis(1));
+        match stream.read(&mut piece).expect("both answers arrive") {
+            0 => break,
+            count => came.extend_from_slice(&piece[..count]),
+        }
+    }
+    let text = String::from_utf8(came).expect("text");
+    let (head, rest) = text.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.to_lowercase().contains("x-request-id: "), "{head}");
+    assert!(rest.len() > LARGE && rest.bytes().take(LARGE).all(|byte| byte == b'x'), "{} bytes", rest.len());
+    let (head, body) = rest[LARGE..].split_once("\r\n\r\n").expect("another head");
+    let names = head.to_lowercase();
+    assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
+    assert!(names.contains("retry-after: ") && names.contains("x-request-id: "), "{head}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(body).expect("JSON")["status"], 429);
 }

@@ -73,7 +73,7 @@ pub async fn serve(
         service_fn(move |request| {
             let (worker, connection, streams) = (worker.clone(), connection.clone(), streams.clone());
             Box::pin(async move {
-                let answer = exchange(worker, connection, head::translate(request, &limits)).await;
+                let answer = exchange(worker, connection, head::translate(request, &limits)).await?;
                 let (head, body) = answer.into_parts();
                 Ok::<Response<StreamBody>, Infallible>(Response::from_parts(head, streams.watch(body)))
             })

@@ -1,6 +1,6 @@
 //! The gate before a route: how often a client may ask, and what becomes of a request that comes before its turn.
 //!
-//! [`gate`] decides with the domain's arithmetic over [`buckets`], lets the request pass, holds it ([`hold`]) or refuses it.
+//! [`gate`] decides with the domain's arithmetic over [`buckets`]: the request passes, is refused, or waits ([`hold`]).
 //! What limits say in answers is [`answer`]'s; who polls too often, [`watch`] notices. Where gateways share a store, it is
 //! asked, through [`fleet`].
 
@@ -84,21 +84,69 @@ const STORM_WINDOW: Duration = Duration::from_secs(60);
 /// Keeps the watch's keys for refusals apart from those for reads.
 const REFUSALS: u64 = 0x5ced_c8d1_7ab0_3f29;
 
-/// Lets a request pass (`None`), holds it until its turn, answers it with a copy, or refuses it. OPTIONS is never counted: a preflight is the browser's, not
-/// the page's.
-pub async fn gate(
+/// What becomes of a request at its route's limits, as far as that can be said at once: a flood is refused without ever
+/// being waited for.
+pub enum Gate {
+    /// It goes on.
+    Passes,
+    /// It is answered with a copy, or refused.
+    Ends(Result<Outcome, Refusal>),
+    /// That takes a while: [`wait`].
+    Waits(Waits),
+}
+
+/// What a request waits for.
+pub enum Waits {
+    /// For what the store says, which counts for the whole fleet.
+    Fleet,
+    /// For its turn, so long at most; this is why it came too early.
+    Turn(Duration, Denied),
+    /// For a place among the client's requests in flight.
+    Flight,
+}
+
+/// Looks at a request's limits. OPTIONS is never counted: a preflight is the browser's, not the page's.
+pub fn gate(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> Gate {
+    match throttle(exchange, port, parts, line) {
+        Gate::Passes if exchange.rules().concurrency.is_some() && parts.method != Method::OPTIONS => {
+            Gate::Waits(Waits::Flight)
+        }
+        gate => gate,
+    }
+}
+
+/// Waits until it is said whether a request passes (`None`).
+pub async fn wait(
     exchange: &Exchange,
     port: u16,
     parts: &Parts,
     line: &mut Line,
+    waits: Waits,
 ) -> Result<Option<Outcome>, Refusal> {
-    let answered = throttle(exchange, port, parts, line).await?;
-    if let (None, Some(rules)) = (&answered, exchange.rules().concurrency)
-        && parts.method != Method::OPTIONS
-    {
-        line.limits.flight = Box::pin(fly(exchange, rules, parts)).await?;
+    let throttles = &exchange.shared().throttles;
+    if let (Some(asked), Waits::Fleet | Waits::Turn(..)) = (Asked::by(exchange, parts), &waits) {
+        let gate = match (waits, &throttles.fleet) {
+            (Waits::Fleet, Some(fleet)) => {
+                let waiting = throttles.holds.is_waiting(asked.keys.own);
+                let asks = if waiting { Asks::Behind } else { Asks::First };
+                let verdict = fleet.decide(&asked, asks).await;
+                asked.decided(verdict, port, line)
+            }
+            (waits, _) => Gate::Waits(waits),
+        };
+        let answered = match gate {
+            Gate::Waits(Waits::Turn(at_most, denied)) => asked.hold(at_most, denied, line).await?,
+            Gate::Ends(end) => Some(end?),
+            _ => None,
+        };
+        if answered.is_some() {
+            return Ok(answered);
+        }
     }
-    Ok(answered)
+    if let Some(rules) = exchange.rules().concurrency {
+        line.limits.flight = fly(exchange, rules, parts).await?;
+    }
+    Ok(None)
 }
 
 /// Waits until few enough of the client's requests are in flight. After its turn: whoever waits for that has nothing in
@@ -123,60 +171,29 @@ async fn fly(exchange: &Exchange, rules: Concurrency, parts: &Parts) -> Result<O
     }
 }
 
-async fn throttle(
-    exchange: &Exchange,
-    port: u16,
-    parts: &Parts,
-    line: &mut Line,
-) -> Result<Option<Outcome>, Refusal> {
+fn throttle(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> Gate {
     let throttles = &exchange.shared().throttles;
-    let throttle = exchange.rules().throttle.as_deref();
-    let reads = matches!(parts.method, Method::GET | Method::HEAD);
-    let watched = reads && throttles.storm.is_some();
-    if (throttle.is_none() && !watched) || parts.method == Method::OPTIONS {
-        return Ok(None);
+    if parts.method == Method::OPTIONS {
+        return Gate::Passes;
     }
-    let caller = exchange.caller(&parts.headers);
-    let (keyed, last) = (&throttles.keyed, &exchange.connection.last_address);
-    let (client, path) = (caller.digest_by(keyed, last), digest(keyed, resource(parts.uri.path())));
-    let who = Who { exchange, parts, client, path, caller, now: throttles.now() };
-    let Some(throttle) = throttle.filter(|throttle| !is_within(&throttle.allow, exchange.address)) else {
-        if watched {
-            who.polls(port, false, line);
+    let Some(asked) = Asked::by(exchange, parts) else {
+        if is_read(parts) && throttles.storm.is_some() {
+            Who::asks(exchange, parts).polls(port, false, line);
         }
-        return Ok(None);
+        return Gate::Passes;
     };
-    let (umbrella, now) = (who.caller.umbrella_by(keyed, last), who.now);
-    let keys = Throttles::keys(throttle, throttle.space, who.client, umbrella, who.path);
-    let asked = Asked { who, throttle, keys };
+    let (throttle, keys, now) = (asked.throttle, asked.keys, asked.who.now);
     let verdict = match (throttles.holds.is_waiting(keys.own), &throttles.fleet) {
         // Whoever waits already comes first; the hard limit still counts.
         (true, None) => throttles.buckets.arrive(throttle, keys, now),
         (false, None) => throttles.buckets.take(throttle, keys, now, true),
-        (true, Some(fleet)) => Box::pin(fleet.decide(&asked, Asks::Behind)).await,
-        (false, Some(fleet)) => Box::pin(fleet.decide(&asked, Asks::First)).await,
+        (_, Some(_)) => return Gate::Waits(Waits::Fleet),
     };
-    let early = !matches!(verdict, Verdict::Allowed(_));
-    if reads {
-        asked.who.polls(port, early, line);
-    }
-    let (Verdict::Allowed(stand) | Verdict::Early(_, stand) | Verdict::Hard(_, stand)) = verdict;
-    let origin = if exchange.of_page { parts.headers.get(header::ORIGIN).cloned() } else { None };
-    line.limits.notice = Some(Notice { stand, origin });
-    match verdict {
-        Verdict::Allowed(_) => Ok(None),
-        _ if throttle.observed => {
-            let held = matches!((&verdict, throttle.rules.over), (Verdict::Early(..), Over::Hold { .. }));
-            line.limits.would = Some(if held { Decision::WouldHold } else { Decision::WouldRefuse });
-            Ok(None)
-        }
-        Verdict::Hard(denied, _) => asked.refused(denied, true),
-        Verdict::Early(denied, _) => match throttle.rules.over {
-            Over::Reject => asked.refused(denied, false),
-            // Boxed: most requests never wait.
-            Over::Hold { at_most } => Box::pin(asked.hold(at_most, denied, line)).await,
-        },
-    }
+    asked.decided(verdict, port, line)
+}
+
+fn is_read(parts: &Parts) -> bool {
+    matches!(parts.method, Method::GET | Method::HEAD)
 }
 
 /// Of a fleet's turn, a request that has just come lets so much pass, at most, and at most such a part of the turn.
@@ -286,7 +303,15 @@ fn resource(path: &str) -> &[u8] {
 
 // === impl Who ===
 
-impl Who<'_> {
+impl<'a> Who<'a> {
+    fn asks(exchange: &'a Exchange, parts: &'a Parts) -> Who<'a> {
+        let throttles = &exchange.shared().throttles;
+        let caller = exchange.caller(&parts.headers);
+        let client = caller.digest_by(&throttles.keyed, &exchange.connection.last_address);
+        let path = digest(&throttles.keyed, resource(parts.uri.path()));
+        Who { exchange, parts, client, path, caller, now: throttles.now() }
+    }
+
     /// Notes a read, and tells a storm that it begins.
     fn polls(&self, port: u16, early: bool, line: &mut Line) {
         let (shared, rules) = (self.exchange.shared(), self.exchange.rules());
@@ -312,7 +337,45 @@ impl Who<'_> {
 
 // === impl Asked ===
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    /// `None` where nothing limits it.
+    fn by(exchange: &'a Exchange, parts: &'a Parts) -> Option<Asked<'a>> {
+        let throttle = exchange.rules().throttle.as_deref()?;
+        if is_within(&throttle.allow, exchange.address) {
+            return None;
+        }
+        let who = Who::asks(exchange, parts);
+        let umbrella =
+            who.caller.umbrella_by(&exchange.shared().throttles.keyed, &exchange.connection.last_address);
+        let keys = Throttles::keys(throttle, throttle.space, who.client, umbrella, who.path);
+        Some(Asked { who, throttle, keys })
+    }
+
+    /// What the verdict means for it.
+    fn decided(&self, verdict: Verdict, port: u16, line: &mut Line) -> Gate {
+        let Who { exchange, parts, .. } = self.who;
+        if is_read(parts) {
+            self.who.polls(port, !matches!(verdict, Verdict::Allowed(_)), line);
+        }
+        let (Verdict::Allowed(stand) | Verdict::Early(_, stand) | Verdict::Hard(_, stand)) = verdict;
+        let origin = if exchange.of_page { parts.headers.get(header::ORIGIN).cloned() } else { None };
+        line.limits.notice = Some(Notice { stand, origin });
+        let over = self.throttle.rules.over;
+        match verdict {
+            Verdict::Allowed(_) => Gate::Passes,
+            _ if self.throttle.observed => {
+                let held = matches!((&verdict, over), (Verdict::Early(..), Over::Hold { .. }));
+                line.limits.would = Some(if held { Decision::WouldHold } else { Decision::WouldRefuse });
+                Gate::Passes
+            }
+            Verdict::Hard(denied, _) => Gate::Ends(self.refused(denied, true)),
+            Verdict::Early(denied, _) => match over {
+                Over::Reject => Gate::Ends(self.refused(denied, false)),
+                Over::Hold { at_most } => Gate::Waits(Waits::Turn(at_most, denied)),
+            },
+        }
+    }
+
     /// Waits for the turn. Past that: what is kept of an earlier answer, else the refusal.
     async fn hold(
         &self,
@@ -359,7 +422,7 @@ impl Asked<'_> {
         };
         match self.copy() {
             Some(copy) => Ok(Some(copy)),
-            None => self.refused(refusal, false),
+            None => self.refused(refusal, false).map(Some),
         }
     }
 
@@ -388,7 +451,7 @@ impl Asked<'_> {
     }
 
     /// 429, with the limit and how long it takes.
-    fn refused(&self, denied: Denied, hard: bool) -> Result<Option<Outcome>, Refusal> {
+    fn refused(&self, denied: Denied, hard: bool) -> Result<Outcome, Refusal> {
         let exchange = self.who.exchange;
         let shared = exchange.shared();
         let limit = || match (&self.throttle.rules.hard, hard) {
@@ -413,7 +476,7 @@ impl Asked<'_> {
         let at = if hard { texts.len().saturating_sub(1) } else { denied.by };
         let ready = shared.throttles.ready.get(exchange.route).and_then(|ready| ready.get(at)?.as_ref());
         if let Some(ready) = ready {
-            return Ok(Some(ready.answer(exchange, seconds)));
+            return Ok(ready.answer(exchange, seconds));
         }
         let refusal = ready::refusal(texts.get(at).map_or("", String::as_str), &seconds.to_string());
         Err(refusal.retry_after(Duration::from_secs(seconds)))

@@ -13,9 +13,11 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode, Version};
 use std::time::Duration;
 
-/// The body of one limit's refusals, in pieces.
+/// One limit's refusals, in pieces.
 pub struct Ready {
-    /// Up to the seconds in its text.
+    /// The head's lines up to the seconds, over HTTP/1.
+    head: Box<[u8]>,
+    /// The body, up to the seconds in its text.
     before: Box<[u8]>,
     /// From there up to the request's id.
     between: Box<[u8]>,
@@ -55,7 +57,8 @@ impl Ready {
         let mut pieces = body.split(ESCAPED);
         let (before, between, behind) = (pieces.next()?, pieces.next()?, pieces.next()?.strip_suffix(END)?);
         let piece = |text: &str| text.as_bytes().into();
-        let ready = Ready { before: piece(before), between: piece(between), behind: piece(behind) };
+        let head = HEAD.concat().into_bytes().into();
+        let ready = Ready { head, before: piece(before), between: piece(between), behind: piece(behind) };
         pieces.next().is_none().then_some(ready)
     }
 
@@ -64,7 +67,7 @@ impl Ready {
         let policy = exchange.rules().throttle.as_ref().map_or(0, |throttle| throttle.header.len());
         // A limit's name is in its policy, too.
         let mut head = Vec::with_capacity(LINES_BYTES + 2 * policy);
-        HEAD.iter().for_each(|piece| head.extend_from_slice(piece.as_bytes()));
+        head.extend_from_slice(&self.head);
         let start = head.len();
         decimal(seconds, &mut head);
         let body = self.body(&head[start..], exchange.request_id.as_bytes());

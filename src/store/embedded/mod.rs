@@ -148,7 +148,8 @@ impl Embedded {
         Ok(())
     }
 
-    pub(super) async fn claim(&self, mut request: ClaimRequest) -> Result<Claimed, StoreError> {
+    pub(super) async fn claim(&self, request: impl Into<Box<ClaimRequest>>) -> Result<Claimed, StoreError> {
+        let mut request = request.into();
         self.hold_back().await?;
         let id = request.id;
         let (step, after) = loop {
@@ -184,7 +185,8 @@ impl Embedded {
         self.run(|state, now, after| state.renew(id, token, lease, now, after)).map(|(held, _)| held)
     }
 
-    pub(super) async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
+    pub(super) async fn complete(&self, completion: impl Into<Box<Completion>>) -> Result<Held, StoreError> {
+        let completion = completion.into();
         self.hold_back().await?;
         let (held, after) = self.run(|state, now, after| state.complete(completion, now, after))?;
         self.durable(after.commit).await?;

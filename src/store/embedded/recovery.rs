@@ -55,7 +55,8 @@ impl State {
         let answer = Kept::new(self.fitting(&completion.answer));
         let (id, token, keep) = (completion.id, completion.token, completion.keep);
         let verdict = Verdict::Executed { answer, keep };
-        let held = self.finish(completion, Command::Resolve { token: Some(token), verdict }, now, after)?;
+        let held =
+            self.finish(Box::new(completion), Command::Resolve { token: Some(token), verdict }, now, after)?;
         self.free_lane_of(id, held, now, after);
         Ok(held)
     }

@@ -193,7 +193,7 @@ impl State {
     /// See [`Store::complete`](crate::store::Store::complete).
     pub(super) fn complete(
         &mut self,
-        completion: Completion,
+        completion: Box<Completion>,
         now: Millis,
         after: &mut After,
     ) -> Result<Held, StoreError> {
@@ -205,12 +205,12 @@ impl State {
     /// A record is done, with all that follows from it in the same step.
     pub(super) fn finish(
         &mut self,
-        completion: Completion,
+        completion: Box<Completion>,
         command: Command<Kept>,
         now: Millis,
         after: &mut After,
     ) -> Result<Held, StoreError> {
-        let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = completion;
+        let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = *completion;
         let before = self.index.get(&id).map(|entry| &entry.record.phase);
         let repeated = matches!(before, Some(Phase::Done { .. }));
         // Copies that wait get the whole answer even where only a tombstone can be kept.

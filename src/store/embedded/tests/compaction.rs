@@ -99,7 +99,7 @@ fn a_success_that_ends_more_records_than_a_step_holds_is_written_in_several() {
             slots: Default::default(),
             frees: Vec::new(),
         };
-        assert_eq!(machine.run(|state, now, after| state.complete(done, now, after)), Ok(Held::Yes));
+        assert_eq!(machine.run(|state, now, after| state.complete(done.into(), now, after)), Ok(Held::Yes));
         machine.make_room();
     }
     machine.both(&mut model, &Do::Claim { n: 101, meaning: 0, sent: true });

@@ -161,7 +161,7 @@ impl Machine {
                     frees: Vec::new(),
                 };
                 let expected = model.complete(&completion, now);
-                let got = self.run(|state, now, after| state.complete(completion, now, after));
+                let got = self.run(|state, now, after| state.complete(completion.into(), now, after));
                 assert_eq!(got == Ok(Held::Yes), expected, "{step:?}");
             }
             Do::Abandon { n, right } => {

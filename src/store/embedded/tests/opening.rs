@@ -91,7 +91,7 @@ fn there_is_room_at_once_for_all_that_is_found_in_flight() {
         slots: Default::default(),
         frees: Vec::new(),
     };
-    let held = second.run(|state, now, after| state.complete(completion, now, after));
+    let held = second.run(|state, now, after| state.complete(completion.into(), now, after));
     assert!(matches!(held, Ok((Ok(Held::Yes), _))));
     write(&second);
 }
