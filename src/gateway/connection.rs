@@ -465,7 +465,8 @@ impl Connection {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Its task runs once more.
+    pub(super) fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }

@@ -76,14 +76,16 @@ const FRONT_BYTES_MAX: usize = 16 << 10;
 /// So often at most its connection is asked for more of what came.
 const FRONT_ROUNDS_MAX: u32 = 8;
 
-/// The next part of a body. hyper is woken where it has more to do for it.
+/// The next part of a body. Its connection is woken where hyper has more to do for it: that is not the one who asks where a
+/// backend's connection takes it.
 fn poll_part(
     incoming: &mut Incoming,
+    connection: &Connection,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
     let (polled, woken) = quietly(|| Pin::new(&mut *incoming).poll_frame(cx));
     if woken && !incoming.is_end_stream() {
-        cx.waker().wake_by_ref();
+        connection.wake();
     }
     polled
 }
@@ -134,7 +136,7 @@ impl ClientBody {
     ) -> Poll<()> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(()) };
         while taken.iter().map(Bytes::len).sum::<usize>() < FRONT_BYTES_MAX && !incoming.is_end_stream() {
-            match poll_part(incoming, cx) {
+            match poll_part(incoming, &self.connection, cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     *asked = false;
                     match frame.into_data() {
@@ -201,7 +203,7 @@ impl Body for ClientBody {
             }
         }
         let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
-        let polled = poll_part(incoming, cx).map_err(BodyError::from);
+        let polled = poll_part(incoming, &this.connection, cx).map_err(BodyError::from);
         match &this.watch {
             None => polled,
             Some(watch) => watch.judge(cx, polled),
