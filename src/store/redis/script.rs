@@ -1,6 +1,7 @@
 //! The scripts, one file each, and the one way to say that a script shall run. What the store does is in them; how a
 //! call gets there is in `wire`.
 
+use super::command::Command;
 use super::part::{CLOCK, PHASES, Part, Parts};
 use super::source;
 use crate::domain::lane::LaneId;
@@ -107,7 +108,7 @@ pub(super) struct Call {
     /// Whether a last argument says which agreement of the gateways it relies on.
     pub(super) says_agreement: bool,
     /// `EVALSHA` with everything.
-    pub(super) command: Cmd,
+    pub(super) command: Command,
 }
 
 // === impl Script ===
@@ -137,6 +138,19 @@ impl Script {
             pipeline.cmd("SCRIPT").arg("LOAD").arg(&loaded.text);
         }
         pipeline
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    /// `EVALSHA` of a script with so many keys, and room for so many bytes.
+    fn of(script: Script, keys: usize, bytes: usize) -> Command {
+        let mut command = Command::with_capacity(bytes);
+        command.joined(&[b"EVALSHA"]);
+        command.joined(&[script.sha().as_bytes()]);
+        command.arg(keys);
+        command
     }
 }
 
@@ -175,16 +189,8 @@ impl Call {
     ) -> Call {
         let prefix = parts.prefix(part);
         let phases = if parts.are_several() { &PHASES[..] } else { &[] };
-        let mut command = Cmd::with_capacity(28, 768);
-        command.arg("EVALSHA").arg(script.sha()).arg(3 + phases.len() + lane.map_or(0, |_| 2));
-        let mut key = Vec::with_capacity(prefix.len() + 34);
-        let mut name = |kind: &[u8], id: &[u8]| {
-            key.clear();
-            key.extend_from_slice(prefix);
-            key.extend_from_slice(kind);
-            key.extend_from_slice(id);
-            command.arg(&key[..]);
-        };
+        let mut command = Command::of(script, 3 + phases.len() + lane.map_or(0, |_| 2), 1_024);
+        let mut name = |kind: &[u8], id: &[u8]| command.joined(&[prefix, kind, id]);
         name(b"r:", id);
         name(b"a:", id);
         name(CLOCK, b"");
@@ -193,7 +199,8 @@ impl Call {
             name(b"n", b"");
         }
         phases.iter().for_each(|phase| name(phase, b""));
-        command.arg(prefix).arg(parts.channel());
+        command.joined(&[prefix]);
+        command.joined(&[parts.channel()]);
         Call::made(script, part, deadline, command)
     }
 
@@ -205,15 +212,14 @@ impl Call {
         count: usize,
         deadline: Duration,
     ) -> Call {
-        let mut command = Cmd::with_capacity(5 + 3 * count, 64 + 64 * count);
-        command.arg("EVALSHA").arg(script.sha()).arg(count);
+        let mut command = Command::of(script, count, 128 + 96 * count);
         for key in keys {
             command.arg(key);
         }
         Call::made(script, part, deadline, command)
     }
 
-    fn made(script: Script, part: Part, deadline: Duration, command: Cmd) -> Call {
+    fn made(script: Script, part: Part, deadline: Duration, command: Command) -> Call {
         let (lane, repeatable, hasty, says_agreement) = (Lane::Commands, true, false, false);
         Call { script, part, deadline, lane, repeatable, hasty, says_agreement, command }
     }
@@ -221,6 +227,12 @@ impl Call {
     /// With one more argument.
     pub(super) fn arg(mut self, arg: impl ToRedisArgs) -> Call {
         self.command.arg(arg);
+        self
+    }
+
+    /// With one more argument, in pieces.
+    pub(super) fn joined(mut self, pieces: &[&[u8]]) -> Call {
+        self.command.joined(pieces);
         self
     }
 
