@@ -20,6 +20,14 @@ impl Command {
         Command { count: 0, args: Vec::with_capacity(bytes) }
     }
 
+    /// With all arguments of another one, and room for so many bytes more.
+    pub(super) fn like(other: &Command, bytes: usize) -> Command {
+        let mut command = Command::with_capacity(other.args.len() + bytes);
+        command.count = other.count;
+        command.args.extend_from_slice(&other.args);
+        command
+    }
+
     /// One more argument.
     pub(super) fn arg(&mut self, arg: impl ToRedisArgs) {
         arg.write_redis_args(self);
@@ -65,17 +73,20 @@ impl Command {
         self.number(b'$', length);
     }
 
-    fn number(&mut self, sign: u8, mut number: usize) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        while at == digits.len() || number > 0 {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
+    fn number(&mut self, sign: u8, number: usize) {
+        let digit = |number: usize| b'0' + (number % 10) as u8;
+        // Nearly all of them.
+        match number {
+            0..10 => self.args.extend_from_slice(&[sign, digit(number), b'\r', b'\n']),
+            10..100 => {
+                self.args.extend_from_slice(&[sign, digit(number / 10), digit(number), b'\r', b'\n']);
+            }
+            100..1_000 => {
+                let (first, second) = (digit(number / 100), digit(number / 10));
+                self.args.extend_from_slice(&[sign, first, second, digit(number), b'\r', b'\n']);
+            }
+            _ => self.args.extend_from_slice(format!("{}{number}\r\n", char::from(sign)).as_bytes()),
         }
-        self.args.push(sign);
-        self.args.extend_from_slice(&digits[at..]);
-        self.args.extend_from_slice(b"\r\n");
     }
 }
 

@@ -67,17 +67,20 @@ scripts! {
     Tell = "tell",
 }
 
-/// A script's text and the digest by which the server knows it.
+/// A script's text, and what asks a server for it by its digest.
 struct Loaded {
     text: String,
-    sha: String,
+    /// What asks for it begins with.
+    asks: Command,
 }
 
 static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
     let load = |(name, source): &(&str, &str)| {
         let text = source::whole(name, source);
-        let sha = redis::Script::new(&text).get_hash().to_owned();
-        Loaded { text, sha }
+        let mut asks = Command::with_capacity(80);
+        asks.arg("EVALSHA");
+        asks.arg(redis::Script::new(&text).get_hash());
+        Loaded { text, asks }
     };
     SOURCES.iter().map(load).collect()
 });
@@ -114,11 +117,6 @@ pub(super) struct Call {
 // === impl Script ===
 
 impl Script {
-    /// The server's name for it.
-    pub(super) fn sha(self) -> &'static str {
-        &LOADED[self as usize].sha
-    }
-
     /// `SCRIPT LOAD` of its text.
     pub(super) fn load(self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
@@ -146,9 +144,7 @@ impl Script {
 impl Command {
     /// `EVALSHA` of a script with so many keys, and room for so many bytes.
     fn of(script: Script, keys: usize, bytes: usize) -> Command {
-        let mut command = Command::with_capacity(bytes);
-        command.joined(&[b"EVALSHA"]);
-        command.joined(&[script.sha().as_bytes()]);
+        let mut command = Command::like(&LOADED[script as usize].asks, bytes);
         command.arg(keys);
         command
     }
