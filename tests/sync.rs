@@ -8,9 +8,9 @@ use std::thread;
 const WRITES: usize = 1000;
 const CLIENTS: usize = 8;
 
-/// The system calls in which a request arrives, goes out, is written down and is synced, and in which files are opened.
-const CALLS: &str = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,pwritev2,fdatasync,\
-                     fsync,openat,close";
+/// The system calls in which a request arrives, goes out, is written down and is synced.
+const CALLS: &str =
+    "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,pwritev2,fdatasync,fsync";
 const READS: &[&str] = &["read", "readv", "recvfrom", "recvmsg"];
 const WRITES_OUT: &[&str] = &["write", "writev", "sendto", "sendmsg"];
 const FILE_WRITES: &[&str] = &["write", "writev", "pwrite64", "pwritev", "pwritev2"];
@@ -25,8 +25,6 @@ struct SystemCall {
     text: String,
     begun: usize,
     returned: usize,
-    /// It wrote all it had to, to a file that was opened so that what is written is durable when the call returns.
-    durable: bool,
 }
 
 /// Reads `strace -f` output: `PID name(args) = result`, possibly torn into `<unfinished ...>` and `<... name resumed>`.
@@ -54,32 +52,18 @@ fn parse(trace: &str) -> Vec<SystemCall> {
                 text: rest.to_owned(),
                 begun: line,
                 returned,
-                durable: false,
             });
         }
     }
-    find_durable(&mut calls);
     calls
 }
 
-/// Finds the writes that are synced by themselves.
-fn find_durable(calls: &mut [SystemCall]) {
-    let mut opened: HashSet<String> = HashSet::new();
-    for call in calls {
-        let result = call.text.rsplit("= ").next().unwrap_or_default().trim().to_owned();
-        match call.name.as_str() {
-            "openat" if call.text.contains("|O_DSYNC") => drop(opened.insert(result)),
-            "openat" => drop(opened.remove(&result)),
-            "close" => drop(opened.remove(&call.descriptor)),
-            // Its last arguments are how many bytes, and where.
-            "pwrite64" if opened.contains(&call.descriptor) => {
-                let arguments = call.text.split(" <unfinished").next().unwrap_or_default();
-                let wanted = arguments.rsplit(", ").nth(1);
-                call.durable = wanted == Some(&result) && result.parse::<u64>().is_ok();
-            }
-            _ => {}
-        }
-    }
+/// Whether the call wrote all it was given, and made it durable by itself.
+fn is_synced_write(call: &SystemCall) -> bool {
+    let given = call.text.rsplit_once("iov_len=").and_then(|(_, rest)| rest.split_once('}'));
+    let written = call.text.rsplit_once("= ").map(|(_, result)| result.trim());
+    call.name == "pwritev2"
+        && given.is_some_and(|(len, rest)| rest.contains(", RWF_DSYNC") && written == Some(len) && len != "0")
 }
 
 /// Whether, between the arrival of the request with `marker` and its first byte to the backend, something was written
@@ -95,7 +79,7 @@ fn synced_before_sent(calls: &[SystemCall], marker: &str) -> Result<(), String> 
     let between = || calls.iter().filter(|call| call.begun > arrived.begun && call.returned < sent.begun);
     let mut written = HashSet::new();
     for call in between() {
-        if call.durable {
+        if is_synced_write(call) {
             return Ok(());
         }
         if is(call, SYNCS) && written.contains(&call.descriptor) && call.text.trim_end().ends_with("= 0") {
@@ -138,28 +122,24 @@ fn a_sync_is_found_only_where_it_belongs() {
 }
 
 #[test]
-fn a_write_is_its_own_sync_only_where_its_file_was_opened_so() {
+fn a_write_is_its_own_sync_only_where_it_says_so_and_wrote_everything() {
     let arrived = "7 recvfrom(9, \"POST /x?mark=1 HTTP\", 99, 0, NULL, NULL) = 19";
-    let opened = "8 openat(AT_FDCWD, \"/s/1.log\", O_WRONLY|O_DSYNC|O_DIRECT|O_CLOEXEC) = 5";
-    let plainly = "8 openat(AT_FDCWD, \"/s/1.log\", O_RDWR|O_CLOEXEC) = 5";
-    let (begun, ended) =
-        ("8 pwrite64(5, \"..\"..., 4096, 8192 <unfinished ...>", "8 <... pwrite64 resumed>) = 4096");
-    let written = "8 pwrite64(5, \"a, b) = 1\"..., 4096, 8192) = 4096";
+    let written =
+        "8 pwritev2(5, [{iov_base=\"= 1, RWF_DSYNC\"..., iov_len=4096}], 1, 8192, RWF_DSYNC) = 4096";
+    let begun = "8 pwritev2(5, [{iov_base=\"..\", iov_len=4096}], 1, 8192, RWF_DSYNC <unfinished ...>";
+    let ended = "8 <... pwritev2 resumed>) = 4096";
     let sent = "7 writev(11, [{\"POST /x?mark=1 HTTP\"}], 1) = 19";
     let verdict = |lines: &[&str]| synced_before_sent(&parse(&lines.join("\n")), "mark=1").is_ok();
-    assert!(verdict(&[opened, arrived, written, sent]));
-    assert!(verdict(&[opened, arrived, begun, ended, sent]));
-    assert!(!verdict(&[arrived, written, sent]), "who opened it?");
-    assert!(!verdict(&[plainly, arrived, written, sent]));
-    assert!(!verdict(&[opened, "8 close(5) = 0", arrived, written, sent]));
-    assert!(!verdict(&[opened, plainly, arrived, written, sent]));
-    assert!(!verdict(&[opened, arrived, &written.replace("(5,", "(6,"), sent]));
-    assert!(!verdict(&[opened, arrived, &written.replace("= 4096", "= 512"), sent]), "a part");
-    assert!(!verdict(&[opened, arrived, &written.replace("= 4096", "= -1 EIO (Input/output error)"), sent]));
-    assert!(!verdict(&[opened, written, arrived, sent]));
-    assert!(!verdict(&[opened, begun, arrived, ended, sent]));
-    assert!(!verdict(&[opened, arrived, begun, sent, ended]));
-    assert!(!verdict(&[opened, arrived, sent, written]));
+    assert!(verdict(&[arrived, written, sent]));
+    assert!(verdict(&[arrived, begun, ended, sent]));
+    assert!(!verdict(&[arrived, &written.replace("8192, RWF_DSYNC", "8192, 0"), sent]));
+    assert!(!verdict(&[arrived, &written.replace(") = 4096", ") = 512"), sent]), "a part");
+    assert!(!verdict(&[arrived, &written.replace(") = 4096", ") = -1 EIO (Input/output error)"), sent]));
+    assert!(!verdict(&[arrived, begun, "8 <... pwritev2 resumed>) = -1 EIO (Input/output error)", sent]));
+    assert!(!verdict(&[written, arrived, sent]));
+    assert!(!verdict(&[begun, arrived, ended, sent]));
+    assert!(!verdict(&[arrived, begun, sent, ended]));
+    assert!(!verdict(&[arrived, sent, written]));
 }
 
 #[test]
@@ -195,7 +175,8 @@ fn every_claim_is_synced_before_its_first_byte_goes_to_the_backend() {
         .filter_map(|number| verdict(number).err().map(|why| format!("write {number}: {why}")))
         .collect();
     assert!(wrong.is_empty(), "{} of {WRITES} not synced first:\n{}", wrong.len(), wrong.join("\n"));
-    let syncs = calls.iter().filter(|call| call.durable || SYNCS.contains(&call.name.as_str())).count();
+    let syncs =
+        calls.iter().filter(|call| is_synced_write(call) || SYNCS.contains(&call.name.as_str())).count();
     println!("strace: {WRITES} of {WRITES} writes synced before their first upstream byte, in {syncs} syncs");
 }
 

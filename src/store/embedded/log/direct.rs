@@ -10,8 +10,9 @@
 //! nobody reads before it is synced.
 
 use rustix::fs::OFlags;
+use rustix::io::{ReadWriteFlags, pwritev2};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -42,9 +43,23 @@ pub(super) fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
-/// Adds to `options` that writes go past the page cache and are durable when they return.
+/// Adds to `options` that writes go past the page cache.
 pub(super) fn options(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.custom_flags((OFlags::DIRECT | OFlags::DSYNC).bits().cast_signed())
+    options.custom_flags(OFlags::DIRECT.bits().cast_signed())
+}
+
+/// Writes whole `pages` at `at`; they are durable when this returns. Said with each call rather than when the file is
+/// opened, where the libraries have `O_SYNC` alone, which waits for the time of the last change too.
+pub(super) fn write(file: &File, mut pages: &[u8], mut at: u64) -> io::Result<()> {
+    while !pages.is_empty() {
+        let written = pwritev2(file, &[IoSlice::new(pages)], at, ReadWriteFlags::DSYNC)?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        pages = &pages[written..];
+        at += written as u64;
+    }
+    Ok(())
 }
 
 // === impl Aligned ===
@@ -113,7 +128,7 @@ impl Direct {
         let pages = self.pages.bytes();
         pages[before..end].copy_from_slice(block);
         pages[end..whole].fill(0);
-        self.file.write_all_at(&pages[..whole], page)?;
+        write(&self.file, &pages[..whole], page)?;
         let last = end - end % PAGE;
         pages.copy_within(last..end, 0);
         self.pages.shrink();
