@@ -109,6 +109,17 @@ fn a_copy_that_comes_later_to_another_gateway_gets_the_recorded_answer() {
 }
 
 #[test]
+fn a_store_that_forgot_its_scripts_is_given_them_again_in_the_same_write() {
+    let fleet = usual(1);
+    for n in 1..=3 {
+        assert_eq!(fleet.redis.cli(&["SCRIPT", "FLUSH"]).trim(), "OK");
+        assert_eq!(fleet.send(0, &booking(n)).status, 201);
+        assert!(fleet.send(0, &booking(n)).is_replay());
+    }
+    assert_eq!(fleet.backend.effects().len(), 3);
+}
+
+#[test]
 fn a_collection_that_ends_at_one_gateway_ends_what_the_other_remembers_below_it() {
     let raw = RawBackend::start(ok);
     let redis = Server::start(&DURABLE);

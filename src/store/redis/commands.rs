@@ -53,9 +53,9 @@ impl Inner {
             .text(route.as_bytes())
             .text(text.as_bytes())
             .text(request_id.as_bytes());
-        let above: Vec<u8> =
-            above.iter().flat_map(|above| above.iter()).flat_map(|target| target.0).collect();
-        let call = self.on(Script::Claim, id).arg(packed.bytes()).arg(&above[..]);
+        let above: Vec<&[u8]> =
+            above.iter().flat_map(|above| above.iter()).map(|target| &target.0[..]).collect();
+        let call = self.on(Script::Claim, id).joined(&[packed.bytes()]).joined(&above);
         let call = slots.iter().fold(call, Call::wanted).under_agreement();
         let mut told = match self.run(call).await? {
             Value::Int(now) => {

@@ -97,9 +97,9 @@ impl Inner {
         let call = self
             .on(Script::Complete, id)
             .on_bodies(whole.len() > LARGE)
-            .arg(packed.bytes())
-            .arg(&whole[..])
-            .arg(&kept[..])
+            .joined(&[packed.bytes()])
+            .joined(&[&whole])
+            .joined(&[&kept])
             .settled(slots, frees);
         match ends.as_ref().filter(|_| here) {
             Some(ends) => call.ends(ends),

@@ -1,7 +1,7 @@
 //! The shared store: records of a fleet of gateways, on a Redis or Valkey server, behind Sentinel, or on a cluster.
 //!
 //! ```text
-//! commands, slots, views -> script::Call -> wire -> link -> node -> company -> the server, which runs scripts/*.lua
+//! commands, slots, views -> script::Call -> wire -> link -> node -> direct (TLS: company) -> the server: scripts/*.lua
 //!        |                             |
 //!      ends <- hearing (subscription)  map (who is the master)        keeper: every second, and when somebody doubts
 //!      recall, holdings (said again after a loss)   replicas (WAIT)
@@ -12,12 +12,16 @@
 
 mod agreement;
 mod aliases;
+mod callers;
 mod clock;
+mod command;
 mod commands;
 mod company;
 mod completions;
 mod confirmations;
+mod direct;
 mod ends;
+mod frames;
 mod health;
 mod hearing;
 mod held;

@@ -1,15 +1,19 @@
 //! A connection to one server: made, looked at, and used by one thread. It is a pair of multiplexed connections, the
 //! second for large bodies, so that no short command waits behind one.
 
+use super::callers::Failed;
+use super::command::Command;
 use super::company::Company;
+use super::direct::Direct;
 use super::place::{Address, Shared, Tls};
 use super::script::{Lane, Script};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
-use redis::{Cmd, Pipeline, RedisError, RedisResult, TlsCertificates, Value};
+use redis::{Pipeline, RedisError, RedisResult, TlsCertificates, Value};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 /// Commands that may be on their way on one connection; one more waits for its place within its own deadline.
@@ -23,8 +27,7 @@ const VERSION_LEAST: (u32, u32) = (6, 2);
 
 /// A live connection to one server.
 pub(super) struct Node {
-    commands: MultiplexedConnection,
-    company: Company,
+    way: Way,
     bodies: OnceCell<MultiplexedConnection>,
     client: Client,
     timeout: Duration,
@@ -34,6 +37,20 @@ pub(super) struct Node {
     pub(super) is_master: bool,
 }
 
+/// How short commands go.
+enum Way {
+    /// The library has made the connection and logged in, and then left it to this gateway.
+    Direct(Direct),
+    /// Encrypted: through the library, which keeps the connection.
+    Library(MultiplexedConnection, Company),
+}
+
+/// What a server says of itself.
+struct Identity {
+    life: Arc<str>,
+    is_master: bool,
+}
+
 // === impl Node ===
 
 impl Node {
@@ -41,40 +58,69 @@ impl Node {
     pub(super) async fn connect(place: &Shared, address: &Address) -> RedisResult<Node> {
         let client = client(place, address, Login::Data)?;
         let timeout = place.timeout;
-        let mut commands = open(&client, timeout).await?;
-        let mut ask = redis::pipe();
-        ask.cmd("INFO").arg("server").cmd("ROLE");
-        let told = commands.req_packed_commands(&ask, 0, 2).await?;
-        let info: String =
-            redis::from_redis_value(told.first().cloned().unwrap_or(Value::Nil).extract_error()?)?;
-        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        // Valkey says its own version beside the one that it is compatible with.
-        let version = field("valkey_version").or(field("redis_version")).unwrap_or_default();
-        if version_of(version).is_none_or(|version| version < VERSION_LEAST) {
-            let why = "the server is too old: Redis 6.2 or later, or Valkey, is needed";
-            return Err(RedisError::from((redis::ErrorKind::Client, why, version.to_owned())));
-        }
-        let life = field("run_id").unwrap_or_default().trim().into();
-        let role = told.into_iter().nth(1).unwrap_or(Value::Nil).extract_error()?;
-        let is_master = matches!(&role, Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master"));
-        if is_master {
-            commands.req_packed_commands(&Script::load_all(), 0, Script::count()).await?;
-        }
-        let company = Company::new(commands.clone());
-        Ok(Node { commands, company, bodies: OnceCell::new(), client, timeout, life, is_master })
+        let (way, Identity { life, is_master }) = match place.tls {
+            Some(_) => {
+                let commands = open(&client, timeout).await?;
+                let identity = identify(commands.clone()).await?;
+                let company = Company::new(commands.clone());
+                (Way::Library(commands, company), identity)
+            }
+            None => {
+                let (stream, identity) = log_in(&client, address).await?;
+                (Way::Direct(Direct::new(stream)), identity)
+            }
+        };
+        Ok(Node { way, bodies: OnceCell::new(), client, timeout, life, is_master })
     }
 
-    /// Sends one command.
-    pub(super) async fn send(&self, command: Cmd, lane: Lane) -> RedisResult<Value> {
-        match lane {
-            Lane::Commands => self.company.send(command).await,
-            Lane::Bodies => self.for_bodies().await?.req_packed_command(&command).await?.extract_error(),
+    /// The connection for short commands, where this gateway drives it itself.
+    pub(super) fn direct(&self) -> Option<&Direct> {
+        match &self.way {
+            Way::Direct(direct) => Some(direct),
+            Way::Library(..) => None,
         }
+    }
+
+    /// Sends one command, with one more argument where there is one.
+    pub(super) async fn send(
+        &self,
+        command: &Command,
+        last: Option<&[u8]>,
+        lane: Lane,
+    ) -> RedisResult<Value> {
+        match (lane, &self.way) {
+            (Lane::Commands, Way::Direct(direct)) => {
+                direct.ask(command.bytes(last), None).await.map_err(lost)?.extract_error()
+            }
+            (Lane::Commands, Way::Library(_, company)) => company.send(command.cmd(last)).await,
+            (Lane::Bodies, _) => {
+                self.for_bodies().await?.req_packed_command(&command.cmd(last)).await?.extract_error()
+            }
+        }
+    }
+
+    /// Loads a script on the connection where it was not known.
+    pub(super) async fn load(&self, script: Script, lane: Lane) -> RedisResult<()> {
+        let load = script.load();
+        let told = match (lane, &self.way) {
+            (Lane::Commands, Way::Direct(direct)) => {
+                direct.ask(load.get_packed_command(), None).await.map_err(lost)?
+            }
+            (Lane::Commands, Way::Library(_, company)) => company.send(load).await?,
+            (Lane::Bodies, _) => self.for_bodies().await?.req_packed_command(&load).await?,
+        };
+        told.extract_error().map(drop)
     }
 
     /// Sends several commands at once; replies and errors in their order.
     pub(super) async fn send_all(&self, commands: &Pipeline, count: usize) -> RedisResult<Vec<Value>> {
-        self.commands.clone().req_packed_commands(commands, 0, count).await
+        match &self.way {
+            Way::Direct(direct) => {
+                let commands = commands.cmd_iter().map(redis::Cmd::get_packed_command).collect();
+                direct.ask_all(commands).await.map_err(lost)
+            }
+            Way::Library(connection, _) => connection.clone().req_packed_commands(commands, 0, count).await,
+        }
     }
 
     /// A connection of its own to the same server.
@@ -90,6 +136,49 @@ impl Node {
     async fn for_bodies(&self) -> RedisResult<MultiplexedConnection> {
         self.bodies.get_or_try_init(|| open(&self.client, self.timeout)).await.cloned()
     }
+}
+
+/// Asks a server who it is, and gives a master all scripts.
+async fn identify(mut commands: MultiplexedConnection) -> RedisResult<Identity> {
+    let mut ask = redis::pipe();
+    ask.cmd("INFO").arg("server").cmd("ROLE");
+    let told = commands.req_packed_commands(&ask, 0, 2).await?;
+    let info: String = redis::from_redis_value(told.first().cloned().unwrap_or(Value::Nil).extract_error()?)?;
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    // Valkey says its own version beside the one that it is compatible with.
+    let version = field("valkey_version").or(field("redis_version")).unwrap_or_default();
+    if version_of(version).is_none_or(|version| version < VERSION_LEAST) {
+        let why = "the server is too old: Redis 6.2 or later, or Valkey, is needed";
+        return Err(RedisError::from((redis::ErrorKind::Client, why, version.to_owned())));
+    }
+    let life = field("run_id").unwrap_or_default().trim().into();
+    let role = told.into_iter().nth(1).unwrap_or(Value::Nil).extract_error()?;
+    let is_master = matches!(&role, Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master"));
+    if is_master {
+        commands.req_packed_commands(&Script::load_all(), 0, Script::count()).await?;
+    }
+    Ok(Identity { life, is_master })
+}
+
+/// Connects and has the library log in, which gives the connection up once every reply is there. Both hold the same
+/// socket under a number of their own until then.
+async fn log_in(client: &Client, address: &Address) -> RedisResult<(TcpStream, Identity)> {
+    let stream = TcpStream::connect((address.host(), address.port)).await?;
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
+    let stream = stream.into_std()?;
+    let lent = TcpStream::from_std(stream.try_clone()?)?;
+    let settings = client.get_connection_info().redis_settings();
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    let (connection, driver) = MultiplexedConnection::new_with_config(settings, lent, config).await?;
+    let driver = tokio::spawn(driver);
+    let identity = identify(connection.clone()).await;
+    // Ended before its last user leaves: it would close the socket for both.
+    driver.abort();
+    // Cancelled is what it should be.
+    let _ = driver.await;
+    drop(connection);
+    Ok((TcpStream::from_std(stream)?, identity?))
 }
 
 async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
@@ -130,8 +219,7 @@ pub(super) fn client(place: &Shared, address: &Address, login: Login) -> RedisRe
     if let Some(password) = place.password.as_ref().filter(|_| login != Login::Nobody) {
         settings = settings.set_password(password);
     }
-    let alive = socket2::TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 3);
-    let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(alive);
+    let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keep_alive());
     let info = at.into_connection_info()?.set_redis_settings(settings).set_tcp_settings(tcp);
     match &place.tls {
         Some(tls) => {
@@ -144,6 +232,18 @@ pub(super) fn client(place: &Shared, address: &Address, login: Login) -> RedisRe
             Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
         }
         None => Client::open(info),
+    }
+}
+
+fn keep_alive() -> socket2::TcpKeepalive {
+    socket2::TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 3)
+}
+
+/// Whoever sends without an end to their patience is never late.
+fn lost(failed: Failed) -> RedisError {
+    match failed {
+        Failed::Lost(error) => error,
+        Failed::Late => RedisError::from((redis::ErrorKind::Io, "it does not answer in time")),
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) struct Recall {
 
 #[derive(Default)]
 struct Inner {
-    records: SpreadMap<RecordId, Remembered>,
+    /// Boxed: a table of so many is moved whenever it grows, and most of it is not touched again.
+    records: SpreadMap<RecordId, Box<Remembered>>,
     /// In the order of their claims; what was forgotten meanwhile is passed over.
     order: VecDeque<(RecordId, Token)>,
     bytes: u64,
@@ -79,7 +80,7 @@ impl Recall {
         let (id, token) = (request.id, request.claim.token);
         let mut inner = self.lock();
         inner.take(&id);
-        inner.records.insert(id, Remembered { request, claimed_at: now, end: End::Sent });
+        inner.records.insert(id, Box::new(Remembered { request, claimed_at: now, end: End::Sent }));
         inner.order.push_back((id, token));
         inner.shrink(now, self.bytes_most);
     }
@@ -133,7 +134,7 @@ impl Recall {
             End::Done(kept) => now < kept.until,
             End::Abandoned => true,
         };
-        inner.records.values().filter(counts).cloned().collect()
+        inner.records.values().map(|record| &**record).filter(counts).cloned().collect()
     }
 
     /// How many records are remembered.
@@ -151,12 +152,15 @@ impl Recall {
 
 impl Inner {
     fn of(&mut self, id: &RecordId, token: Token) -> Option<&mut Remembered> {
-        self.records.get_mut(id).filter(|record| record.request.claim.token == token)
+        let record = self.records.get_mut(id).map(|record| &mut **record);
+        record.filter(|record| record.request.claim.token == token)
     }
 
     fn take(&mut self, id: &RecordId) {
-        if let Some(Remembered { end: End::Done(kept), .. }) = self.records.remove(id) {
-            self.bytes -= size(&kept);
+        if let Some(record) = self.records.remove(id)
+            && let End::Done(kept) = &record.end
+        {
+            self.bytes -= size(kept);
         }
     }
 

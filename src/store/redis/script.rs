@@ -1,6 +1,7 @@
 //! The scripts, one file each, and the one way to say that a script shall run. What the store does is in them; how a
 //! call gets there is in `wire`.
 
+use super::command::Command;
 use super::part::{CLOCK, PHASES, Part, Parts};
 use super::source;
 use crate::domain::lane::LaneId;
@@ -66,17 +67,20 @@ scripts! {
     Tell = "tell",
 }
 
-/// A script's text and the digest by which the server knows it.
+/// A script's text, and what asks a server for it by its digest.
 struct Loaded {
     text: String,
-    sha: String,
+    /// What asks for it begins with.
+    asks: Command,
 }
 
 static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
     let load = |(name, source): &(&str, &str)| {
         let text = source::whole(name, source);
-        let sha = redis::Script::new(&text).get_hash().to_owned();
-        Loaded { text, sha }
+        let mut asks = Command::with_capacity(80);
+        asks.arg("EVALSHA");
+        asks.arg(redis::Script::new(&text).get_hash());
+        Loaded { text, asks }
     };
     SOURCES.iter().map(load).collect()
 });
@@ -107,17 +111,12 @@ pub(super) struct Call {
     /// Whether a last argument says which agreement of the gateways it relies on.
     pub(super) says_agreement: bool,
     /// `EVALSHA` with everything.
-    pub(super) command: Cmd,
+    pub(super) command: Command,
 }
 
 // === impl Script ===
 
 impl Script {
-    /// The server's name for it.
-    pub(super) fn sha(self) -> &'static str {
-        &LOADED[self as usize].sha
-    }
-
     /// `SCRIPT LOAD` of its text.
     pub(super) fn load(self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
@@ -137,6 +136,17 @@ impl Script {
             pipeline.cmd("SCRIPT").arg("LOAD").arg(&loaded.text);
         }
         pipeline
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    /// `EVALSHA` of a script with so many keys, and room for so many bytes.
+    fn of(script: Script, keys: usize, bytes: usize) -> Command {
+        let mut command = Command::like(&LOADED[script as usize].asks, bytes);
+        command.arg(keys);
+        command
     }
 }
 
@@ -175,16 +185,8 @@ impl Call {
     ) -> Call {
         let prefix = parts.prefix(part);
         let phases = if parts.are_several() { &PHASES[..] } else { &[] };
-        let mut command = Cmd::with_capacity(28, 768);
-        command.arg("EVALSHA").arg(script.sha()).arg(3 + phases.len() + lane.map_or(0, |_| 2));
-        let mut key = Vec::with_capacity(prefix.len() + 34);
-        let mut name = |kind: &[u8], id: &[u8]| {
-            key.clear();
-            key.extend_from_slice(prefix);
-            key.extend_from_slice(kind);
-            key.extend_from_slice(id);
-            command.arg(&key[..]);
-        };
+        let mut command = Command::of(script, 3 + phases.len() + lane.map_or(0, |_| 2), 1_024);
+        let mut name = |kind: &[u8], id: &[u8]| command.joined(&[prefix, kind, id]);
         name(b"r:", id);
         name(b"a:", id);
         name(CLOCK, b"");
@@ -193,7 +195,8 @@ impl Call {
             name(b"n", b"");
         }
         phases.iter().for_each(|phase| name(phase, b""));
-        command.arg(prefix).arg(parts.channel());
+        command.joined(&[prefix]);
+        command.joined(&[parts.channel()]);
         Call::made(script, part, deadline, command)
     }
 
@@ -205,15 +208,14 @@ impl Call {
         count: usize,
         deadline: Duration,
     ) -> Call {
-        let mut command = Cmd::with_capacity(5 + 3 * count, 64 + 64 * count);
-        command.arg("EVALSHA").arg(script.sha()).arg(count);
+        let mut command = Command::of(script, count, 128 + 96 * count);
         for key in keys {
             command.arg(key);
         }
         Call::made(script, part, deadline, command)
     }
 
-    fn made(script: Script, part: Part, deadline: Duration, command: Cmd) -> Call {
+    fn made(script: Script, part: Part, deadline: Duration, command: Command) -> Call {
         let (lane, repeatable, hasty, says_agreement) = (Lane::Commands, true, false, false);
         Call { script, part, deadline, lane, repeatable, hasty, says_agreement, command }
     }
@@ -221,6 +223,12 @@ impl Call {
     /// With one more argument.
     pub(super) fn arg(mut self, arg: impl ToRedisArgs) -> Call {
         self.command.arg(arg);
+        self
+    }
+
+    /// With one more argument, in pieces.
+    pub(super) fn joined(mut self, pieces: &[&[u8]]) -> Call {
+        self.command.joined(pieces);
         self
     }
 

@@ -5,12 +5,13 @@
 //! that was a master, a server that loads); what may have been executed only where the call says that it may.
 
 use super::agreement::Agreements;
+use super::callers::Failed;
 use super::link::Link;
 use super::map::Map;
 use super::node::Node;
 use super::part::Parts;
 use super::place::{Address, Layout, Shared};
-use super::script::Call;
+use super::script::{Call, Lane};
 use super::spread::SpreadMap;
 use crate::store::StoreError;
 use redis::{RedisError, Value};
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// How often a call is sent at most.
 const SENT_MOST: u32 = 60;
@@ -47,6 +49,9 @@ pub(super) struct Line {
     links: Mutex<Vec<Arc<Link>>>,
 }
 
+/// A call was sent there, and failed so.
+type Tried = (Arc<Link>, Arc<Node>, RedisError);
+
 /// What came of sending a call once.
 enum Sent {
     /// Not executed; another attempt may succeed, at once or after a pause.
@@ -73,19 +78,57 @@ impl Wire {
 
     /// Runs a script; the one way in which anything is asked of the store.
     pub(super) async fn run(&self, call: Call) -> Result<Value, StoreError> {
-        let using = Mutex::new(None);
-        match tokio::time::timeout(call.deadline, self.send(&call, &using)).await {
-            Ok(result) => result,
-            Err(_) => {
-                // Nobody knows what has become of a connection that is silent for so long.
-                let used = using.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some((link, node)) = used.filter(|_| !call.hasty) {
-                    Link::broken(&link, &node, &self.place);
-                    self.doubtful.notify_one();
-                }
-                Err(StoreError::Unavailable(format!("it does not answer within {:?}", call.deadline)))
-            }
+        let until = now() + call.deadline;
+        let Some((link, node)) = self.up(&call) else {
+            return Box::pin(self.patiently(&call, until, None)).await;
+        };
+        let Some(direct) = node.direct() else {
+            return Box::pin(self.patiently(&call, until, None)).await;
+        };
+        let told = direct.ask(self.bytes(&call, &node), Some(until)).await;
+        let error = match told.map(Value::extract_error) {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) | Err(Failed::Lost(error)) => error,
+            Err(Failed::Late) => return Err(self.late(&call, Some((link, node)))),
+        };
+        Box::pin(self.patiently(&call, until, Some((link, node, error)))).await
+    }
+
+    /// The way to the master of a call's part, where it is open and short commands go on it directly.
+    fn up(&self, call: &Call) -> Option<(Arc<Link>, Arc<Node>)> {
+        if call.lane != Lane::Commands {
+            return None;
         }
+        let masters = self.map.all();
+        let master = masters.get(usize::from(call.part.0))?.as_ref()?;
+        let line = self.line();
+        let links = line.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = links.iter().find(|link| link.address() == master)?;
+        Some((link.clone(), link.up()?))
+    }
+
+    /// Waits for connections, follows redirections and sends again, all until `until`. `failed`: it was sent already, and
+    /// that came of it.
+    async fn patiently(
+        &self,
+        call: &Call,
+        until: Instant,
+        failed: Option<Tried>,
+    ) -> Result<Value, StoreError> {
+        let using = Mutex::new(None);
+        match tokio::time::timeout_at(until, self.send(call, failed, &using)).await {
+            Ok(result) => result,
+            Err(_) => Err(self.late(call, using.lock().unwrap_or_else(PoisonError::into_inner).take())),
+        }
+    }
+
+    /// Nobody knows what has become of a connection that is silent for so long.
+    fn late(&self, call: &Call, used: Option<(Arc<Link>, Arc<Node>)>) -> StoreError {
+        if let Some((link, node)) = used.filter(|_| !call.hasty) {
+            Link::broken(&link, &node, &self.place);
+            self.doubtful.notify_one();
+        }
+        StoreError::Unavailable(format!("it does not answer within {:?}", call.deadline))
     }
 
     /// The link of this thread to the master of the call's part.
@@ -103,31 +146,29 @@ impl Wire {
     async fn send(
         &self,
         call: &Call,
+        mut failed: Option<Tried>,
         using: &Mutex<Option<(Arc<Link>, Arc<Node>)>>,
     ) -> Result<Value, StoreError> {
         let mut redirected = None;
         let mut why = String::from("its master is not known");
         for _ in 0..SENT_MOST {
             let (address, asking) = match redirected.take() {
-                Some(address) => (address, true),
-                None => match self.map.master(call.part) {
-                    Some(address) => (address, false),
-                    None => {
-                        self.doubtful.notify_one();
-                        return Err(StoreError::Unavailable(why));
-                    }
-                },
+                Some(address) => (Some(address), true),
+                None => (self.map.master(call.part), false),
             };
-            let link = self.link(&address);
-            let node = match link.node(&self.place).await {
-                Ok(node) => node,
-                Err(why) => {
+            let (link, node, known) = match (failed.take(), address) {
+                (Some((link, node, error)), _) => (link, node, Some(error)),
+                (None, Some(address)) => {
+                    let (link, node) = self.reach(&address).await?;
+                    (link, node, None)
+                }
+                (None, None) => {
                     self.doubtful.notify_one();
-                    return Err(StoreError::Unavailable(format!("{address}: {why}")));
+                    return Err(StoreError::Unavailable(why));
                 }
             };
             *using.lock().unwrap_or_else(PoisonError::into_inner) = Some((link.clone(), node.clone()));
-            let sent = self.send_once(call, &node, asking).await;
+            let sent = self.send_once(call, &node, asking, known).await;
             *using.lock().unwrap_or_else(PoisonError::into_inner) = None;
             match sent {
                 Ok(value) => return Ok(value),
@@ -150,28 +191,56 @@ impl Wire {
         Err(StoreError::Unavailable(why))
     }
 
-    async fn send_once(&self, call: &Call, node: &Node, asking: bool) -> Result<Value, RedisError> {
-        let mut command = call.command.clone();
-        if call.says_agreement {
-            command.arg(&*self.agreements.name(call.part, &node.life));
+    /// A connection to a server, once there is one.
+    async fn reach(&self, address: &Address) -> Result<(Arc<Link>, Arc<Node>), StoreError> {
+        let link = self.link(address);
+        match link.node(&self.place).await {
+            Ok(node) => Ok((link, node)),
+            Err(why) => {
+                self.doubtful.notify_one();
+                Err(StoreError::Unavailable(format!("{address}: {why}")))
+            }
         }
+    }
+
+    /// Sends a call to one server; `known` is what came of that, where it was sent there already.
+    async fn send_once(
+        &self,
+        call: &Call,
+        node: &Node,
+        asking: bool,
+        known: Option<RedisError>,
+    ) -> Result<Value, RedisError> {
+        let send = async || {
+            let agreement = self.agreement(call, node);
+            node.send(&call.command, agreement.as_deref(), call.lane).await
+        };
         if asking {
             let mut both = redis::pipe();
-            both.cmd("ASKING").add_command(command);
+            both.cmd("ASKING").add_command(call.command.cmd(self.agreement(call, node).as_deref()));
             let replies = node.send_all(&both, 2).await?;
             return replies.into_iter().nth(1).unwrap_or(Value::Nil).extract_error();
         }
-        match node.send(command, call.lane).await {
+        let sent = match known {
+            Some(error) => Err(error),
+            None => send().await,
+        };
+        match sent {
             Err(error) if code(&error) == Some("NOSCRIPT") => {
-                node.send(call.script.load(), call.lane).await?;
-                let mut command = call.command.clone();
-                if call.says_agreement {
-                    command.arg(&*self.agreements.name(call.part, &node.life));
-                }
-                node.send(command, call.lane).await
+                node.load(call.script, call.lane).await?;
+                send().await
             }
             sent => sent,
         }
+    }
+
+    /// What a call says last to a server, where it has to.
+    fn agreement(&self, call: &Call, node: &Node) -> Option<Arc<[u8]>> {
+        call.says_agreement.then(|| self.agreements.name(call.part, &node.life))
+    }
+
+    fn bytes(&self, call: &Call, node: &Node) -> Vec<u8> {
+        call.command.bytes(self.agreement(call, node).as_deref())
     }
 
     /// What an error means.
@@ -219,6 +288,11 @@ impl Wire {
         let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
         lines.entry(thread).or_default().clone()
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "deadlines of calls")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// The server's word for an error; before version 7 it hides the one that a script met behind a general one.

@@ -1,12 +1,14 @@
 //! The disk as the log sees it: segments that are made, written, synced, read and removed. A trait, so that tests can
 //! lose power, fill up and break at any point.
 
-use super::block::SegmentHead;
+use super::block::{SEGMENT_HEADER, SegmentHead};
+use super::direct::{self, Aligned, Direct};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes written at once when a segment is filled with zeros.
 const FILL: usize = 1 << 20;
@@ -29,7 +31,7 @@ pub(in super::super) trait Disk: Send + Sync {
 pub(in super::super) trait Segment: Send + Sync {
     /// Fills `bytes` from `at` on.
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
-    /// Writes all of `bytes` at `at`; durable after the next [`Segment::sync`].
+    /// Writes all of `bytes` at `at`, behind which there are only zeros; durable after the next [`Segment::sync`].
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Everything written is durable when this returns.
     fn sync(&self) -> io::Result<()>;
@@ -40,6 +42,26 @@ pub(in super::super) trait Segment: Send + Sync {
 /// A directory.
 pub(in super::super) struct Directory {
     path: PathBuf,
+    pen: Arc<Mutex<Pen>>,
+}
+
+/// How the log is written: past the page cache, unless the disk refuses that. Only one segment is written at a time.
+#[derive(Default)]
+struct Pen {
+    refused: bool,
+    /// The segment that was written last.
+    at: Option<(u32, Direct)>,
+}
+
+/// A file of a directory.
+struct Stored {
+    number: u32,
+    path: PathBuf,
+    /// For reading, and for writing where the disk refuses to be written past the page cache.
+    file: File,
+    /// Something may be in the page cache alone: what an earlier life wrote, at first.
+    unsynced: AtomicBool,
+    pen: Arc<Mutex<Pen>>,
 }
 
 // === impl Directory ===
@@ -47,7 +69,7 @@ pub(in super::super) struct Directory {
 impl Directory {
     /// Keeps segments in `path`, which exists.
     pub(in super::super) fn new(path: PathBuf) -> Directory {
-        Directory { path }
+        Directory { path, pen: Arc::default() }
     }
 
     fn path_of(&self, number: u32) -> PathBuf {
@@ -76,7 +98,10 @@ impl Disk for Directory {
     }
 
     fn open(&self, number: u32) -> io::Result<Arc<dyn Segment>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.path_of(number))?))
+        let path = self.path_of(number);
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let (unsynced, pen) = (AtomicBool::new(true), Arc::clone(&self.pen));
+        Ok(Arc::new(Stored { number, path, file, unsynced, pen }))
     }
 
     /// Zeros are written rather than only allocated: a commit then overwrites bytes that exist, and its sync has no
@@ -84,29 +109,21 @@ impl Disk for Directory {
     fn create(&self, head: SegmentHead) -> io::Result<Arc<dyn Segment>> {
         let path = self.path_of(head.number);
         let unfinished = path.with_extension("log.new");
+        let refused = pen(&self.pen).refused;
         let made = (|| {
-            let mut options = OpenOptions::new();
-            let mut file = options.read(true).write(true).create(true).truncate(true).open(&unfinished)?;
-            file.write_all(&head.to_bytes())?;
-            let zeros = vec![0; FILL];
-            let mut left = head.len.saturating_sub(super::block::SEGMENT_HEADER as u64);
-            while left > 0 {
-                let piece = left.min(FILL as u64);
-                file.write_all(&zeros[..piece as usize])?;
-                // In small steps: a commit that comes in between waits for one of them, not for the whole segment.
-                file.sync_data()?;
-                left -= piece;
+            match fill(&unfinished, head, !refused) {
+                Err(error) if !refused && direct::is_refused(&error) => fill(&unfinished, head, false)?,
+                filled => filled?,
             }
-            file.sync_all()?;
             std::fs::rename(&unfinished, &path)?;
             self.sync()?;
-            Ok(file)
+            self.open(head.number)
         })();
         if made.is_err() {
             // Whatever it took is given back; if even that fails the next start does it.
             drop(std::fs::remove_file(&unfinished));
         }
-        made.map(|file: File| Arc::new(file) as Arc<dyn Segment>)
+        made
     }
 
     fn remove(&self, number: u32) -> io::Result<()> {
@@ -118,22 +135,198 @@ impl Disk for Directory {
     }
 }
 
-// === impl Segment ===
+/// Writes a new segment's bytes, and makes them durable. `directly`: past the page cache.
+fn fill(path: &Path, head: SegmentHead, directly: bool) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    let file = if directly { direct::options(&mut options) } else { &mut options }.open(path)?;
+    let mut zeros = Aligned::zeros(FILL);
+    zeros.bytes()[..SEGMENT_HEADER].copy_from_slice(&head.to_bytes());
+    let mut at = 0;
+    while at < head.len {
+        let piece = (head.len - at).min(FILL as u64);
+        let bytes = &zeros.bytes()[..piece as usize];
+        // In small steps: a commit that comes in between waits for one of them, not for the whole segment.
+        if directly {
+            direct::write(&file, bytes, at)?;
+        } else {
+            file.write_all_at(bytes, at)?;
+            file.sync_data()?;
+        }
+        zeros.bytes()[..SEGMENT_HEADER].fill(0);
+        at += piece;
+    }
+    file.sync_all()
+}
 
-impl Segment for File {
+fn pen(pen: &Mutex<Pen>) -> MutexGuard<'_, Pen> {
+    pen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Pen ===
+
+impl Pen {
+    /// Writes past the page cache. False where the disk refuses that; then it is not asked again.
+    fn write(&mut self, segment: &Stored, bytes: &[u8], at: u64) -> io::Result<bool> {
+        if self.refused {
+            return Ok(false);
+        }
+        match self.place(segment, at).and_then(|direct| direct.write(bytes)) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.at = None;
+                self.refused = direct::is_refused(&error);
+                if self.refused { Ok(false) } else { Err(error) }
+            }
+        }
+    }
+
+    /// Goes to where the block is to be written, which is where the last one ended, but for the first of a segment.
+    fn place(&mut self, segment: &Stored, at: u64) -> io::Result<&mut Direct> {
+        let is_there = |(number, direct): &(u32, Direct)| *number == segment.number && direct.end() == at;
+        let direct = match self.at.take().filter(is_there) {
+            Some((_, direct)) => direct,
+            None => Direct::open(&segment.path, &segment.file, at)?,
+        };
+        Ok(&mut self.at.insert((segment.number, direct)).1)
+    }
+}
+
+// === impl Stored ===
+
+impl Segment for Stored {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        self.read_exact_at(bytes, at)
+        self.file.read_exact_at(bytes, at)
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.write_all_at(bytes, at)
+        if pen(&self.pen).write(self, bytes, at)? {
+            return Ok(());
+        }
+        self.unsynced.store(true, Ordering::Relaxed);
+        self.file.write_all_at(bytes, at)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        if self.unsynced.load(Ordering::Relaxed) {
+            self.file.sync_data()?;
+            self.unsynced.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: u64 = 3 << 20;
+
+    /// A directory, and another life of it that goes past the page cache where the disk lets it, or does not.
+    fn directory(directly: bool) -> (tempfile::TempDir, impl Fn() -> Directory) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().to_owned();
+        let life = move || {
+            let directory = Directory::new(path.clone());
+            pen(&directory.pen).refused = !directly;
+            directory
+        };
+        (dir, life)
+    }
+
+    fn head(number: u32, len: u64) -> SegmentHead {
+        SegmentHead { number, salt: 7, len }
+    }
+
+    fn on_disk(directory: &Directory, number: u32) -> Vec<u8> {
+        std::fs::read(directory.path_of(number)).expect("it is there")
+    }
+
+    /// Lengths around pages, and others.
+    fn lengths() -> impl Iterator<Item = usize> {
+        let around =
+            [8, 504, 3_072, 4_096, 4_088, 8, 16, 8_192, 12_280, 600, 4_104, 100_000, 8, 1_300_000, 64];
+        around.into_iter().chain((1..60_usize).map(|n| (n * n * 97) % 9_001 + 1))
+    }
+
+    #[test]
+    fn a_block_changes_nothing_but_its_own_bytes() {
+        for directly in [true, false] {
+            let (_dir, life) = directory(directly);
+            let mut now = life();
+            let mut segment = now.create(head(1, LEN)).expect("room");
+            let mut wanted = on_disk(&now, 1);
+            assert!(wanted[..SEGMENT_HEADER] == head(1, LEN).to_bytes());
+            assert!(wanted[SEGMENT_HEADER..].iter().all(|byte| *byte == 0) && wanted.len() as u64 == LEN);
+            let mut at = SEGMENT_HEADER;
+            for (n, len) in lengths().enumerate() {
+                if n % 5 == 4 {
+                    now = life();
+                    segment = now.open(1).expect("it is there");
+                }
+                // What was read before the block was written is not what is read behind it.
+                let mut read = vec![0; len];
+                segment.read_at(&mut read, at as u64).expect("zeros");
+                let block = vec![n as u8 + 1; len];
+                segment.write_at(&block, at as u64).and_then(|()| segment.sync()).expect("written");
+                wanted[at..at + len].copy_from_slice(&block);
+                segment.read_at(&mut read, at as u64).expect("the block");
+                assert!(read == block && on_disk(&now, 1) == wanted, "{directly}: block {n} at {at}");
+                // Now and then something is left out.
+                at += len + if n % 7 == 6 { 3_000 } else { 0 };
+            }
+        }
+    }
+
+    #[test]
+    fn two_segments_in_turn_keep_what_is_theirs() {
+        let (_dir, life) = directory(true);
+        let directory = life();
+        let segments = [1, 2].map(|number| directory.create(head(number, LEN)).expect("room"));
+        for at in (600..20_000).step_by(700) {
+            for (segment, byte) in segments.iter().zip([1, 2]) {
+                segment.write_at(&[byte; 700], at).expect("written");
+            }
+        }
+        for (number, byte) in [(1, 1), (2, 2)] {
+            let bytes = on_disk(&directory, number);
+            assert!(bytes[600..20_000].iter().all(|found| *found == byte), "segment {number}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_segment_never_changes() {
+        for directly in [true, false] {
+            let (_dir, life) = directory(directly);
+            let directory = life();
+            let segment = directory.create(head(1, 10_000)).expect("room");
+            segment.write_at(&[1; 1_000], 9_000).and_then(|()| segment.sync()).expect("written");
+            assert_eq!((on_disk(&directory, 1).len(), segment.len().expect("a length")), (10_000, 10_000));
+        }
+    }
+
+    #[test]
+    fn only_what_went_past_the_page_cache_needs_no_sync() {
+        for directly in [true, false] {
+            let (_dir, life) = directory(directly);
+            let directory = life();
+            directory.create(head(1, LEN)).expect("room");
+            let file =
+                OpenOptions::new().read(true).write(true).open(directory.path_of(1)).expect("it is there");
+            let (path, pen) = (directory.path_of(1), Arc::clone(&directory.pen));
+            let segment = Stored { number: 1, path, file, unsynced: AtomicBool::new(true), pen };
+            let unsynced = || segment.unsynced.load(Ordering::Relaxed);
+            segment.write_at(&[1; 100], 600).expect("written");
+            assert!(unsynced(), "an earlier life may have left something");
+            segment.sync().expect("synced");
+            assert!(!unsynced());
+            segment.write_at(&[2; 100], 700).expect("written");
+            let refused = super::pen(&directory.pen).refused;
+            assert_eq!(unsynced(), refused, "refused: {refused}");
+        }
     }
 }

@@ -1,8 +1,10 @@
-//! The write-ahead log: what makes changes durable. `entry` is what it says, `block` its bytes, `disk` where they go,
+//! The write-ahead log: what makes changes durable. `entry` is what it says, `block` its bytes, `disk` where they go (`direct`: past the
+//! page cache),
 //! `queue` and `writer` how many commands share one sync, `recover` how it is read back, `compact` how it stays small.
 
 pub(super) mod block;
 pub(super) mod compact;
+mod direct;
 pub(super) mod disk;
 pub(super) mod entry;
 mod gather;
