@@ -237,14 +237,8 @@ impl Connection {
             }
             // A connection that ends in an error (reset, a malformed head, a silent close) has told its client already or
             // has no client any more; what an exchange had to say about it is in that exchange's line.
-            let ended = match self.streams() {
-                Some(_) => Pin::new(&mut *http).poll(cx),
-                None => {
-                    let waker = lent.waker(cx.waker());
-                    Pin::new(&mut *http).poll(&mut Context::from_waker(waker))
-                }
-            };
-            let ended = ended.map(|_| ());
+            let waker = if self.streams().is_some() { cx.waker() } else { lent.waker(cx.waker()) };
+            let ended = Pin::new(&mut *http).poll(&mut Context::from_waker(waker)).map(|_| ());
             if ended.is_pending() {
                 if self.turned.get() && self.streams().is_none() {
                     return Poll::Ready(());

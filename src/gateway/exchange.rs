@@ -1,18 +1,19 @@
 //! One exchange, from the request's head to the answer's, on one screen.
 
+use super::answering::Answering;
 use super::asked;
 use super::body::{RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
 use super::changes::is_unsafe_change;
 use super::clock;
-use super::connection::{Busy, Connection};
+use super::connection::Connection;
 use super::disguise;
 use super::forward;
 use super::guard;
 use super::h2;
 use super::headers::{Found, RATELIMIT, RATELIMIT_POLICY, strip_hop_by_hop, strip_hop_by_hop_of_answer};
 use super::identity::client_address;
-use super::line::{Answer, Line};
+use super::line::Line;
 use super::own_lines::OwnLines;
 use super::reads;
 use super::tell;
@@ -37,13 +38,10 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// What every step of one exchange needs to know.
@@ -102,14 +100,6 @@ pub struct Outcome {
     pub scope: Option<ScopeId>,
 }
 
-/// An exchange's answer: there at once, or on its way.
-pub enum Answering {
-    /// Until it is asked for: only then hyper has room for it.
-    Now(Option<Answer>),
-    /// Boxed: a connection at rest must not hold room for an exchange's state.
-    Later(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>),
-}
-
 impl Outcome {
     /// An answer of which nothing else is known.
     pub fn new(response: Response<ResponseBody>, decision: Decision) -> Outcome {
@@ -132,7 +122,7 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     let mut line = Line::begin(&worker, &connection, &parts);
     let mut exchange = match route(&worker, &connection, &mut parts, &line, found) {
         Ok(exchange) => exchange,
-        Err(refusal) => return Answering::at_once(&mut line, busy, Err(refusal)),
+        Err(refusal) => return Answering::at_once(line.answer(busy, Err(refusal))),
     };
     line.route = Some(exchange.route);
     exchange.hears_continue = found.expect && body.is_end_stream();
@@ -146,7 +136,7 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
         tell::in_headers(&exchange, &mut parts, found.forwarded);
     }
     let waits = match throttle::gate(&exchange, connection.port.get(), &parts, &mut line) {
-        Gate::Ends(end) => return Answering::at_once(&mut line, busy, end),
+        Gate::Ends(end) => return Answering::at_once(line.answer(busy, end)),
         Gate::Waits(waits) => Some(waits),
         Gate::Passes => None,
     };
@@ -319,27 +309,6 @@ fn route(
 fn root(parts: &mut Parts) {
     if let Ok(rooted) = Uri::try_from(format!("/?{}", parts.uri.query().unwrap_or_default())) {
         parts.uri = rooted;
-    }
-}
-
-// === impl Answering ===
-
-impl Answering {
-    fn at_once(line: &mut Line, busy: Busy, end: Result<Outcome, Refusal>) -> Answering {
-        Answering::Now(Some(line.answer(busy, end)))
-    }
-}
-
-impl Future for Answering {
-    type Output = Result<Response<ResponseBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Answering::Later(answering) => answering.as_mut().poll(cx),
-            Answering::Now(answer) => {
-                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer.give())))
-            }
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is noted of an exchange, and told to the journal once: when its answer goes out, or when its client has left.
 
+use super::answering::Answer;
 use super::body::ResponseBody;
 use super::caller::caller;
 use super::clock;
@@ -53,14 +54,6 @@ pub struct Limits {
     pub flight: Option<Flight>,
     /// Under what the watch for storms knows this read.
     pub polled: Option<u64>,
-}
-
-/// An answer, ready for hyper.
-pub struct Answer {
-    response: Box<Response<ResponseBody>>,
-    /// How its head is written, over HTTP/1.
-    written: Option<Written>,
-    connection: Rc<Connection>,
 }
 
 /// Only where access lines are written.
@@ -133,7 +126,7 @@ impl Line {
             shared.throttles.tell(&shared.policy.routes()[route], notice, refused, headers, lines);
         }
         let written = self.sign(&mut response, lines);
-        Answer { response, written, connection: self.connection.clone() }
+        Answer::new(response, written, &self.connection)
     }
 
     /// The gateway's own headers, `whole` being lines among them. The request's id is ours also where the backend or a recorded
@@ -183,19 +176,6 @@ impl Line {
             held: self.limits.held,
             total,
         });
-    }
-}
-
-// === impl Answer ===
-
-impl Answer {
-    /// What hyper gets; what it gets next to write is this answer's head.
-    pub fn give(self) -> Response<ResponseBody> {
-        if let Some(written) = self.written {
-            self.connection.answers(written);
-        }
-        self.connection.has_answered();
-        *self.response
     }
 }
 

@@ -15,6 +15,7 @@
 //! threads, except the store's commands.
 
 mod answered;
+mod answering;
 mod asked;
 mod attempt;
 mod below;
