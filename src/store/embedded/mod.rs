@@ -186,9 +186,8 @@ impl Embedded {
     }
 
     pub(super) async fn complete(&self, completion: impl Into<Box<Completion>>) -> Result<Held, StoreError> {
-        let completion = completion.into();
         self.hold_back().await?;
-        let (held, after) = self.run(|state, now, after| state.complete(completion, now, after))?;
+        let (held, after) = self.run(|state, now, after| state.complete(completion.into(), now, after))?;
         self.durable(after.commit).await?;
         held
     }
