@@ -1,5 +1,5 @@
 //! How many of a connection's requests were answered, for its stream, which must not read behind one that asks for another
-//! protocol before its answer is known.
+//! protocol before its answer is known; and whether hyper has asked for the answer of the last one.
 
 use std::cell::Cell;
 
@@ -8,6 +8,7 @@ use std::cell::Cell;
 pub struct Answered {
     count: Cell<u64>,
     awaited: Cell<bool>,
+    unasked: Cell<bool>,
 }
 
 // === impl Answered ===
@@ -17,6 +18,21 @@ impl Answered {
     pub fn add(&self) -> bool {
         self.count.set(self.count.get() + 1);
         self.awaited.take()
+    }
+
+    /// An exchange begins.
+    pub fn begins(&self) {
+        self.unasked.set(true);
+    }
+
+    /// hyper asks for the answer of the exchange that began last.
+    pub fn asks(&self) {
+        self.unasked.set(false);
+    }
+
+    /// Whether an exchange has begun whose answer hyper has not asked for.
+    pub fn is_unasked(&self) -> bool {
+        self.unasked.get()
     }
 
     /// Whether so many requests have their answers; whoever asks waits for it otherwise.

@@ -22,7 +22,7 @@ pub enum Answering {
     /// Until it is asked for: only then hyper has room for it.
     Now(Option<Answer>),
     /// Boxed: a connection at rest must not hold room for an exchange's state.
-    Later(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>),
+    Later(Rc<Connection>, Pin<Box<dyn Future<Output = Response<ResponseBody>>>>),
 }
 
 // === impl Answer ===
@@ -61,10 +61,17 @@ impl Future for Answering {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Answering::Later(answering) => answering.as_mut().poll(cx),
-            Answering::Now(answer) => {
-                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer.give())))
+            Answering::Later(connection, answering) => {
+                connection.answered.asks();
+                answering.as_mut().poll(cx).map(Ok)
             }
+            Answering::Now(answer) => match answer.take() {
+                Some(answer) => {
+                    answer.connection.answered.asks();
+                    Poll::Ready(Ok(answer.give()))
+                }
+                None => Poll::Pending,
+            },
         }
     }
 }

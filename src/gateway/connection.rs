@@ -278,6 +278,7 @@ impl Connection {
     /// An exchange begins; it lasts as long as what is returned.
     pub fn busy(self: &Rc<Connection>) -> Busy {
         self.phase.set(Phase::Busy);
+        self.answered.begins();
         self.exchanges.set(self.exchanges.get() + 1);
         self.journal.metrics().in_flight.inc();
         Busy(self.clone())

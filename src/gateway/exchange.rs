@@ -145,15 +145,21 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
         exchange.own_lines.set(tell::lines(&exchange, &parts));
     }
     if waits.is_none() && protocol.is_none() && exchange.is_passed(&parts.method) {
-        return Answering::Later(Box::pin(async move {
-            let end = pass(exchange, parts, body).await;
-            Ok(line.answer(busy, end).give())
-        }));
+        return Answering::Later(
+            connection,
+            Box::pin(async move {
+                let end = pass(exchange, parts, body).await;
+                line.answer(busy, end).give()
+            }),
+        );
     }
-    Answering::Later(Box::pin(async move {
-        let end = handle(exchange, parts, body, protocol, &mut line, waits).await;
-        Ok(line.answer(busy, end).give())
-    }))
+    Answering::Later(
+        connection,
+        Box::pin(async move {
+            let end = handle(exchange, parts, body, protocol, &mut line, waits).await;
+            line.answer(busy, end).give()
+        }),
+    )
 }
 
 /// A request that is more than passed on, or waits for its turn first. What it comes to is boxed: each of these needs more

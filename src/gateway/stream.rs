@@ -175,6 +175,10 @@ impl AsyncWrite for ClientStream {
             self.note(&flushed);
         }
         ready!(flushed)?;
+        if self.connection.answered.is_unasked() {
+            // hyper asks for no answer while something waits to go out, and does not come back to it by itself.
+            self.connection.wake();
+        }
         self.poll_interims(cx)
     }
 
