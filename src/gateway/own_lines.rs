@@ -23,7 +23,7 @@ pub struct OwnLines {
 /// What the backend is told about one client connection, made when its requests first say a `Host`, and again when that
 /// changes.
 #[derive(Default)]
-pub struct Told(RefCell<Option<(HeaderValue, Rc<[u8]>)>>);
+pub struct Told(RefCell<Option<(Box<[u8]>, Rc<[u8]>)>>);
 
 // === impl OwnLines ===
 
@@ -65,10 +65,11 @@ impl Told {
     pub fn lines(&self, host: &HeaderValue, make: impl FnOnce() -> Rc<[u8]>) -> Rc<[u8]> {
         let mut told = self.0.borrow_mut();
         match &*told {
-            Some((known, lines)) if known == host => lines.clone(),
+            Some((known, lines)) if **known == *host.as_bytes() => lines.clone(),
             _ => {
                 let lines = make();
-                *told = Some((host.clone(), lines.clone()));
+                // Copied: the value lies in what was read from the socket, and would keep all of that.
+                *told = Some((host.as_bytes().into(), lines.clone()));
                 lines
             }
         }
@@ -110,5 +111,14 @@ mod tests {
         assert_eq!(&*told.lines(&host("a"), make(b"2")), b"1");
         assert_eq!(&*told.lines(&host("b"), make(b"3")), b"3");
         assert_eq!(&*told.lines(&host("a"), make(b"4")), b"4");
+    }
+
+    #[test]
+    fn a_connection_at_rest_keeps_nothing_of_what_it_read() {
+        let (read, told) = (bytes::Bytes::from(vec![b'a'; 8192]), Told::default());
+        let host = HeaderValue::from_maybe_shared(read.slice(..9)).expect("a value");
+        told.lines(&host, || Rc::from(&b"1"[..]));
+        drop(host);
+        assert!(read.is_unique());
     }
 }
