@@ -23,7 +23,10 @@ pub struct OwnLines {
 /// What the backend is told about one client connection, made when its requests first say a `Host`, and again when that
 /// changes.
 #[derive(Default)]
-pub struct Told(RefCell<Option<(Box<[u8]>, Rc<[u8]>)>>);
+pub struct Told(RefCell<Option<Known>>);
+
+/// A `Host`, and the lines for it.
+type Known = (Box<[u8]>, Rc<[u8]>);
 
 // === impl OwnLines ===
 
