@@ -89,7 +89,7 @@ const REFUSALS: u64 = 0x5ced_c8d1_7ab0_3f29;
 pub enum Gate {
     /// It goes on.
     Passes,
-    /// It is answered with a copy, or refused.
+    /// It is refused, by an answer that is ready or one that is to be made.
     Ends(Result<Outcome, Refusal>),
     /// That takes a while: [`wait`].
     Waits(Waits),

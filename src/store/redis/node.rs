@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
 
 /// Commands that may be on their way on one connection; one more waits for its place within its own deadline.
 pub(super) const IN_FLIGHT_MOST: usize = 1_024;
@@ -167,16 +168,16 @@ async fn log_in(client: &Client, address: &Address) -> RedisResult<(TcpStream, I
     stream.set_nodelay(true)?;
     socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
     let stream = stream.into_std()?;
-    let lent = TcpStream::from_std(stream.try_clone()?)?;
+    let socket = TcpStream::from_std(stream.try_clone()?)?;
     let settings = client.get_connection_info().redis_settings();
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
-    let (connection, driver) = MultiplexedConnection::new_with_config(settings, lent, config).await?;
-    let driver = tokio::spawn(driver);
+    let (connection, driver) = MultiplexedConnection::new_with_config(settings, socket, config).await?;
+    // Ends with this attempt, also where nobody waits for it any more.
+    let mut lent = JoinSet::new();
+    lent.spawn(driver);
     let identity = identify(connection.clone()).await;
     // Ended before its last user leaves: it would close the socket for both.
-    driver.abort();
-    // Cancelled is what it should be.
-    let _ = driver.await;
+    lent.shutdown().await;
     drop(connection);
     Ok((TcpStream::from_std(stream)?, identity?))
 }
