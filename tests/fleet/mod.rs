@@ -6,7 +6,7 @@ mod lanes;
 use crate::harness::redis::{Cluster, DURABLE, Server, Watched};
 use crate::harness::{
     Authority, Backend, Call, Config, RawBackend, Reply, at_once, eventually, free_address, gates, ok,
-    program,
+    program, within,
 };
 use oncegate::cli::demo::gate::Gate;
 use rustix::process::{Pid, Signal, kill_process};
@@ -52,9 +52,10 @@ fn usual(count: usize) -> Fleet<Server> {
     Fleet::start(count, redis, &url)
 }
 
-/// Sends until it is executed or replayed; meanwhile every answer is a stated refusal.
+/// Sends until it is executed or replayed; meanwhile every answer is a stated refusal. Sentinels need up to twenty
+/// seconds to make a replica of a master that came back, and until then no second server confirms a claim.
 fn until_made<R>(fleet: &Fleet<R>, gate: usize, call: &Call) -> Reply {
-    eventually("the write is made or replayed", || {
+    within(Duration::from_secs(60), "the write is made or replayed", || {
         let reply = call.send(fleet.gates[gate].address).ok()?;
         if reply.status == 201 {
             return Some(reply);
