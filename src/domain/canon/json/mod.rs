@@ -71,7 +71,7 @@ pub(super) fn canonical(text: &[u8], paths: &Paths) -> Result<Vec<u8>, Doubtful>
         paths: &paths.paths,
     };
     canonicaliser.document()?;
-    Ok(canonicaliser.scan.out)
+    Ok(canonicaliser.scan.into_written())
 }
 
 /// Compares two items of one container, whose text begins at the offset given with it.
@@ -123,20 +123,18 @@ impl Canonicaliser<'_> {
     }
 
     fn object(&mut self, depth: usize, open: Open) -> Result<(), Doubtful> {
-        let (start, base) = (self.scan.out.len(), self.items.len());
+        let (start, base) = (self.scan.length(), self.items.len());
         let mut in_order = true;
-        self.scan.begin(b'{');
+        self.scan.begin();
         while !self.scan.ends(b'}', self.items.len() > base)? {
-            let name_start = self.scan.out.len();
+            let name_start = self.scan.length();
             if self.scan.peek() != Some(b'"') {
                 return Err(Doubtful);
             }
             let escaped = self.scan.string()?;
-            let key_end = self.scan.out.len();
+            let key_end = self.scan.length();
             self.scan.white_space();
-            self.scan.expect(b':')?;
-            self.scan.out.push(b':');
-            self.scan.white_space();
+            self.scan.mark(b':')?;
             let (inner, effect) = self.enter(open, depth, |text, step| match step {
                 Match::Name(name) => name == &text[name_start..key_end],
                 _ => false,
@@ -146,15 +144,15 @@ impl Canonicaliser<'_> {
             let item = Item {
                 start: name_start as u32,
                 key_end: key_end as u32,
-                end: self.scan.out.len() as u32,
-                brief: brief(&self.scan.out[name_start + 1..key_end - 1], escaped),
+                end: self.scan.length() as u32,
+                brief: brief(&self.scan.written()[name_start + 1..key_end - 1], escaped),
                 ignored: effect.ignored,
                 escaped,
             };
             in_order &= !effect.ignored
                 && self.items[base..]
                     .last()
-                    .is_none_or(|last| by_name(&self.scan.out, 0, last, &item) == Ordering::Less);
+                    .is_none_or(|last| by_name(self.scan.written(), 0, last, &item) == Ordering::Less);
             self.items.push(item);
         }
         // Ignored members too: with two of one name it is not known which of them a backend takes, and for what.
@@ -163,17 +161,17 @@ impl Canonicaliser<'_> {
             true => self.items.truncate(base),
             false => self.rearrange(start, base, Some(by_name)),
         }
-        self.scan.out.push(b'}');
+        self.scan.end();
         Ok(())
     }
 
     fn array(&mut self, depth: usize, open: Open, unordered: bool) -> Result<(), Doubtful> {
-        let (start, base) = (self.scan.out.len(), self.items.len());
+        let (start, base) = (self.scan.length(), self.items.len());
         let mut ignores = false;
         let mut index = 0;
-        self.scan.begin(b'[');
+        self.scan.begin();
         while !self.scan.ends(b']', index > 0)? {
-            let element_start = self.scan.out.len();
+            let element_start = self.scan.length();
             let (inner, effect) = self.enter(open, depth, |_, step| match step {
                 Match::Index(wanted) => *wanted == index,
                 Match::Every => true,
@@ -184,7 +182,7 @@ impl Canonicaliser<'_> {
             ignores |= effect.ignored;
             // Without rules an array needs no items: most arrays stay as they were written.
             if unordered || open.from != open.to {
-                let (start, end) = (element_start as u32, self.scan.out.len() as u32);
+                let (start, end) = (element_start as u32, self.scan.length() as u32);
                 self.items.push(Item {
                     start,
                     key_end: end,
@@ -201,13 +199,14 @@ impl Canonicaliser<'_> {
             (false, true) => self.rearrange(start, base, None),
             (false, false) => self.items.truncate(base),
         }
-        self.scan.out.push(b']');
+        self.scan.end();
         Ok(())
     }
 
     /// Puts the items from `base` on in order, without the ignored ones, into the container that opens at `start`.
     fn rearrange(&mut self, start: usize, base: usize, order: Option<Order>) {
-        let Canonicaliser { scan: Scan { out, .. }, items, spare, .. } = self;
+        let Canonicaliser { scan, items, spare, .. } = self;
+        let out = scan.out();
         spare.clear();
         spare.extend_from_slice(&out[start..]);
         if let Some(order) = order {
@@ -245,7 +244,7 @@ impl Canonicaliser<'_> {
         for place in open.from..open.to {
             let number = self.open[place];
             let path = &self.paths[number];
-            if !matches(&self.scan.out, &path.steps[depth]) {
+            if !matches(self.scan.written(), &path.steps[depth]) {
                 continue;
             }
             if path.steps.len() == depth + 1 {
