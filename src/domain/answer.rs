@@ -37,11 +37,13 @@ impl Answer {
             name.as_str().len() <= 0xffff && value.len() <= 1 << 20 && Some(name) != omitted
         };
         let kept = || headers.iter().filter(|(name, value)| fits(name, value));
-        let head: usize = kept().map(|(name, value)| 6 + name.as_str().len() + value.len()).sum();
+        let (count, head) = kept().fold((0_usize, 0), |(count, head), (name, value)| {
+            (count + 1, head + 6 + name.as_str().len() + value.len())
+        });
         let mut out = BytesMut::with_capacity(5 + head + body.map_or(0, <[u8]>::len));
         out.put_u16(status.as_u16());
         out.put_u8(if body.is_none() { BODY_DROPPED } else { 0 });
-        out.put_u16(u16::try_from(kept().count()).unwrap_or(u16::MAX));
+        out.put_u16(u16::try_from(count).unwrap_or(u16::MAX));
         for (name, value) in kept().take(usize::from(u16::MAX)) {
             out.put_u16(name.as_str().len() as u16);
             out.put_slice(name.as_str().as_bytes());

@@ -2,6 +2,7 @@
 
 use super::exchange::Exchange;
 use crate::domain::answer::Answer;
+use crate::domain::canon::plain_end;
 use crate::domain::ledger::TargetId;
 use crate::domain::target::NormalTarget;
 use http::Uri;
@@ -166,11 +167,11 @@ impl<'a> Scan<'a> {
     /// A string without escapes, from its quote to behind its end; what is between.
     fn string(&mut self) -> Result<&'a str, Unsure> {
         self.expect(b'"')?;
-        let rest = &self.text[self.at..];
-        let end = rest.bytes().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')).ok_or(Unsure)?;
-        self.at += end;
+        let start = self.at;
+        self.at = plain_end(self.text.as_bytes(), start);
+        let end = self.at;
         self.expect(b'"')?;
-        Ok(&rest[..end])
+        Ok(&self.text[start..end])
     }
 
     fn whole_number(&mut self) -> Result<(), Unsure> {

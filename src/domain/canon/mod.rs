@@ -24,7 +24,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 pub use fields::{Document, Fields, SentField, fields};
-pub use json::{Node, Shape};
+pub use json::{Node, Shape, plain_end};
 pub use path::{JsonPath, Step};
 pub use rules::{GraphqlRule, Rules};
 

@@ -4,6 +4,7 @@
 mod aliases;
 mod clock;
 mod dir;
+mod durable;
 mod holdlog;
 mod holds;
 mod index;
@@ -152,12 +153,14 @@ impl Embedded {
         let mut request = request.into();
         self.hold_back().await?;
         let id = request.id;
+        let mut room = None;
         let (step, after) = loop {
-            let room = self.shared.log.as_ref().map(|log| log.queue.room());
             let (step, after) = self.run(|state, now, after| state.claim(&mut request, now, after))?;
-            match (step?, room) {
-                (ClaimStep::NoRoom, Some(room)) => Box::pin(self.wait_for_room(&room)).await?,
-                (step, _) => break (step, after),
+            match (step?, &self.shared.log, room.take()) {
+                // Looked at once more before it waits: there may be room since.
+                (ClaimStep::NoRoom, Some(log), None) => room = Some(log.queue.room()),
+                (ClaimStep::NoRoom, Some(_), Some(room)) => Box::pin(self.wait_for_room(&room)).await?,
+                (step, ..) => break (step, after),
             }
         };
         self.durable(after.commit).await?;
@@ -309,10 +312,7 @@ impl Embedded {
     /// Waits until the block `commit` is durable.
     async fn durable(&self, commit: Option<u64>) -> Result<(), StoreError> {
         let (Some(log), Some(commit)) = (&self.shared.log, commit) else { return Ok(()) };
-        match log.queue.commit(commit)? {
-            Some(signal) => signal.wait().await,
-            None => Ok(()),
-        }
+        durable::durable(&log.queue, commit).await
     }
 
     /// Waits while more is on its way to the disk than the log's queue may hold.

@@ -13,6 +13,7 @@ mod walk;
 mod tests;
 
 pub(super) use paths::Paths;
+pub use scan::plain_end;
 pub(super) use spelling::unescaped;
 pub use walk::{Node, Shape};
 

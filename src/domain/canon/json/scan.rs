@@ -3,6 +3,28 @@
 use super::spelling::push_char;
 use crate::domain::canon::Doubtful;
 
+/// Where the bytes of a string from `from` on that stand for themselves end: at its quote, an escape, or what has to be
+/// escaped. Eight are looked at at a time.
+#[inline]
+pub fn plain_end(text: &[u8], from: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The high bit of each byte that is below `bound`; above the lowest such byte there may be false ones.
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word & HIGH;
+    let (words, tail) = text[from..].as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let stop = below(word, 0x20) | quote | backslash;
+        if stop != 0 {
+            return from + at * 8 + stop.trailing_zeros() as usize / 8;
+        }
+    }
+    let stop = tail.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'));
+    from + words.len() * 8 + stop.unwrap_or(tail.len())
+}
+
 /// A place in the text, and what has been written of it. Most documents are spelled canonically but for the order of
 /// their members, so nothing is copied before the two differ.
 pub(super) struct Scan<'a> {
@@ -70,7 +92,7 @@ impl<'a> Scan<'a> {
     /// A string, from its opening quote; says whether its canonical spelling has escapes.
     #[inline]
     pub(super) fn string(&mut self) -> Result<bool, Doubtful> {
-        let end = self.plain(self.at + 1);
+        let end = plain_end(self.text, self.at + 1);
         if self.text.get(end) == Some(&b'"') {
             self.keep(end + 1);
             return Ok(false);
@@ -98,29 +120,8 @@ impl<'a> Scan<'a> {
                 // Control characters have to be escaped, and the text may end before the string does.
                 _ => return Err(Doubtful),
             }
-            self.keep(self.plain(self.at));
+            self.keep(plain_end(self.text, self.at));
         }
-    }
-
-    /// Where the bytes from `from` on that stand for themselves end; eight are looked at at a time.
-    #[inline]
-    fn plain(&self, from: usize) -> usize {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const HIGH: u64 = 0x8080_8080_8080_8080;
-        // The high bit of each byte that is below `bound`; above the lowest such byte there may be false ones.
-        let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word & HIGH;
-        let (words, tail) = self.text[from..].as_chunks::<8>();
-        for (at, word) in words.iter().enumerate() {
-            let word = u64::from_le_bytes(*word);
-            let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-            let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-            let stop = below(word, 0x20) | quote | backslash;
-            if stop != 0 {
-                return from + at * 8 + stop.trailing_zeros() as usize / 8;
-            }
-        }
-        let stop = tail.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'));
-        from + words.len() * 8 + stop.unwrap_or(tail.len())
     }
 
     /// What an escape stands for; the backslash is read already.

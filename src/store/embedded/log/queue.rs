@@ -34,6 +34,8 @@ pub(in super::super) struct Queue {
     synced: AtomicU64,
     backlog: AtomicU64,
     syncs: AtomicU64,
+    /// Bytes that can still be written, to be read without the lock. Only a push makes them fewer.
+    available: AtomicU64,
     failed: OnceLock<String>,
 }
 
@@ -142,6 +144,7 @@ impl Queue {
             synced: AtomicU64::new(next_number - 1),
             backlog: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            available: AtomicU64::new(0),
             failed: OnceLock::new(),
         }
     }
@@ -151,6 +154,7 @@ impl Queue {
         let mut inner = self.lock();
         inner.next_number = next_number;
         inner.tail = tail;
+        self.tell_available(&inner);
         self.synced.store(next_number - 1, Ordering::Release);
     }
 
@@ -175,6 +179,7 @@ impl Queue {
         batch.callers += u32::from(!lazily);
         let pushed = Pushed { commit: batch.number, segment: batch.segment, at };
         self.backlog.fetch_add(notes.len() as u64, Ordering::Relaxed);
+        self.tell_available(&inner);
         inner.urgent |= !lazily;
         let wake = !lazily && inner.is_worth_waking() && std::mem::take(&mut inner.asleep);
         drop(inner);
@@ -253,7 +258,11 @@ impl Queue {
 
     /// Bytes that can still be written without making a segment.
     pub(in super::super) fn available(&self) -> u64 {
-        self.lock().available()
+        self.available.load(Ordering::Relaxed)
+    }
+
+    fn tell_available(&self, inner: &Inner) {
+        self.available.store(inner.available(), Ordering::Relaxed);
     }
 
     /// How many unused segments are ready.
@@ -272,6 +281,7 @@ impl Queue {
     pub(in super::super) fn add_spare(&self, spare: Room) {
         let mut inner = self.lock();
         inner.spares.push_back(spare);
+        self.tell_available(&inner);
         inner.full = None;
         inner.room_changed();
     }
