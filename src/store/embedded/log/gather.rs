@@ -2,8 +2,8 @@
 //! to come are worth a short wait.
 //!
 //! Who is about to come is known: those whom the last sync woke, and those who came while it ran. So the writer waits for
-//! as many, and no longer than a sync took, after which it takes who is there. A caller that is alone never waits: nobody
-//! came while its sync ran, so nobody is expected but itself.
+//! as many. It gives them twice the time of a sync, and goes on waiting only while more of them come within the time of
+//! one. A caller that is alone never waits: nobody came while its sync ran, so nobody is expected but itself.
 
 use std::time::{Duration, Instant};
 
@@ -12,38 +12,63 @@ use std::time::{Duration, Instant};
 pub(in super::super) struct Gather {
     /// Commands that are expected to come together.
     expected: u32,
-    /// When waiting for them ends; `None`: nobody is waited for.
-    until: Option<Instant>,
+    /// `None`: nobody is waited for.
+    wait: Option<Wait>,
 }
 
-/// The longest wait for company, in syncs.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    /// When it is looked at next whether more have come.
+    look: Instant,
+    /// How many there were at the last look.
+    seen: u32,
+    /// How long the next ones may take.
+    gap: Duration,
+    /// When it ends, whoever comes.
+    end: Instant,
+}
+
+/// The longest wait until somebody comes, in syncs.
 const SYNCS: u32 = 2;
 
-/// The longest wait for company, however slow the disk is.
-const WAIT_MAX: Duration = Duration::from_millis(1);
+/// The same, however slow the disk is.
+const GAP_MAX: Duration = Duration::from_millis(1);
+
+/// The longest wait for company.
+const WAIT_MAX: Duration = Duration::from_millis(2);
 
 // === impl Gather ===
 
 impl Gather {
     /// Nobody is expected.
     pub(in super::super) fn new() -> Gather {
-        Gather { expected: 1, until: None }
+        Gather { expected: 1, wait: None }
     }
 
     /// A sync that took `took` ended at `now`; it made `written` commands durable, and `waiting` more have come meanwhile.
     pub(in super::super) fn synced(&mut self, written: u32, waiting: u32, took: Duration, now: Instant) {
         self.expected = written.saturating_add(waiting).max(1);
-        self.until = (self.expected > 1).then(|| now + (took * SYNCS).min(WAIT_MAX));
+        let wait = Wait {
+            look: now + (took * SYNCS).min(GAP_MAX),
+            seen: waiting,
+            gap: took.min(GAP_MAX),
+            end: now + WAIT_MAX,
+        };
+        self.wait = (self.expected > 1).then_some(wait);
     }
 
     /// How long to wait on with `waiting` commands at `now`; `None`: no longer.
     pub(in super::super) fn wait(&mut self, waiting: u32, now: Instant) -> Option<Duration> {
-        let left = self.until?.saturating_duration_since(now);
-        if waiting >= self.expected || left.is_zero() {
+        let wait = self.wait.as_mut()?;
+        let come = waiting > wait.seen;
+        if waiting >= self.expected || now >= wait.end || (now >= wait.look && !come) {
             *self = Gather::new();
             return None;
         }
-        Some(left)
+        if now >= wait.look {
+            (wait.look, wait.seen) = (now + wait.gap, waiting);
+        }
+        Some(wait.look.min(wait.end).saturating_duration_since(now))
     }
 
     /// How many commands have to be there before the writer is woken.
@@ -89,8 +114,23 @@ mod tests {
     }
 
     #[test]
+    fn those_who_come_one_by_one_are_waited_for_while_they_do() {
+        let (mut gather, now) = synced(3, 2, SYNC);
+        assert_eq!(gather.wait(3, now + SYNC * 2), Some(SYNC), "one has come, so the next one gets its time");
+        assert_eq!(gather.wait(4, now + SYNC * 3), Some(SYNC));
+        assert_eq!(gather.wait(4, now + SYNC * 4), None);
+    }
+
+    #[test]
+    fn there_is_an_end_to_waiting() {
+        let (mut gather, now) = synced(3_000, 2, SYNC);
+        let waits = (0_u32..).take_while(|n| gather.wait(2 + n, now + SYNC * *n).is_some()).count();
+        assert_eq!(waits as u128, WAIT_MAX.as_nanos() / SYNC.as_nanos());
+    }
+
+    #[test]
     fn a_slow_disk_makes_nobody_wait_for_long() {
         let (mut gather, now) = synced(3, 2, Duration::from_secs(1));
-        assert_eq!(gather.wait(2, now), Some(WAIT_MAX));
+        assert_eq!(gather.wait(2, now), Some(GAP_MAX));
     }
 }
