@@ -32,6 +32,7 @@ use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::route::is_safe;
 use crate::domain::target::NormalTarget;
 use crate::store::EndIntents;
+use futures_util::FutureExt;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
@@ -144,7 +145,12 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     if by_lines {
         exchange.own_lines.set(tell::lines(&exchange, &parts));
     }
-    if waits.is_none() && protocol.is_none() && exchange.is_passed(&parts.method) {
+    let is_plain = waits.is_none() && protocol.is_none();
+    if is_plain && exchange.is_guarded_alone() {
+        let write = guard::write(exchange, parts, body);
+        return Answering::Later(connection, Box::pin(write.map(move |end| line.answer(busy, end).give())));
+    }
+    if is_plain && exchange.is_passed(&parts.method) {
         return Answering::Later(
             connection,
             Box::pin(async move {
@@ -321,6 +327,11 @@ fn root(parts: &mut Parts) {
 // === impl Exchange ===
 
 impl Exchange {
+    /// Whether a request is guarded, and nothing else.
+    fn is_guarded_alone(&self) -> bool {
+        self.guarded && self.rules().slots.ask.is_none()
+    }
+
     /// Whether a request is passed on, and nothing else.
     fn is_passed(&self, method: &Method) -> bool {
         !self.guarded && self.rules().slots.ask.is_none() && !self.may_be_kept(method)

@@ -85,36 +85,45 @@ enum Verdict {
 const ORIGINAL_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Guards one write, from its head to its answer's.
-pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
-    let Some(guard) = exchange.guard() else {
-        return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
-    };
-    if exchange.rules().mode == Mode::Observe {
-        return Box::pin(observe::write(exchange, parts, body)).await;
-    }
-    let key = named(&guard.rules, &parts)?;
-    // The whole body before the claim: a client that leaves in the middle claims nothing.
-    let room = exchange.room_for(&body)?;
-    let body = match read_body(&exchange, body).await? {
-        Read::Whole(body) => body,
-        Read::TooLarge(..) => return Err(too_large(exchange.rules().body_limit)),
-    };
-    let Some(mut intent) = intent(&exchange, guard, &parts, key, &body)? else {
-        // A GraphQL query: it changes nothing, so there is nothing to guard.
-        return Box::pin(whole(&exchange, parts, body, Decision::Passed)).await;
-    };
-    let scope = intent.scope;
-    let lane = lane_of(&exchange, guard, &parts, &body);
-    let outcome = match verdict(&exchange, &guard.rules, (&parts, &body), &mut intent).await {
-        Verdict::Execute(granted) => {
-            execute(exchange, parts, body, (intent, lane), granted).await.map_err(died)
+#[expect(clippy::manual_async_fn, reason = "an `async fn` would hold what it is given twice")]
+pub fn write(
+    exchange: Exchange,
+    parts: Parts,
+    body: ClientBody,
+) -> impl Future<Output = Result<Outcome, Refusal>> {
+    async move {
+        let Some(guard) = exchange.guard() else {
+            return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
+        };
+        if exchange.rules().mode == Mode::Observe {
+            return Box::pin(observe::write(exchange, parts, body)).await;
         }
-        Verdict::Answer(outcome) => Ok(outcome),
-        Verdict::Refuse(refusal) => Err(refusal),
-        Verdict::Forward => Box::pin(whole(&exchange, parts, body, Decision::Unguarded)).await.map(unstored),
-    };
-    drop(room);
-    outcome.map(|outcome| Outcome { scope: Some(scope), ..outcome })
+        let key = named(&guard.rules, &parts)?;
+        // The whole body before the claim: a client that leaves in the middle claims nothing.
+        let room = exchange.room_for(&body)?;
+        let body = match read_body(&exchange, body).await? {
+            Read::Whole(body) => body,
+            Read::TooLarge(..) => return Err(too_large(exchange.rules().body_limit)),
+        };
+        let Some(mut intent) = intent(&exchange, guard, &parts, key, &body)? else {
+            // A GraphQL query: it changes nothing, so there is nothing to guard.
+            return Box::pin(whole(&exchange, parts, body, Decision::Passed)).await;
+        };
+        let scope = intent.scope;
+        let lane = lane_of(&exchange, guard, &parts, &body);
+        let outcome = match verdict(&exchange, &guard.rules, (&parts, &body), &mut intent).await {
+            Verdict::Execute(granted) => {
+                execute(exchange, parts, body, (intent, lane), granted).await.map_err(died)
+            }
+            Verdict::Answer(outcome) => Ok(outcome),
+            Verdict::Refuse(refusal) => Err(refusal),
+            Verdict::Forward => {
+                Box::pin(whole(&exchange, parts, body, Decision::Unguarded)).await.map(unstored)
+            }
+        };
+        drop(room);
+        outcome.map(|outcome| Outcome { scope: Some(scope), ..outcome })
+    }
 }
 
 // === impl Intent ===

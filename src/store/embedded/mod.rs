@@ -4,7 +4,6 @@
 mod aliases;
 mod clock;
 mod dir;
-mod durable;
 mod holdlog;
 mod holds;
 mod index;
@@ -312,7 +311,10 @@ impl Embedded {
     /// Waits until the block `commit` is durable.
     async fn durable(&self, commit: Option<u64>) -> Result<(), StoreError> {
         let (Some(log), Some(commit)) = (&self.shared.log, commit) else { return Ok(()) };
-        durable::durable(&log.queue, commit).await
+        match log.queue.commit(commit)? {
+            Some(signal) => signal.wait().await,
+            None => Ok(()),
+        }
     }
 
     /// Waits while more is on its way to the disk than the log's queue may hold.
