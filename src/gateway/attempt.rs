@@ -50,13 +50,13 @@ pub struct Attempt {
     /// The client was told that nobody knows: from then on nothing may be sent any more, only waited for.
     told: Cell<bool>,
     /// Its lane, where its route has one.
-    lane: Option<InLane>,
+    lane: Option<Box<InLane>>,
     /// When the first byte has to have left, so that the turn in the lane is long enough.
     send_by: Cell<Option<Instant>>,
     /// The request, where it may be needed once more.
     original: Option<Box<Original>>,
     /// What it does to kept answers, from before it is sent until after it was answered.
-    writing: RefCell<Option<Writing>>,
+    writing: RefCell<Option<Box<Writing>>>,
 }
 
 /// A request as it came, kept for another attempt, or for a question about it.
@@ -104,7 +104,7 @@ impl Attempt {
         intent: Intent,
         token: Token,
         claimed: Instant,
-        (lane, original): (Option<InLane>, Option<Box<Original>>),
+        (lane, original): (Option<Box<InLane>>, Option<Box<Original>>),
     ) -> Attempt {
         let lease_until = Cell::new(claimed + exchange.shared().policy.config().store.lease);
         let (told, send_by) = (Cell::new(false), Cell::new(None));
@@ -114,36 +114,47 @@ impl Attempt {
 
     /// Runs the attempt, for a client that waits for it or not.
     pub fn start(self, permit: Permit, request: Outgoing) -> Carried<Outcome> {
-        let (tell, told) = oneshot::channel();
+        let (mut tell, told) = oneshot::channel();
         let running = Running::new(&self.exchange.worker);
         // What few attempts do is boxed where it is done: otherwise every attempt would hold room for it, and be copied with it.
         let work = Box::pin(async move {
-            self.run(permit, request, tell).await;
+            let asked = Asked::of(request.method(), request.uri(), request.headers());
+            let told = match &self.lane {
+                None => self.execute(permit, request, &asked, &mut tell).await,
+                // Whoever waits holds no place at the backend.
+                Some(lane) => {
+                    drop(permit);
+                    Box::pin(self.execute_in_turn(lane, request, &asked, &mut tell)).await
+                }
+            };
+            self.tell(told, tell);
             drop(running);
         });
         Carried::new(work, told)
     }
 
-    async fn run(&self, permit: Permit, request: Outgoing, mut tell: oneshot::Sender<Outcome>) {
-        let asked = Asked::of(request.method(), request.uri(), request.headers());
-        let permit = match &self.lane {
-            None => Ok(permit),
-            // Whoever waits holds no place at the backend.
-            Some(lane) => {
-                drop(permit);
-                Box::pin(self.take_turn(lane, &mut tell)).await
-            }
-        };
-        let told = match permit {
-            Ok(permit) => self.execute(permit, request, &asked, &mut tell).await,
-            Err(told) => Some(told),
-        };
+    /// Tells the client, where it was not told already.
+    fn tell(&self, told: Option<Outcome>, tell: oneshot::Sender<Outcome>) {
         if let Some(told) = told
             && let Err(told) = tell.send(told)
         {
             // Nobody listens any more: the client has left, and the record has the answer.
             let (status, decision) = (told.response.status().as_u16(), told.decision.word());
             tracing::info!(request_id = ?self.exchange.request_id, status, decision, "a write ended after its client had left");
+        }
+    }
+
+    /// Executes it when its turn in the lane has come.
+    async fn execute_in_turn(
+        &self,
+        lane: &InLane,
+        request: Outgoing,
+        asked: &Asked,
+        tell: &mut oneshot::Sender<Outcome>,
+    ) -> Option<Outcome> {
+        match self.take_turn(lane, tell).await {
+            Ok(permit) => self.execute(permit, request, asked, tell).await,
+            Err(told) => Some(told),
         }
     }
 

@@ -46,7 +46,7 @@ pub async fn pass(
     // Boxed, as all that few requests do: the others would be copied with room for it.
     let mut writing = match is_safe(request.method()) || exchange.reads().is_none() {
         true => None,
-        false => Box::pin(exchange.writing(&request)).await.map(Box::new),
+        false => Box::pin(exchange.writing(&request)).await,
     };
     let hearing = exchange.hears_interims();
     let answered = ask(exchange, permit, request, upload, reuse, hearing).await;

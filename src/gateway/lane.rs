@@ -21,7 +21,7 @@ pub struct InLane {
 /// The lane of a request, where its route has lanes. What a selector does not find, or cannot read, is a value like any
 /// other: such requests share a lane among themselves, because a write that waits too much is better than one that
 /// overtakes.
-pub fn lane_of(exchange: &Exchange, guard: &Guard, parts: &Parts, body: &Bytes) -> Option<InLane> {
+pub fn lane_of(exchange: &Exchange, guard: &Guard, parts: &Parts, body: &Bytes) -> Option<Box<InLane>> {
     let lane = guard.lane.as_ref()?;
     let reads_body = lane.by.iter().any(|selector| selector.reads_body());
     let fields = request_fields(exchange, parts, if reads_body { body } else { &[] });
@@ -51,5 +51,5 @@ pub fn lane_of(exchange: &Exchange, guard: &Guard, parts: &Parts, body: &Bytes) 
         keys.push(key);
     }
     let id = exchange.shared().digest.lane_id(&lane.name, &keys);
-    Some(InLane { id, about: LaneAbout { name: lane.name.clone(), key: shown.into() } })
+    Some(Box::new(InLane { id, about: LaneAbout { name: lane.name.clone(), key: shown.into() } }))
 }

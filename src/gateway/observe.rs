@@ -73,12 +73,12 @@ async fn follow(
     exchange: Exchange,
     permit: Permit,
     request: Outgoing,
-    (intent, lane): (Intent, Option<InLane>),
+    (intent, lane): (Intent, Option<Box<InLane>>),
     token: Token,
 ) -> Result<Outcome, Refusal> {
     let running = Running::new(&exchange.worker);
     let followed = tokio::task::spawn_local(async move {
-        let decision = join(&exchange, lane.as_ref(), token).await;
+        let decision = join(&exchange, lane.as_deref(), token).await;
         let outcome = forward::pass(&exchange, permit, request, None, Reuse::Recent, decision).await;
         if let Some(lane) = &lane {
             let _ = exchange.shared().store.leave_lane(lane.id, token).await;

@@ -62,7 +62,7 @@ impl Exchange {
 
     /// A write is about to be forwarded, and every gateway of the fleet has been told. `None` where nothing is kept that it
     /// could end.
-    pub async fn writing<B>(&self, request: &Request<B>) -> Option<Writing> {
+    pub async fn writing<B>(&self, request: &Request<B>) -> Option<Box<Writing>> {
         let reads = self.reads()?.clone();
         let (target, headers) = (request.uri(), request.headers());
         let caller = self.shown(headers);
@@ -79,7 +79,7 @@ impl Exchange {
                 tracing::warn!(request_id = ?self.request_id, "not all other gateways confirmed that they heard of a write; what they keep may be older than it");
             }
         }
-        Some(Writing {
+        Some(Box::new(Writing {
             reads,
             scope,
             path: target.path().to_owned(),
@@ -90,7 +90,7 @@ impl Exchange {
             shared: self.worker.shared.clone(),
             changed: Vec::new(),
             state: State::Untold,
-        })
+        }))
     }
 }
 

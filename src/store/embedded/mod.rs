@@ -151,23 +151,16 @@ impl Embedded {
     pub(super) async fn claim(&self, request: impl Into<Box<ClaimRequest>>) -> Result<Claimed, StoreError> {
         let mut request = request.into();
         self.hold_back().await?;
-        let id = request.id;
-        let mut room = None;
-        let (step, after) = loop {
-            let (step, after) = self.run(|state, now, after| state.claim(&mut request, now, after))?;
-            match (step?, &self.shared.log, room.take()) {
-                // Looked at once more before it waits: there may be room since.
-                (ClaimStep::NoRoom, Some(log), None) => room = Some(log.queue.room()),
-                (ClaimStep::NoRoom, Some(_), Some(room)) => Box::pin(self.wait_for_room(&room)).await?,
-                (step, ..) => break (step, after),
-            }
+        let (step, commit) = match self.claim_now(&mut request)? {
+            (ClaimStep::NoRoom, _) => Box::pin(self.claim_with_room(&mut request)).await?,
+            claimed => claimed,
         };
-        self.durable(after.commit).await?;
+        self.durable(commit).await?;
         Ok(match step {
             ClaimStep::Granted => Claimed::Granted,
             ClaimStep::InFlight(waiter) => Claimed::InFlight(waiter),
             ClaimStep::Done(Kept { cached: Some(answer), .. }) => Claimed::Done(answer),
-            ClaimStep::Done(kept) => Claimed::Done(Box::pin(self.read_or_tombstone(id, kept)).await),
+            ClaimStep::Done(kept) => Claimed::Done(Box::pin(self.read_or_tombstone(request.id, kept)).await),
             ClaimStep::OtherMeaning => Claimed::OtherMeaning,
             ClaimStep::InDoubt { token, since, until, why } => Claimed::InDoubt { token, since, until, why },
             ClaimStep::OverQuota => Claimed::OverQuota,
@@ -175,6 +168,27 @@ impl Embedded {
             ClaimStep::SlotChanged => Claimed::SlotChanged,
             ClaimStep::NoRoom => return Err(StoreError::Full("its disk is full".into())),
         })
+    }
+
+    fn claim_now(&self, request: &mut ClaimRequest) -> Result<(ClaimStep, Option<u64>), StoreError> {
+        let (step, after) = self.run(|state, now, after| state.claim(request, now, after))?;
+        Ok((step?, after.commit))
+    }
+
+    /// Claims when the log has room, where there was none.
+    async fn claim_with_room(
+        &self,
+        request: &mut ClaimRequest,
+    ) -> Result<(ClaimStep, Option<u64>), StoreError> {
+        while let Some(log) = &self.shared.log {
+            // Asked for before it is looked at once more, so that no change is missed.
+            let room = log.queue.room();
+            match self.claim_now(request)? {
+                (ClaimStep::NoRoom, _) => self.wait_for_room(&room).await?,
+                claimed => return Ok(claimed),
+            }
+        }
+        Err(StoreError::Full("its disk is full".into()))
     }
 
     pub(super) async fn mark_sent(&self, id: RecordId, token: Token) -> Result<Held, StoreError> {
