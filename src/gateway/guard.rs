@@ -223,122 +223,116 @@ pub fn joined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Cow<'_, [u
 }
 
 /// Asks the store, and waits for an attempt in flight, until it is clear what to do.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` would hold what it is given twice")]
-fn verdict<'a>(
-    exchange: &'a Exchange,
-    idempotency: &'a Idempotency,
-    (parts, body): (&'a Parts, &'a Bytes),
-    intent: &'a mut Intent,
-) -> impl Future<Output = Verdict> + 'a {
-    async move {
-        match intent.plan(exchange, parts).await {
-            Ok(()) => {}
-            Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
-            Err(Obstacle::Store(error)) => return outage(exchange, &error),
-        }
-        let (mut asked, mut probed, mut looks) = (false, false, 1);
-        let mut claimed = clock::now();
-        let patience = claimed + idempotency.wait;
-        let token = exchange.worker.new_token();
-        loop {
-            // Shed before the claim: a request that cannot be forwarded leaves no record behind. Only a copy goes on without
-            // a place, because it needs none; and none is kept while it waits.
-            let permit = match exchange.admit() {
-                Ok(permit) => Ok(permit),
-                Err(_) if matches!(exchange.shared().store.show(intent.id).await, Ok(Some(_))) => {
-                    exchange.admit()
-                }
-                Err(_) => match exchange.admit_in_turn(&parts.headers).await {
-                    Ok(permit) => Ok(permit),
-                    Err(refusal) => return Verdict::Refuse(refusal),
-                },
-            };
-            match claim(exchange, idempotency, parts, intent, token).await {
-                Ok(Claimed::Granted) => match permit {
-                    Ok(permit) => return Verdict::Execute(Granted { token, claimed, permit }),
-                    Err(refusal) => {
-                        // What it would have been a copy of ended meanwhile. Nothing was sent.
-                        let _ = exchange.shared().store.abandon(intent.id, token, None).await;
-                        return Verdict::Refuse(refusal);
-                    }
-                },
-                Ok(Claimed::Done(answer)) => {
-                    tell_duplicate(exchange, &parts.headers, intent).await;
-                    return answered(Decision::Replayed, exchange.replay(&answer, Copy::Late));
-                }
-                Ok(Claimed::InFlight(waiter)) => {
-                    drop(permit);
-                    if let Some(verdict) =
-                        wait(exchange, idempotency, (&parts.headers, intent), waiter, patience).await
-                    {
-                        return verdict;
-                    }
-                    claimed = clock::now();
-                }
-                Ok(Claimed::SlotTaken(taken)) => {
-                    drop(permit);
-                    // Once: who holds it after that holds it.
-                    if !probed && Box::pin(probe::frees(exchange, parts, &taken)).await {
-                        probed = true;
-                        claimed = clock::now();
-                        continue;
-                    }
-                    slots::tell_taken(exchange, &parts.headers, intent, &taken);
-                    return Verdict::Refuse(slots::slot_taken(taken));
-                }
-                Ok(Claimed::SlotChanged) if looks < slots::LOOKS_MAX => {
-                    looks += 1;
-                    match intent.plan(exchange, parts).await {
-                        Ok(()) => {}
-                        Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
-                        Err(Obstacle::Store(error)) => return outage(exchange, &error),
-                    }
-                }
-                Ok(Claimed::SlotChanged) => return Verdict::Refuse(slots::booking_busy()),
-                Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
-                Ok(Claimed::InDoubt { token, since, until, why }) => {
-                    drop(permit);
-                    let doubt = InDoubt { token, since, why };
-                    // Once: what the answer says next is what this copy is told.
-                    if asked || !Box::pin(recover::ask_about(exchange, (parts, body), intent, &doubt)).await {
-                        return in_doubt(idempotency, since, until, why);
-                    }
-                    asked = true;
-                    claimed = clock::now();
-                }
-                Ok(Claimed::OverQuota) => return Verdict::Refuse(over_quota(exchange)),
-                Err(error) => return outage(exchange, &error),
+async fn verdict(
+    exchange: &Exchange,
+    idempotency: &Idempotency,
+    (parts, body): (&Parts, &Bytes),
+    intent: &mut Intent,
+) -> Verdict {
+    match intent.plan(exchange, parts).await {
+        Ok(()) => {}
+        Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
+        Err(Obstacle::Store(error)) => return outage(exchange, &error),
+    }
+    let (mut asked, mut probed, mut looks) = (false, false, 1);
+    let mut claimed = clock::now();
+    let patience = claimed + idempotency.wait;
+    let token = exchange.worker.new_token();
+    loop {
+        // Shed before the claim: a request that cannot be forwarded leaves no record behind. Only a copy goes on without
+        // a place, because it needs none; and none is kept while it waits.
+        let permit = match exchange.admit() {
+            Ok(permit) => Ok(permit),
+            Err(_) if matches!(exchange.shared().store.show(intent.id).await, Ok(Some(_))) => {
+                exchange.admit()
             }
+            Err(_) => match exchange.admit_in_turn(&parts.headers).await {
+                Ok(permit) => Ok(permit),
+                Err(refusal) => return Verdict::Refuse(refusal),
+            },
+        };
+        match claim(exchange, idempotency, parts, intent, token).await {
+            Ok(Claimed::Granted) => match permit {
+                Ok(permit) => return Verdict::Execute(Granted { token, claimed, permit }),
+                Err(refusal) => {
+                    // What it would have been a copy of ended meanwhile. Nothing was sent.
+                    let _ = exchange.shared().store.abandon(intent.id, token, None).await;
+                    return Verdict::Refuse(refusal);
+                }
+            },
+            Ok(Claimed::Done(answer)) => {
+                tell_duplicate(exchange, &parts.headers, intent).await;
+                return answered(Decision::Replayed, exchange.replay(&answer, Copy::Late));
+            }
+            Ok(Claimed::InFlight(waiter)) => {
+                drop(permit);
+                if let Some(verdict) =
+                    wait(exchange, idempotency, (&parts.headers, intent), waiter, patience).await
+                {
+                    return verdict;
+                }
+                claimed = clock::now();
+            }
+            Ok(Claimed::SlotTaken(taken)) => {
+                drop(permit);
+                // Once: who holds it after that holds it.
+                if !probed && Box::pin(probe::frees(exchange, parts, &taken)).await {
+                    probed = true;
+                    claimed = clock::now();
+                    continue;
+                }
+                slots::tell_taken(exchange, &parts.headers, intent, &taken);
+                return Verdict::Refuse(slots::slot_taken(taken));
+            }
+            Ok(Claimed::SlotChanged) if looks < slots::LOOKS_MAX => {
+                looks += 1;
+                match intent.plan(exchange, parts).await {
+                    Ok(()) => {}
+                    Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
+                    Err(Obstacle::Store(error)) => return outage(exchange, &error),
+                }
+            }
+            Ok(Claimed::SlotChanged) => return Verdict::Refuse(slots::booking_busy()),
+            Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
+            Ok(Claimed::InDoubt { token, since, until, why }) => {
+                drop(permit);
+                let doubt = InDoubt { token, since, why };
+                // Once: what the answer says next is what this copy is told.
+                if asked || !Box::pin(recover::ask_about(exchange, (parts, body), intent, &doubt)).await {
+                    return in_doubt(idempotency, since, until, why);
+                }
+                asked = true;
+                claimed = clock::now();
+            }
+            Ok(Claimed::OverQuota) => return Verdict::Refuse(over_quota(exchange)),
+            Err(error) => return outage(exchange, &error),
         }
     }
 }
 
 /// Claims. Where the client leaves meanwhile, or the store does not answer in time, the claim is given up: nothing was
 /// sent under it, so nobody has to wonder.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` would hold what it is given twice")]
-pub fn claim<'a>(
-    exchange: &'a Exchange,
-    idempotency: &'a Idempotency,
-    parts: &'a Parts,
-    intent: &'a Intent,
+pub async fn claim(
+    exchange: &Exchange,
+    idempotency: &Idempotency,
+    parts: &Parts,
+    intent: &Intent,
     token: Token,
-) -> impl Future<Output = Result<Claimed, StoreError>> + 'a {
-    async move {
-        let request = claim_request(exchange, idempotency, parts, intent, token);
-        let pending = Pending::new(exchange, intent.id, token);
-        let deadlines = &exchange.worker.deadlines;
-        let claimed = deadlines
-            .within(clock::recent() + STORE_PATIENCE, pin!(exchange.shared().store.claim(Box::new(request))))
-            .await;
-        let Some(claimed) = claimed else {
-            return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
-        };
-        // Where nobody knows what became of it, it may have been granted.
-        if !matches!(claimed, Err(StoreError::Unavailable(_))) {
-            pending.answered();
-        }
-        claimed
+) -> Result<Claimed, StoreError> {
+    let request = claim_request(exchange, idempotency, parts, intent, token);
+    let pending = Pending::new(exchange, intent.id, token);
+    let deadlines = &exchange.worker.deadlines;
+    let claimed = deadlines
+        .within(clock::recent() + STORE_PATIENCE, pin!(exchange.shared().store.claim(Box::new(request))))
+        .await;
+    let Some(claimed) = claimed else {
+        return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
+    };
+    // Where nobody knows what became of it, it may have been granted.
+    if !matches!(claimed, Err(StoreError::Unavailable(_))) {
+        pending.answered();
     }
+    claimed
 }
 
 /// Waits for the attempt in flight; `None` where it ended without an answer and this copy may claim anew.
