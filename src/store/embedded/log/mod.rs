@@ -11,5 +11,6 @@ mod gather;
 pub(super) mod hold;
 pub(super) mod queue;
 pub(super) mod recover;
+pub(super) mod room;
 pub(super) mod segments;
 pub(super) mod writer;

@@ -8,6 +8,7 @@ use super::super::clock::instant;
 use super::super::waiters::{Attempt, Signal};
 use super::block::{self, BLOCK_HEADER};
 use super::gather::Gather;
+use super::room::Room;
 use crate::domain::time::Millis;
 use crate::store::StoreError;
 use std::collections::VecDeque;
@@ -20,9 +21,6 @@ const BATCH_MAX: usize = 4 << 20;
 
 /// Bytes that may wait for the writer before commands are held back.
 const BACKLOG_MAX: u64 = 32 << 20;
-
-/// What a small note may leave unused at the end of a segment.
-const SLACK: u64 = 2048;
 
 /// Given when a batch is durable, or will never be.
 pub(in super::super) type Commit = Signal<Result<(), StoreError>>;
@@ -58,17 +56,6 @@ struct Inner {
     buffers: Vec<Vec<u8>>,
 }
 
-/// Unwritten bytes of a segment.
-#[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Room {
-    /// The segment's number.
-    pub(in super::super) segment: u32,
-    /// The first unwritten byte.
-    pub(in super::super) at: u64,
-    /// The segment's length.
-    pub(in super::super) end: u64,
-}
-
 /// What one sync makes durable.
 pub(in super::super) struct Batch {
     /// Its block's number.
@@ -96,15 +83,6 @@ pub(in super::super) struct Pushed {
     pub(in super::super) segment: u32,
     /// Where in it the notes begin.
     pub(in super::super) at: u64,
-}
-
-// === impl Room ===
-
-impl Room {
-    /// Bytes that are sure to find room in it.
-    pub(in super::super) fn bytes(self) -> u64 {
-        (self.end - self.at).saturating_sub(SLACK)
-    }
 }
 
 // === impl Batch ===

@@ -8,7 +8,7 @@
 use super::block::{self, SEGMENT_HEADER, SegmentHead};
 use super::disk::Disk;
 use super::entry::{self, Note};
-use super::queue::Room;
+use super::room::Room;
 use super::segments::{Opened, Segments};
 use crate::domain::time::Millis;
 use crate::store::OpenError;
