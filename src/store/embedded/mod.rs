@@ -12,6 +12,7 @@ mod kept;
 mod lanes;
 mod log;
 mod parts;
+mod reading;
 mod recovery;
 mod reopen;
 mod settle;
@@ -53,12 +54,6 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// How long a claim waits for a new segment before it is refused.
 const ROOM_PATIENCE: Duration = Duration::from_secs(2);
-
-/// An answer of more bytes is read from disk on a thread of its own, so that no worker waits for it.
-const READ_INLINE_MAX: u32 = 64 << 10;
-
-/// How often an answer is looked for while compaction moves it.
-const READ_ATTEMPTS: usize = 8;
 
 /// A store in this process.
 pub struct Embedded {
@@ -353,50 +348,6 @@ impl Embedded {
             Some(why) => Err(StoreError::Full(why)),
             None => Ok(()),
         }
-    }
-
-    /// The answer that `kept` stands for; from disk where it is not in memory.
-    /// The answer, or what is certain of it: that the request was executed, and with which status. That its bytes cannot
-    /// be read is no reason to call it unknown, still less to execute it again.
-    async fn read_or_tombstone(&self, id: RecordId, kept: Kept) -> Answer {
-        let status = http::StatusCode::from_u16(kept.status).unwrap_or(http::StatusCode::OK);
-        self.read(id, kept).await.unwrap_or_else(|error| {
-            tracing::error!(%id, %error, "a recorded answer cannot be read; its copies get the status alone");
-            Answer::new(status, &http::HeaderMap::new(), None)
-        })
-    }
-
-    async fn read(&self, id: RecordId, mut kept: Kept) -> Result<Answer, StoreError> {
-        let mut why = String::from("it is nowhere");
-        for _ in 0..READ_ATTEMPTS {
-            if let Some(answer) = kept.cached {
-                return Ok(answer);
-            }
-            let Some(place) = kept.place else { break };
-            let read = if place.len <= READ_INLINE_MAX {
-                self.shared.read(place)
-            } else {
-                let shared = Arc::clone(&self.shared);
-                let read = tokio::task::spawn_blocking(move || shared.read(place)).await;
-                read.unwrap_or_else(|error| Err(error.to_string()))
-            };
-            match read {
-                Ok(answer) => {
-                    let mut state = self.shared.lock();
-                    state.index.warm(id, &answer);
-                    state.index.cool();
-                    return Ok(answer);
-                }
-                Err(error) => why = error,
-            }
-            // It may have been carried forward between the look and the reading.
-            match self.shared.lock().index.get(&id).map(|entry| &entry.record.phase) {
-                Some(Phase::Done { answer, .. }) if answer.place != Some(place) => kept = answer.clone(),
-                _ => break,
-            }
-        }
-        tracing::error!(%id, %why, "a recorded answer cannot be read");
-        Err(StoreError::Unavailable(format!("the recorded answer cannot be read: {why}")))
     }
 }
 
