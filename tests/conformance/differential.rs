@@ -132,11 +132,15 @@ impl Bench {
         self.server.cli(&["eval", script, "0"]);
     }
 
-    /// Each record is in the sets that say where it is to be found, by its own end, and they live as long as it does.
+    /// Each record has its answer behind it, and is in the sets that say where it is to be found, by its own end; they live as
+    /// long as it does.
     fn sets_are_whole(&self) {
         let script = "local wrong = {} \
             for _, key in ipairs(redis.call('keys', '{oncegate}r:*')) do \
-                local record, id = cmsgpack.unpack(redis.call('get', key)), string.sub(key, 13) \
+                local bytes, id = redis.call('get', key), string.sub(key, 13) \
+                local at, record = cmsgpack.unpack_one(bytes) \
+                local behind = at < 0 and 0 or #bytes - at \
+                if behind ~= (record[19] <= 8192 and record[19] or 0) then table.insert(wrong, 'answer') end \
                 local last = record[2] == 's' and record[13] + record[11] or record[13] \
                 local function look(set, least, most) \
                     local at = tonumber(redis.call('zscore', '{oncegate}' .. set, id) or -1) \

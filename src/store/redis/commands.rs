@@ -80,7 +80,6 @@ impl Inner {
                 let (lease, ended) = (told.number()?, told.number()? == 1);
                 Ok(Claimed::InFlight(self.ends.wait((*id, token), lease, ended, self.clock.elapsed())))
             }
-            b"done" => Ok(Claimed::Done(kept_or_tombstone(told.number()?, None))),
             b"large" => {
                 let status = told.number()?;
                 Ok(Claimed::Done(kept_or_tombstone(status, self.fetch(id).await?)))

@@ -47,7 +47,7 @@ if record then
   if record[PHASE] ~= DONE then return {'doubt', record[TOKEN], record[SINCE], record[UNTIL], record[WHY]} end
   if record[KEYED] or not has_ended_above(record, ARGV[4]) then
     if record[LENGTH] > INLINE then return {'large', record[STATUS]} end
-    return redis.call('GET', KEYS[2]) or {'done', record[STATUS]}
+    return answer_of(key, record)
   end
   write_clock(now)
   remove(key, record, before)

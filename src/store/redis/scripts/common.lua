@@ -32,7 +32,7 @@ local function remove(key, record, before)
   redis.call('ZREM', P .. 's:' .. record[SCOPE], id)
   redis.call('ZREM', P .. 't:' .. record[TARGET], id)
   if record[NAMES] then redis.call('ZREM', P .. 't:' .. record[NAMES], id) end
-  redis.call('DEL', P .. 'a:' .. id)
+  if record[LENGTH] > INLINE then redis.call('DEL', P .. 'a:' .. id) end
   redis.call('DEL', key)
 end
 

@@ -29,7 +29,7 @@ end
 local function read(key)
   local bytes = redis.call('GET', key)
   if not bytes then return nil end
-  local record = cmsgpack.unpack(bytes)
+  local _, record = cmsgpack.unpack_one(bytes)
   if record[V] ~= VERSION then
     error('ONCEGATE a record has format ' .. tostring(record[V]) .. ', which this version does not know')
   end
@@ -50,8 +50,8 @@ local function phase_set(phase)
   return P .. 'x'
 end
 
--- Writes a record. `before`: the phase that it was found in, nil where there was none.
-local function put(key, record, before)
+-- Writes a record, and the answer that stands behind it. `before`: the phase that it was found in, nil where there was none.
+local function put(key, record, before, answer)
   local id, last = id_of(key), end_of(record)
   local ends = digits(last)
   local set = phase_set(record[PHASE])
@@ -62,7 +62,13 @@ local function put(key, record, before)
     enter(P .. 't:' .. record[TARGET], ends, id, last, OWN)
     if record[NAMES] then enter(P .. 't:' .. record[NAMES], ends, id, last, OWN) end
   end
-  redis.call('SET', key, cmsgpack.pack(record), 'PXAT', digits(last + SLACK))
+  redis.call('SET', key, cmsgpack.pack(record) .. (answer or ''), 'PXAT', digits(last + SLACK))
+end
+
+-- The answer of a record that is done, false where it is gone.
+local function answer_of(key, record)
+  if record[LENGTH] > INLINE then return redis.call('GET', KEYS[2]) end
+  return redis.call('GETRANGE', key, -record[LENGTH], -1)
 end
 
 -- Tells every gateway that the attempt `token` of a record ended: `kind` is `a` (answered, with the answer), `A` (the
@@ -77,9 +83,13 @@ local function keep_answer(key, record, before, by, answer, stored, status, keep
   local id, token, waited = id_of(key), record[TOKEN], record[WAITED]
   record[PHASE], record[TOKEN] = DONE, by
   record[SINCE], record[UNTIL], record[STATUS], record[LENGTH] = now, now + keep, status, #stored
-  redis.call('SET', KEYS[2], stored, 'PXAT', digits(record[UNTIL] + SLACK))
   record[WAITED] = false
-  put(key, record, before)
+  if #stored > INLINE then
+    redis.call('SET', KEYS[2], stored, 'PXAT', digits(record[UNTIL] + SLACK))
+    put(key, record, before)
+  else
+    put(key, record, before, stored)
+  end
   if not waited then return end
   if #answer > INLINE then
     publish(id, token, 'A', '')

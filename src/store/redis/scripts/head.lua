@@ -2,7 +2,7 @@
 -- puts in the values of constants: every local that a function uses, and every function, costs at each run.
 --
 -- A script is one step of `domain::ledger`: the same outcomes, the same changes. Its keys are those of one part of the
--- store (one hash tag), so that a cluster runs it on one node. KEYS: 1 record, 2 answer, 3 clock, and those of
+-- store (one hash tag), so that a cluster runs it on one node. KEYS: 1 record, 2 large answer, 3 clock, and those of
 -- lanes.lua; on a cluster also the sets of all phases, because it has to know what a script writes before that begins.
 -- ARGV[1]: what the names of the part's other keys begin with; ARGV[2]: the channel of the ends of attempts.
 --
@@ -10,7 +10,7 @@
 -- another node), what is left behind are entries of indexes without a record, which everybody passes over.
 
 local P = ARGV[1]
-local VERSION = 1
+local VERSION = 2
 
 -- The places of a record's fields. New ones go to the end.
 local V, PHASE, TOKEN, OWNER, MEANING, KEYED, POLICY, SCOPE, TARGET = 1, 2, 3, 4, 5, 6, 7, 8, 9
@@ -25,7 +25,8 @@ local SLACK = 60000
 local CLOCK_KEPT = 400 * 86400000
 -- What an attempt without a record left to its waiting copies is kept so long.
 local END_KEPT = 60000
--- An answer up to this size travels with the message that it is there.
+-- An answer up to this size stands behind its record's fields, under the same key, and travels with the message that it is
+-- there. A larger one has a key of its own, so that who looks at its record alone does not move it.
 local INLINE = 8192
 -- Scopes that stand for others, at most.
 local ALIASES_MOST = 1000000

@@ -10,7 +10,7 @@ end
 local answer = redis.call('GET', P .. 'e:' .. id_of(KEYS[1]) .. token)
 if answer then return {'answered', answer} end
 if record and record[PHASE] == DONE then
-  return {'answered', redis.call('GET', KEYS[2]) or '', record[STATUS]}
+  return {'answered', answer_of(KEYS[1], record) or '', record[STATUS]}
 end
 -- Gone without an answer, or another attempt is at work: whoever waits claims anew.
 return {'gone'}

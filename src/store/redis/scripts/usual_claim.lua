@@ -37,7 +37,7 @@ if #ARGV == 5 then
       -- waited, length.
       local fields = struct.pack('>BI8BI8BBI8BI8BBBBB', 207, now, 207, doubt_for, FALSE, 207, over, 207, now, FALSE, 0,
         FALSE, FALSE, 0)
-      local record = (sent and '\220\0\22\1\161s' or '\220\0\22\1\161q') .. sub(given, 30, 141) .. fields .. sub(given, 142)
+      local record = (sent and '\220\0\22\2\161s' or '\220\0\22\2\161q') .. sub(given, 30, 141) .. fields .. sub(given, 142)
       call('SET', KEYS[1], record, 'PXAT', digits(last + SLACK))
       return now
     end
@@ -46,19 +46,16 @@ if #ARGV == 5 then
   then
     local _, _, _, _, over, since, _, _, names, _, length = cmsgpack.unpack_limit(bytes, 10, 118)
     if now < over and length <= INLINE then
-      if byte(bytes, 75) ~= FALSE or ARGV[4] == '' then
-        local answer = call('GET', KEYS[2])
-        if answer then return answer end
-      else
-        -- As `has_ended_above` says, with the answer.
-        local asked, whose, is_over = { KEYS[2] }, names and sub(bytes, 86, 101) or '', false
+      local is_over = false
+      if byte(bytes, 75) == FALSE and ARGV[4] ~= '' then
+        -- As `has_ended_above` says, in one command.
+        local asked, whose = {}, names and sub(bytes, 86, 101) or ''
         for at = 1, #ARGV[4], 16 do asked[#asked + 1] = P .. 'b:' .. sub(ARGV[4], at, at + 15) .. whose end
-        local told = call('MGET', unpack(asked))
-        for at = 2, #asked do
-          if told[at] and tonumber(told[at]) > since then is_over = true end
+        for _, ended in ipairs(call('MGET', unpack(asked))) do
+          if ended and tonumber(ended) > since then is_over = true end
         end
-        if told[1] and not is_over then return told[1] end
       end
+      if not is_over then return sub(bytes, -length) end
     end
   end
 end

@@ -9,7 +9,7 @@ if stored == '' then stored = answer end
 -- Whether the attempt itself says it, and whether all is to be told (2).
 local own = flags % 2 == 1
 
-if flags == 1 and #ARGV == 5 then
+if flags == 1 and #ARGV == 5 and #stored <= INLINE then
   local call = redis.call
   local time, found = call('TIME'), call('MGET', KEYS[3], KEYS[1])
   local now, floor, life, own_clock = instant(time, found[1])
@@ -18,10 +18,8 @@ if flags == 1 and #ARGV == 5 then
     local behind, claimed, doubt_for, ended, over, _, why, _, named, waited, _ = cmsgpack.unpack_limit(bytes, 10, 118)
     if now < over and not ended and not why and not named then
       local id, last, own_scope = string.sub(KEYS[1], #P + 3), now + keep, P .. 's:' .. string.sub(bytes, 86, 101)
-      local ends, kept_until = digits(last), digits(last + SLACK)
-      local is_keyless = string.byte(bytes, 75) == FALSE
+      local ends, is_keyless = digits(last), string.byte(bytes, 75) == FALSE
       if now ~= floor then set_clock(now, life) end
-      call('SET', KEYS[2], stored, 'PXAT', kept_until)
       enter(P .. 'd', ends, id, last, own_clock)
       call('ZREM', P .. 'fs', id)
       if last > over + doubt_for then
@@ -34,8 +32,8 @@ if flags == 1 and #ARGV == 5 then
       if is_keyless and names ~= '' then enter(P .. 't:' .. names, ends, id, last, own_clock) end
       local fields = struct.pack('>BI8BI8BBI8BI8B', 207, claimed, 207, doubt_for, FALSE, 207, last, 207, now, FALSE)
       local record = string.sub(bytes, 1, 5) .. 'd' .. string.sub(bytes, 7, 118) .. fields
-        .. cmsgpack.pack(status, names ~= '' and names, false, #stored) .. string.sub(bytes, behind + 1)
-      call('SET', KEYS[1], record, 'PXAT', kept_until)
+        .. cmsgpack.pack(status, names ~= '' and names, false, #stored) .. string.sub(bytes, behind + 1) .. stored
+      call('SET', KEYS[1], record, 'PXAT', digits(last + SLACK))
       if waited then
         local is_large = #answer > INLINE
         call('PUBLISH', ARGV[2], (is_large and 'A' or 'a') .. id .. token .. (is_large and '' or answer))
