@@ -145,12 +145,12 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     if by_lines {
         exchange.own_lines.set(tell::lines(&exchange, &parts));
     }
-    let is_plain = waits.is_none() && protocol.is_none();
-    if is_plain && exchange.is_guarded_alone() {
+    let is_plain = waits.is_none() && protocol.is_none() && exchange.rules().slots.ask.is_none();
+    if is_plain && exchange.guarded {
         let write = guard::write(exchange, parts, body);
         return Answering::Later(connection, Box::pin(write.map(move |end| line.answer(busy, end).give())));
     }
-    if is_plain && exchange.is_passed(&parts.method) {
+    if is_plain && !exchange.may_be_kept(&parts.method) {
         return Answering::Later(
             connection,
             Box::pin(async move {
@@ -327,16 +327,6 @@ fn root(parts: &mut Parts) {
 // === impl Exchange ===
 
 impl Exchange {
-    /// Whether a request is guarded, and nothing else.
-    fn is_guarded_alone(&self) -> bool {
-        self.guarded && self.rules().slots.ask.is_none()
-    }
-
-    /// Whether a request is passed on, and nothing else.
-    fn is_passed(&self, method: &Method) -> bool {
-        !self.guarded && self.rules().slots.ask.is_none() && !self.may_be_kept(method)
-    }
-
     /// Whether the answer may be a copy, or become one.
     fn may_be_kept(&self, method: &Method) -> bool {
         self.rules().reads.is_some() && matches!(*method, Method::GET | Method::HEAD)

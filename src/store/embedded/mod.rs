@@ -183,7 +183,7 @@ impl Embedded {
                 claimed => return Ok(claimed),
             }
         }
-        Err(StoreError::Full("its disk is full".into()))
+        Ok((ClaimStep::NoRoom, None))
     }
 
     pub(super) async fn mark_sent(&self, id: RecordId, token: Token) -> Result<Held, StoreError> {

@@ -66,9 +66,8 @@ impl<'a> Scan<'a> {
         })
     }
 
-    pub(super) fn into_written(mut self) -> Vec<u8> {
-        self.out();
-        self.out.unwrap_or_default()
+    pub(super) fn into_written(self) -> Vec<u8> {
+        self.out.unwrap_or_else(|| self.text[..self.at].to_vec())
     }
 
     /// Moves to `end`; all up to there is written as it stands.
@@ -237,16 +236,21 @@ impl<'a> Scan<'a> {
 
     #[inline]
     pub(super) fn white_space(&mut self) {
-        if let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+        if self.is_at_white_space() {
             self.skip_white_space();
         }
     }
 
     fn skip_white_space(&mut self) {
         self.out();
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+        while self.is_at_white_space() {
             self.at += 1;
         }
+    }
+
+    #[inline]
+    fn is_at_white_space(&self) -> bool {
+        matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t'))
     }
 
     #[inline]
