@@ -3,12 +3,14 @@
 
 use super::support::*;
 use crate::harness::redis::Server;
+use futures_util::future::join_all;
 use oncegate::domain::answer::Answer;
 use oncegate::domain::fingerprint::Fingerprint;
 use oncegate::domain::ledger::{Change, Command, Doubt, Outcome, Phase, Record, RecordId};
 use oncegate::domain::ledger::{TargetId, Token, Verdict, apply};
 use oncegate::domain::time::Millis;
-use oncegate::store::{Claimed, Completion, EndIntents, Held, Options, Place, Settle, Settled, Store};
+use oncegate::store::{ClaimRequest, Claimed, Completion, EndIntents, Held, Options, Place, Settle, Settled};
+use oncegate::store::{Store, StoreError};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -81,6 +83,30 @@ impl Model {
         if right { self.tokens.get(&n).copied().unwrap_or(Token(u128::MAX)) } else { Token(u128::MAX - 1) }
     }
 
+    /// A claim, and what it comes to.
+    fn claim(
+        &mut self,
+        store: &Store,
+        (n, meaning): (u8, u8),
+        sent: bool,
+        again: bool,
+        now: Millis,
+    ) -> (ClaimRequest, Outcome<Answer>) {
+        self.last += 1;
+        let token = if again { self.token(n, true) } else { Token(self.last) };
+        let mut request = claim(store, n, token.0);
+        request.claim.keyed = n % 2 == 1;
+        request.claim.fingerprint = Fingerprint([if n % 2 == 1 { meaning } else { n }; 32]);
+        request.claim.target = TargetId([n % 3 + 1; 16]);
+        (request.claim.sent, request.claim.lease) = (sent, Duration::from_millis(3_000));
+        request.claim.in_doubt_for = Duration::from_millis(20_000);
+        let expected = self.run(id(n), Command::Claim(request.claim.clone()), now);
+        if expected == Outcome::Granted && self.tokens.insert(n, token) != Some(token) {
+            self.names.remove(&id(n));
+        }
+        (request, expected)
+    }
+
     fn end(&mut self, ends: &EndIntents, now: Millis) {
         let concerned = |model: &Model, id: &RecordId| {
             let record = model.records.get(id);
@@ -132,8 +158,8 @@ impl Bench {
         self.server.cli(&["eval", script, "0"]);
     }
 
-    /// Each record has its answer behind it, and is in the sets that say where it is to be found, by its own end; they live as
-    /// long as it does.
+    /// Each record has its answer behind it, and is in the sets that say where it is to be found, by its own end, and in that of
+    /// no other phase; they live as long as it does.
     fn sets_are_whole(&self) {
         let script = "local wrong = {} \
             for _, key in ipairs(redis.call('keys', '{oncegate}r:*')) do \
@@ -152,6 +178,12 @@ impl Bench {
                 if not record[6] then look('t:' .. record[9], last, 1e300) end \
                 if not record[6] and record[17] then look('t:' .. record[17], last, 1e300) end \
             end \
+            for phase, set in pairs({ q = 'fq', s = 'fs', d = 'd', x = 'x' }) do \
+                for _, id in ipairs(redis.call('zrange', '{oncegate}' .. set, 0, -1)) do \
+                    local bytes = redis.call('get', '{oncegate}r:' .. id) \
+                    if bytes and string.sub(bytes, 6, 6) ~= phase then table.insert(wrong, 'not ' .. set) end \
+                end \
+            end \
             return wrong";
         assert_eq!(self.server.cli(&["eval", script, "0"]).trim(), "", "sets that do not fit their records");
     }
@@ -162,32 +194,9 @@ impl Bench {
         let store = &self.store;
         match *step {
             Do::Claim { n, meaning, sent, again } => {
-                model.last += 1;
-                let token = if again { model.token(n, true) } else { Token(model.last) };
-                let mut request = claim(store, n, token.0);
-                request.claim.keyed = n % 2 == 1;
-                request.claim.fingerprint = Fingerprint([if n % 2 == 1 { meaning } else { n }; 32]);
-                request.claim.target = TargetId([n % 3 + 1; 16]);
-                (request.claim.sent, request.claim.lease) = (sent, Duration::from_millis(3_000));
-                request.claim.in_doubt_for = Duration::from_millis(20_000);
-                let expected = model.run(id(n), Command::Claim(request.claim.clone()), now);
-                if expected == Outcome::Granted && model.tokens.insert(n, token) != Some(token) {
-                    model.names.remove(&id(n));
-                }
+                let (request, expected) = model.claim(store, (n, meaning), sent, again, now);
                 let got = store.claim(request).await.expect("the store works");
-                let same = match (&got, &expected) {
-                    (Claimed::Granted, Outcome::Granted) | (Claimed::OtherMeaning, Outcome::OtherMeaning) => {
-                        true
-                    }
-                    (Claimed::InFlight(_), Outcome::InFlight { .. }) => true,
-                    (Claimed::Done(got), Outcome::Done { answer, .. }) => got.as_bytes() == answer.as_bytes(),
-                    (
-                        Claimed::InDoubt { token, since, until, why },
-                        Outcome::InDoubt { token: a, since: b, until: c, why: d },
-                    ) => (token, since, until, why) == (a, b, c, d),
-                    _ => false,
-                };
-                assert!(same, "{got:?} is not {expected:?}");
+                assert!(is_same(&got, &expected), "{got:?} is not {expected:?}");
             }
             Do::MarkSent { n, right } => {
                 let token = model.token(n, right);
@@ -266,8 +275,71 @@ impl Bench {
     }
 }
 
+fn is_same(got: &Claimed, expected: &Outcome<Answer>) -> bool {
+    match (got, expected) {
+        (Claimed::Granted, Outcome::Granted) | (Claimed::OtherMeaning, Outcome::OtherMeaning) => true,
+        (Claimed::InFlight(_), Outcome::InFlight { .. }) => true,
+        (Claimed::Done(got), Outcome::Done { answer, .. }) => got.as_bytes() == answer.as_bytes(),
+        (
+            Claimed::InDoubt { token, since, until, why },
+            Outcome::InDoubt { token: a, since: b, until: c, why: d },
+        ) => (token, since, until, why) == (a, b, c, d),
+        _ => false,
+    }
+}
+
 fn held(outcome: &Outcome<Answer>) -> Held {
     if *outcome == Outcome::Applied { Held::Yes } else { Held::No }
+}
+
+/// What is asked together: claims, several of one record among them, and completions of other records.
+#[derive(Clone, Debug, Default)]
+struct Together {
+    claims: Vec<(u8, u8)>,
+    /// Which one, whether by its attempt, the size of its answer, and the target that this one names.
+    completions: BTreeMap<u8, (bool, u16, Option<u8>)>,
+    pass: u16,
+}
+
+fn together() -> impl Strategy<Value = Together> {
+    let claims = prop::collection::vec((1..6_u8, 1..3_u8), 0..9);
+    let named = prop::option::weighted(0.3, 1..4_u8);
+    let completion = (prop::bool::weighted(0.85), prop_oneof![0..200_u16, 7_000..12_000_u16], named);
+    let completions = prop::collection::btree_map(1..6_u8, completion, 0..5);
+    let pass = prop_oneof![4 => Just(0), 2 => 1..4_000_u16, 1 => Just(25_000)];
+    (claims, completions, pass).prop_map(|(claims, mut completions, pass)| {
+        // Beside a claim of its record it would come before that or behind it.
+        completions.retain(|n, _| !claims.iter().any(|(claimed, _)| claimed == n));
+        Together { claims, completions, pass }
+    })
+}
+
+impl Bench {
+    /// On the store at once, on the ledger one after another.
+    async fn all_at_once(&mut self, model: &mut Model, all: &Together) {
+        self.pass(all.pass.into());
+        let (store, now) = (&self.store, Millis(self.now));
+        let claims = all.claims.iter().map(|one| model.claim(store, *one, true, false, now));
+        let (claims, outcomes): (Vec<_>, Vec<_>) = claims.unzip();
+        let completions = all.completions.iter().map(|(n, (right, size, named))| {
+            let (token, keep) = (model.token(*n, *right), Duration::from_millis(40_000));
+            let answer = answer(201, &"y".repeat((*size).into()));
+            let named = named.map(|named| TargetId([named; 16]));
+            let command = Command::Complete { token, answer: answer.clone(), keep };
+            let expected = held(&model.run(id(*n), command, now));
+            (Completion { keep, names: named, ..completion(*n, token.0, answer) }, expected)
+        });
+        let (completions, held): (Vec<_>, Vec<_>) = completions.unzip();
+        let (got, completed) = tokio::join!(
+            join_all(claims.into_iter().map(|request| store.claim(request))),
+            join_all(completions.into_iter().map(|completion| store.complete(completion))),
+        );
+        for (got, expected) in got.iter().zip(&outcomes) {
+            let got = got.as_ref().expect("the store works");
+            assert!(is_same(got, expected), "{got:?} is not {expected:?}");
+        }
+        assert_eq!(completed.into_iter().collect::<Result<Vec<Held>, StoreError>>(), Ok(held));
+    }
 }
 
 /// What a step leaves, as an operator sees it.
@@ -307,6 +379,86 @@ fn redis_says_what_the_ledger_says() {
             same_records(&bench, &model).await;
         });
     });
+}
+
+#[test]
+fn what_redis_is_asked_at_once_is_what_the_ledger_says_one_after_another() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bench = std::cell::RefCell::new(Bench::start());
+    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(all in prop::collection::vec(together(), 1..12))| {
+        let mut bench = bench.borrow_mut();
+        bench.clear();
+        let mut model = Model::default();
+        runtime.block_on(async {
+            for one in &all {
+                bench.all_at_once(&mut model, one).await;
+                same_records(&bench, &model).await;
+            }
+        });
+    });
+}
+
+#[test]
+fn a_quota_holds_for_claims_that_are_asked_at_once_and_these_are_one_command() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bench = Bench::start();
+    let commands = || {
+        let told = bench.server.cli(&["info", "commandstats"]);
+        let line = told.lines().find_map(|line| line.strip_prefix("cmdstat_dbsize:calls="));
+        line.and_then(|line| line.split(',').next()?.parse::<u32>().ok()).unwrap_or_default()
+    };
+    let claims = (0..8).map(|n| ClaimRequest { quota: 3, ..claim(&bench.store, n, n.into()) });
+    let asked = commands();
+    let told = runtime.block_on(join_all(claims.map(|request| bench.store.claim(request))));
+    let granted = told.iter().filter(|told| matches!(told, Ok(Claimed::Granted))).count();
+    let refused = told.iter().filter(|told| matches!(told, Ok(Claimed::OverQuota))).count();
+    assert_eq!((granted, refused), (3, 5), "{told:?}");
+    // Claims ask how many keys there are, once a command.
+    assert_eq!(commands() - asked, 1);
+}
+
+#[test]
+fn a_change_moves_the_clock_on() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut bench = Bench::start();
+    let clock = |bench: &Bench| -> u64 {
+        let told = bench.server.cli(&["get", "{oncegate}clock"]);
+        told.split(' ').next().and_then(|instant| instant.parse().ok()).expect("an instant")
+    };
+    let set_back = |bench: &mut Bench| {
+        bench.now = 1_000;
+        bench.pass(0);
+    };
+    set_back(&mut bench);
+    runtime.block_on(bench.store.claim(claim(&bench.store, 1, 1))).expect("the store works");
+    assert!(clock(&bench) > 1_700_000_000_000);
+    set_back(&mut bench);
+    let done = completion(1, 1, answer(201, "done"));
+    assert_eq!(runtime.block_on(bench.store.complete(done)), Ok(Held::Yes));
+    assert!(clock(&bench) > 1_700_000_000_000);
+}
+
+#[test]
+fn a_record_of_the_format_before_is_answered_and_removed() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bench = Bench::start();
+    let claimed = |token| runtime.block_on(bench.store.claim(claim(&bench.store, 1, token)));
+    assert!(matches!(claimed(1), Ok(Claimed::Granted)));
+    let done = completion(1, 1, answer(201, "done"));
+    assert_eq!(runtime.block_on(bench.store.complete(done)), Ok(Held::Yes));
+    let back = "local key = redis.call('keys', '{oncegate}r:*')[1] \
+                local bytes, answer = redis.call('get', key), string.gsub(key, '}r:', '}a:') \
+                local at = cmsgpack.unpack_one(bytes) \
+                redis.call('set', answer, string.sub(bytes, at + 1)) \
+                redis.call('set', key, string.sub(bytes, 1, 3) .. '\\1' .. string.sub(bytes, 5, at))";
+    bench.server.cli(&["eval", back, "0"]);
+    assert!(
+        matches!(claimed(2), Ok(Claimed::Done(kept)) if kept.as_bytes() == answer(201, "done").as_bytes())
+    );
+    assert_eq!(runtime.block_on(bench.store.settle(id(1), Settle::Delete)), Ok(Settled::Yes));
+    let left = "return #redis.call('keys', '{oncegate}[ra]:*')";
+    assert_eq!(bench.server.cli(&["eval", left, "0"]).trim(), "0");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Who waits for replies on one connection: a place each, taken when a command is asked for and given back when its caller
-//! has the reply, or has left and the reply has come. Commands are sent in the order in which they were asked for, and replies come
-//! in the order in which commands were sent.
+//! has the reply, or has left and the reply has come. Commands are sent in the order in which they were asked for, usual claims
+//! and completions together behind the others of their piece; and replies come in the order in which commands were sent.
 //!
 //! Wakers are called, and dropped, with no lock held: what they belong to may ask again.
 
+use super::usual::{self, Relying};
 use redis::{RedisError, Value};
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -27,9 +28,11 @@ pub(super) struct Callers {
 struct State {
     places: Vec<Place>,
     free: Vec<u32>,
-    waiting: VecDeque<(u32, Vec<u8>)>,
-    /// In the order of their replies; `None` where nobody waits for one any more.
-    sent: VecDeque<Option<u32>>,
+    waiting: VecDeque<(u32, Asked)>,
+    /// In the order of their replies.
+    sent: VecDeque<Places>,
+    /// How many places these are.
+    sent_count: usize,
     /// No caller's patience ends before.
     due: Option<Instant>,
     /// Until when the driver sleeps at most.
@@ -38,6 +41,21 @@ struct State {
     crowded: bool,
     /// Why nobody is answered any more.
     ended: Option<RedisError>,
+}
+
+/// What is asked for.
+pub(super) enum Asked {
+    /// A command as it goes over the wire.
+    Alone(Vec<u8>),
+    /// What may go with others.
+    Usual(Relying),
+}
+
+/// Whom a reply is for; `None` where nobody waits for it any more.
+enum Places {
+    One(Option<u32>),
+    /// An entry for each.
+    Several(Vec<Option<u32>>),
 }
 
 struct Place {
@@ -62,7 +80,7 @@ pub(super) enum Failed {
 }
 
 /// A command that could not be taken, as there is no place.
-struct Full(Vec<u8>);
+struct Full(Asked);
 
 /// A caller's place: the reply, when it is there.
 pub(super) struct Reply<'a> {
@@ -80,8 +98,8 @@ impl Callers {
     }
 
     /// Asks for one command, and waits for its reply until `until`.
-    pub(super) async fn ask(&self, command: Vec<u8>, until: Option<Instant>) -> Result<Value, Failed> {
-        match self.place(command, until)? {
+    pub(super) async fn ask(&self, asked: Asked, until: Option<Instant>) -> Result<Value, Failed> {
+        match self.place(asked, until)? {
             Ok(reply) => reply.await,
             Err(full) => Box::pin(self.wait_for_room(full, until)).await,
         }
@@ -92,7 +110,7 @@ impl Callers {
         let replies: Vec<Reply<'_>> = {
             let mut state = self.lock();
             let places: Result<Vec<u32>, Failed> =
-                commands.into_iter().map(|command| state.take(command, None)).collect();
+                commands.into_iter().map(|command| state.take(command.into(), None)).collect();
             places?.into_iter().map(|place| Reply { callers: self, place: Some(place) }).collect()
         };
         self.wake_driver();
@@ -119,13 +137,13 @@ impl Callers {
         }
     }
 
-    fn place(&self, command: Vec<u8>, until: Option<Instant>) -> Result<Result<Reply<'_>, Full>, Failed> {
+    fn place(&self, asked: Asked, until: Option<Instant>) -> Result<Result<Reply<'_>, Full>, Failed> {
         let mut state = self.lock();
-        if state.waiting.len() + state.sent.len() >= self.most {
+        if state.waiting.len() + state.sent_count >= self.most {
             state.crowded = true;
-            return Ok(Err(Full(command)));
+            return Ok(Err(Full(asked)));
         }
-        let place = state.take(command, until)?;
+        let place = state.take(asked, until)?;
         // While replies are outstanding the driver wakes up by itself, unless somebody is less patient than it expects.
         let is_early = until.is_some_and(|until| state.armed.is_none_or(|armed| until < armed));
         let driver = if state.sent.is_empty() || is_early { state.driver.take() } else { None };
@@ -160,25 +178,48 @@ impl Callers {
         if !state.sent.is_empty() {
             return;
         }
-        while state.sent.len() < TOGETHER_MOST
-            && let Some((place, command)) = state.waiting.pop_front()
+        let mut usual = Vec::new();
+        while state.sent.len() + usual.len() < TOGETHER_MOST
+            && let Some((place, asked)) = state.waiting.pop_front()
         {
-            match state.places[place as usize].stage {
-                Stage::Left => state.give_back(place),
-                _ => {
+            match (&state.places[place as usize].stage, asked) {
+                (Stage::Left, _) => state.give_back(place),
+                (_, Asked::Alone(command)) => {
                     out.extend_from_slice(&command);
-                    state.sent.push_back(Some(place));
+                    state.send(Places::One(Some(place)));
                 }
+                (_, Asked::Usual(one)) => usual.push((Some(place), one)),
             }
+        }
+        while let Some((_, first)) = usual.first() {
+            let first = first.clone();
+            let together = usual.extract_if(.., |(_, one)| one.goes_with(&first));
+            let (places, all): (Vec<_>, Vec<_>) = together.take(usual::TOGETHER_MOST).unzip();
+            out.extend_from_slice(&usual::together(&all).bytes(None));
+            state.send(Places::Several(places));
         }
     }
 
-    /// The next reply came. False where nothing was asked.
+    /// The next reply came. False where it answers nothing that was asked.
     pub(super) fn told(&self, value: Value, woken: &mut Vec<Waker>) -> bool {
         let mut state = self.lock();
-        let Some(place) = state.sent.pop_front() else { return false };
-        if let Some(place) = place {
-            woken.extend(state.tell(place, Ok(value)));
+        match (state.sent.pop_front(), value) {
+            (Some(Places::One(place)), value) => state.answer(place, value, woken),
+            (Some(Places::Several(places)), Value::Array(values)) if values.len() == places.len() => {
+                for (place, value) in places.into_iter().zip(values) {
+                    state.answer(place, value, woken);
+                }
+            }
+            (Some(Places::Several(places)), error @ Value::ServerError(_)) => {
+                for place in places {
+                    state.answer(place, error.clone(), woken);
+                }
+            }
+            (Some(places), _) => {
+                state.sent.push_front(places);
+                return false;
+            }
+            (None, _) => return false,
         }
         if std::mem::take(&mut state.crowded) {
             drop(state);
@@ -196,13 +237,14 @@ impl Callers {
         }
         let State { places, sent, waiting, .. } = &mut *state;
         let is_over = |place: &u32| places[*place as usize].until.is_some_and(|until| until <= now);
-        let mut over: Vec<u32> = sent.iter().flatten().copied().filter(is_over).collect();
+        let mut over: Vec<u32> = sent.iter().flat_map(Places::waited_for).filter(is_over).collect();
         // Their replies come all the same.
-        sent.iter_mut().filter(|place| place.as_ref().is_some_and(is_over)).for_each(|place| *place = None);
+        let all = sent.iter_mut().flat_map(Places::all_mut);
+        all.filter(|place| place.as_ref().is_some_and(is_over)).for_each(|place| *place = None);
         over.extend(waiting.iter().map(|(place, _)| *place).filter(is_over));
         waiting.retain(|(place, _)| !is_over(place));
-        let left = sent.iter().flatten().chain(waiting.iter().map(|(place, _)| place));
-        state.due = left.filter_map(|place| places[*place as usize].until).min();
+        let left = sent.iter().flat_map(Places::waited_for).chain(waiting.iter().map(|(place, _)| *place));
+        state.due = left.filter_map(|place| places[place as usize].until).min();
         state.armed = state.due;
         for place in over {
             woken.extend(state.tell(place, Err(Failed::Late)));
@@ -213,9 +255,10 @@ impl Callers {
     /// Nobody is answered any more.
     pub(super) fn end(&self, error: RedisError, woken: &mut Vec<Waker>) {
         let mut state = self.lock();
-        let sent = std::mem::take(&mut state.sent).into_iter().flatten();
+        let sent = std::mem::take(&mut state.sent);
+        state.sent_count = 0;
         let waiting = std::mem::take(&mut state.waiting).into_iter().map(|(place, _)| place);
-        for place in sent.chain(waiting) {
+        for place in sent.iter().flat_map(Places::waited_for).chain(waiting) {
             woken.extend(state.tell(place, Err(Failed::Lost(error.clone()))));
         }
         state.ended.get_or_insert(error);
@@ -231,7 +274,7 @@ impl Callers {
 // === impl State ===
 
 impl State {
-    fn take(&mut self, command: Vec<u8>, until: Option<Instant>) -> Result<u32, Failed> {
+    fn take(&mut self, asked: Asked, until: Option<Instant>) -> Result<u32, Failed> {
         if let Some(error) = &self.ended {
             return Err(Failed::Lost(error.clone()));
         }
@@ -246,11 +289,24 @@ impl State {
                 (self.places.len() - 1) as u32
             }
         };
-        self.waiting.push_back((at, command));
+        self.waiting.push_back((at, asked));
         if let Some(until) = until {
             self.due = Some(self.due.map_or(until, |due| due.min(until)));
         }
         Ok(at)
+    }
+
+    fn send(&mut self, places: Places) {
+        self.sent_count += places.all().len();
+        self.sent.push_back(places);
+    }
+
+    /// What was sent is answered.
+    fn answer(&mut self, place: Option<u32>, value: Value, woken: &mut Vec<Waker>) {
+        self.sent_count -= 1;
+        if let Some(place) = place {
+            woken.extend(self.tell(place, Ok(value)));
+        }
     }
 
     fn tell(&mut self, at: u32, told: Result<Value, Failed>) -> Option<Waker> {
@@ -267,6 +323,37 @@ impl State {
     fn give_back(&mut self, at: u32) {
         self.places[at as usize].stage = Stage::Free;
         self.free.push(at);
+    }
+}
+
+// === impl Asked ===
+
+impl From<Vec<u8>> for Asked {
+    fn from(command: Vec<u8>) -> Asked {
+        Asked::Alone(command)
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    fn all(&self) -> &[Option<u32>] {
+        match self {
+            Places::One(place) => std::slice::from_ref(place),
+            Places::Several(places) => places,
+        }
+    }
+
+    fn all_mut(&mut self) -> &mut [Option<u32>] {
+        match self {
+            Places::One(place) => std::slice::from_mut(place),
+            Places::Several(places) => places,
+        }
+    }
+
+    /// Those that somebody waits for.
+    fn waited_for(&self) -> impl Iterator<Item = u32> {
+        self.all().iter().copied().flatten()
     }
 }
 

@@ -23,9 +23,24 @@ impl Command {
     /// With all arguments of another one, and room for so many bytes more.
     pub(super) fn like(other: &Command, bytes: usize) -> Command {
         let mut command = Command::with_capacity(other.args.len() + bytes);
-        command.count = other.count;
-        command.args.extend_from_slice(&other.args);
+        command.append(other);
         command
+    }
+
+    /// How many arguments there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many bytes they take.
+    pub(super) fn length(&self) -> usize {
+        self.args.len()
+    }
+
+    /// All arguments of another one.
+    pub(super) fn append(&mut self, other: &Command) {
+        self.count += other.count;
+        self.args.extend_from_slice(&other.args);
     }
 
     /// One more argument.

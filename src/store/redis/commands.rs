@@ -4,6 +4,7 @@ use super::held::read_taken;
 use super::packed::Packed;
 use super::reply::{self, Reply};
 use super::script::{Call, Script, millis};
+use super::usual::Usual;
 use super::{Inner, stored};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
@@ -55,9 +56,16 @@ impl Inner {
             .text(request_id.as_bytes());
         let above: Vec<&[u8]> =
             above.iter().flat_map(|above| above.iter()).map(|target| &target.0[..]).collect();
-        let call = self.on(Script::Claim, id).joined(&[packed.bytes()]).joined(&above);
-        let call = slots.iter().fold(call, Call::wanted).under_agreement();
-        let mut told = match self.run(call).await? {
+        let told = match slots.is_empty() {
+            true => self.run_usual(id, Usual::claim(&self.wire.parts, id, packed.bytes(), &above)).await?,
+            false => Value::Nil,
+        };
+        let call = || {
+            let call = self.on(Script::Claim, id).joined(&[packed.bytes()]).joined(&above);
+            slots.iter().fold(call, Call::wanted).under_agreement()
+        };
+        let told = if told == Value::Nil { Box::pin(self.run(call())).await? } else { told };
+        let mut told = match told {
             Value::Int(now) => {
                 let now = Millis(u64::try_from(now).unwrap_or(0));
                 self.clock.heard(now);
@@ -80,6 +88,7 @@ impl Inner {
                 let (lease, ended) = (told.number()?, told.number()? == 1);
                 Ok(Claimed::InFlight(self.ends.wait((*id, token), lease, ended, self.clock.elapsed())))
             }
+            b"done" => Ok(Claimed::Done(kept_or_tombstone(told.number()?, None))),
             b"large" => {
                 let status = told.number()?;
                 Ok(Claimed::Done(kept_or_tombstone(status, self.fetch(id).await?)))
@@ -326,6 +335,11 @@ impl Inner {
     /// A call about a record, under the usual deadline.
     pub(super) fn on(&self, script: Script, id: &RecordId) -> Call {
         Call::on(&self.wire.parts, script, id, self.wire.place.timeout)
+    }
+
+    /// Asks for a claim or a completion as nearly all are. `Nil`: it is another one, and nothing was done.
+    pub(super) async fn run_usual(&self, id: &RecordId, usual: Usual) -> Result<Value, StoreError> {
+        self.run(Call::usual(&self.wire.parts, id, usual, self.wire.place.timeout)).await
     }
 
     /// Sends a call, and takes note of how the store is.

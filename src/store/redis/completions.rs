@@ -4,7 +4,8 @@ use super::commands::LARGE;
 use super::packed::Packed;
 use super::recall::Kept;
 use super::reply::Reply;
-use super::script::{Call, Script, millis};
+use super::script::{Script, millis};
+use super::usual::Usual;
 use super::{Inner, stored};
 use crate::domain::client::ScopeId;
 use crate::domain::time::Millis;
@@ -45,7 +46,7 @@ impl Inner {
     }
 
     async fn finish(&self, completion: Completion, by: By) -> Result<Held, StoreError> {
-        let Some(told) = Told::read(self.run(self.completing(&completion, by)).await?)? else {
+        let Some(told) = Told::read(self.completed(&completion, by).await?)? else {
             return Ok(Held::No);
         };
         let Completion { id, token, answer, keep, ends, names, alias, slots, .. } = completion;
@@ -78,7 +79,8 @@ impl Inner {
         Ok(Held::Yes)
     }
 
-    fn completing(&self, completion: &Completion, by: By) -> Call {
+    /// Says it, and what the server says to that.
+    async fn completed(&self, completion: &Completion, by: By) -> Result<Value, StoreError> {
         let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = completion;
         let whole = stored::encode(answer);
         let is_kept = whole.len() as u64 <= self.answer_most() && !self.health.is_tight();
@@ -94,6 +96,15 @@ impl Inner {
             .short(names.as_ref().map_or(&[][..], |names| &names.0))
             .short(alias.as_ref().filter(|_| here).map_or(&[][..], |alias| &alias.0))
             .settlement(slots, frees);
+        let ends = ends.as_ref().filter(|_| here);
+        let ends_nothing = ends.is_none() && alias.is_none() && slots.bookings.is_empty() && frees.is_empty();
+        if by == By::Attempt && ends_nothing && is_kept && whole.len() <= LARGE {
+            let usual = Usual::completion(&self.wire.parts, id, packed.bytes(), &whole);
+            let told = self.run_usual(id, usual).await?;
+            if told != Value::Nil {
+                return Ok(told);
+            }
+        }
         let call = self
             .on(Script::Complete, id)
             .on_bodies(whole.len() > LARGE)
@@ -101,10 +112,11 @@ impl Inner {
             .joined(&[&whole])
             .joined(&[&kept])
             .settled(slots, frees);
-        match ends.as_ref().filter(|_| here) {
+        let call = match ends {
             Some(ends) => call.ends(ends),
             None => call,
-        }
+        };
+        Box::pin(self.run(call)).await
     }
 }
 

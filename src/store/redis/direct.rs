@@ -7,7 +7,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "deadlines of commands")]
 
-use super::callers::{Callers, Failed};
+use super::callers::{Asked, Callers, Failed};
 use super::frames::Frames;
 use super::node::IN_FLIGHT_MOST;
 use redis::{ErrorKind, RedisError, Value};
@@ -64,8 +64,8 @@ impl Direct {
     }
 
     /// Sends one command, with whatever else is to be sent, and waits until `until` for its reply.
-    pub(super) async fn ask(&self, command: Vec<u8>, until: Option<Instant>) -> Result<Value, Failed> {
-        self.callers.ask(command, until).await
+    pub(super) async fn ask(&self, asked: impl Into<Asked>, until: Option<Instant>) -> Result<Value, Failed> {
+        self.callers.ask(asked.into(), until).await
     }
 
     /// Sends several, which nothing comes between; replies and errors in their order.

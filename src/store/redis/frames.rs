@@ -1,5 +1,5 @@
-//! Replies as they arrive (RESP 2), cut out of what was read. Numbers and strings, which nearly all are, are read here;
-//! errors and what is nested are found here and left to the library's parser.
+//! Replies as they arrive (RESP 2), cut out of what was read. Numbers, strings and lists of them, which nearly all are, are read
+//! here; errors and the like are found here and left to the library's parser.
 
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
@@ -80,10 +80,25 @@ fn reply(bytes: &[u8]) -> RedisResult<Option<(Value, usize)>> {
             Err(_) => Ok(Some((Value::Nil, end))),
         },
         _ => match extent(bytes, 0)? {
-            Some(length) => Ok(Some((redis::parse_redis_value(&bytes[..length])?, length))),
+            Some(length) => Ok(Some((whole(&bytes[..length], end)?, length))),
             None => Ok(None),
         },
     }
+}
+
+/// A reply that is there as a whole, its first line up to `end`.
+fn whole(bytes: &[u8], mut end: usize) -> RedisResult<Value> {
+    let count = if bytes[0] == b'*' { number(&bytes[1..end - 2])? } else { -1 };
+    if count < 0 {
+        return redis::parse_redis_value(bytes);
+    }
+    let mut values = Vec::new();
+    for _ in 0..count {
+        let (value, length) = reply(&bytes[end..])?.ok_or_else(foreign)?;
+        values.push(value);
+        end += length;
+    }
+    Ok(Value::Array(values))
 }
 
 /// How long the reply is that these bytes begin with.

@@ -45,6 +45,7 @@ mod slots;
 mod source;
 mod spread;
 mod stored;
+mod usual;
 mod views;
 mod wire;
 mod writes;

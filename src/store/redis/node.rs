@@ -2,11 +2,10 @@
 //! second for large bodies, so that no short command waits behind one.
 
 use super::callers::Failed;
-use super::command::Command;
 use super::company::Company;
 use super::direct::Direct;
 use super::place::{Address, Shared, Tls};
-use super::script::{Lane, Script};
+use super::script::{Call, Lane, Script};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
@@ -82,22 +81,16 @@ impl Node {
         }
     }
 
-    /// Sends one command, with one more argument where there is one.
-    pub(super) async fn send(
-        &self,
-        command: &Command,
-        last: Option<&[u8]>,
-        lane: Lane,
-    ) -> RedisResult<Value> {
-        match (lane, &self.way) {
+    /// Sends one call, with what the gateways agreed on where it says that.
+    pub(super) async fn send(&self, call: &Call, agreement: Option<Arc<[u8]>>) -> RedisResult<Value> {
+        let told = match (call.lane, &self.way) {
             (Lane::Commands, Way::Direct(direct)) => {
-                direct.ask(command.bytes(last), None).await.map_err(lost)?.extract_error()
+                return direct.ask(call.asked(agreement), None).await.map_err(lost)?.extract_error();
             }
-            (Lane::Commands, Way::Library(_, company)) => company.send(command.cmd(last)).await,
-            (Lane::Bodies, _) => {
-                self.for_bodies().await?.req_packed_command(&command.cmd(last)).await?.extract_error()
-            }
-        }
+            (Lane::Commands, Way::Library(_, company)) => company.send(call.cmd(agreement)).await?,
+            (Lane::Bodies, _) => self.for_bodies().await?.req_packed_command(&call.cmd(agreement)).await?,
+        };
+        Ok(call.alone(told.extract_error()?))
     }
 
     /// Loads a script on the connection where it was not known.

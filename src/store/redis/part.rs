@@ -2,8 +2,10 @@
 //! them on one node and a script may touch all of them. A single server and Sentinel have one part; a cluster has
 //! several, and a record's id says which one is its own.
 
+use super::usual::Frame;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::RecordId;
+use std::sync::Arc;
 
 /// Parts that the records of a cluster are spread over, by their scope.
 pub(super) const SPREAD: u8 = 16;
@@ -18,6 +20,7 @@ pub(super) struct Part(pub(super) u8);
 /// All parts, with the beginning of the names of their keys.
 pub(super) struct Parts {
     prefixes: Vec<Vec<u8>>,
+    frames: Vec<Arc<Frame>>,
     channel: Vec<u8>,
 }
 
@@ -43,7 +46,10 @@ impl Parts {
     }
 
     fn named(prefix: &str, prefixes: Vec<Vec<u8>>) -> Parts {
-        Parts { prefixes, channel: format!("{prefix}:ends").into_bytes() }
+        let channel = format!("{prefix}:ends").into_bytes();
+        let frame = |one: &Vec<u8>| Arc::new(Frame::new(one, &channel, prefixes.len() > 1));
+        let frames = prefixes.iter().map(frame).collect();
+        Parts { prefixes, frames, channel }
     }
 
     /// All of them.
@@ -88,6 +94,11 @@ impl Parts {
     /// What the names of a part's keys begin with.
     pub(super) fn prefix(&self, part: Part) -> &[u8] {
         self.prefixes.get(usize::from(part.0)).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the usual claims and completions of a part have in common.
+    pub(super) fn frame(&self, part: Part) -> &Arc<Frame> {
+        &self.frames[usize::from(part.0)]
     }
 
     /// Where every gateway hears of the ends of attempts.

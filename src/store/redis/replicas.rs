@@ -145,7 +145,7 @@ impl Inner {
         };
         let mut round = Pipeline::with_capacity(together.len() + 1);
         for confirm in together {
-            round.add_command(confirm.call.command.cmd(None));
+            round.add_command(confirm.call.cmd(None));
         }
         let patience = self.wire.place.timeout / 2;
         round.cmd("WAIT").arg(self.wire.place.wait_replicas).arg(millis(patience));

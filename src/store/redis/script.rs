@@ -1,13 +1,15 @@
 //! The scripts, one file each, and the one way to say that a script shall run. What the store does is in them; how a
 //! call gets there is in `wire`.
 
+use super::callers::Asked;
 use super::command::Command;
 use super::part::{CLOCK, PHASES, Part, Parts};
 use super::source;
+use super::usual::{self, Relying, Usual};
 use crate::domain::lane::LaneId;
 use crate::domain::ledger::RecordId;
-use redis::{Cmd, ToRedisArgs};
-use std::sync::LazyLock;
+use redis::{Cmd, ToRedisArgs, Value};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 macro_rules! scripts {
@@ -65,6 +67,7 @@ scripts! {
     SlotVacate = "slot_vacate",
     Sweep = "sweep",
     Tell = "tell",
+    Usual = "usual",
 }
 
 /// A script's text, and what asks a server for it by its digest.
@@ -110,8 +113,9 @@ pub(super) struct Call {
     pub(super) hasty: bool,
     /// Whether a last argument says which agreement of the gateways it relies on.
     pub(super) says_agreement: bool,
-    /// `EVALSHA` with everything.
-    pub(super) command: Command,
+    /// `EVALSHA` with everything; nothing where it may go with others.
+    command: Command,
+    usual: Option<Arc<Usual>>,
 }
 
 // === impl Script ===
@@ -122,6 +126,11 @@ impl Script {
         let mut command = redis::cmd("SCRIPT");
         command.arg("LOAD").arg(&LOADED[self as usize].text);
         command
+    }
+
+    /// What asks for it begins with.
+    pub(super) fn asks(self) -> &'static Command {
+        &LOADED[self as usize].asks
     }
 
     /// How many there are.
@@ -144,7 +153,7 @@ impl Script {
 impl Command {
     /// `EVALSHA` of a script with so many keys, and room for so many bytes.
     fn of(script: Script, keys: usize, bytes: usize) -> Command {
-        let mut command = Command::like(&LOADED[script as usize].asks, bytes);
+        let mut command = Command::like(script.asks(), bytes);
         command.arg(keys);
         command
     }
@@ -215,9 +224,40 @@ impl Call {
         Call::made(script, part, deadline, command)
     }
 
+    /// A claim or a completion that may go with others.
+    pub(super) fn usual(parts: &Parts, id: &RecordId, usual: Usual, deadline: Duration) -> Call {
+        let call = Call::made(Script::Usual, parts.of(id), deadline, Command::with_capacity(0));
+        Call { usual: Some(Arc::new(usual)), ..call.under_agreement() }
+    }
+
     fn made(script: Script, part: Part, deadline: Duration, command: Command) -> Call {
         let (lane, repeatable, hasty, says_agreement) = (Lane::Commands, true, false, false);
-        Call { script, part, deadline, lane, repeatable, hasty, says_agreement, command }
+        let usual = None;
+        Call { script, part, deadline, lane, repeatable, hasty, says_agreement, command, usual }
+    }
+
+    /// What is asked for, and what the gateways agreed on where that is said.
+    pub(super) fn asked(&self, agreement: Option<Arc<[u8]>>) -> Asked {
+        match &self.usual {
+            Some(usual) => Asked::Usual(Relying::on(usual, agreement)),
+            None => Asked::Alone(self.command.bytes(agreement.as_deref())),
+        }
+    }
+
+    /// The same for the library, which sends it alone.
+    pub(super) fn cmd(&self, agreement: Option<Arc<[u8]>>) -> Cmd {
+        match &self.usual {
+            Some(usual) => usual::together(&[Relying::on(usual, agreement)]).cmd(None),
+            None => self.command.cmd(agreement.as_deref()),
+        }
+    }
+
+    /// The reply to one that was sent alone.
+    pub(super) fn alone(&self, told: Value) -> Value {
+        match (&self.usual, told) {
+            (Some(_), Value::Array(mut all)) => all.pop().unwrap_or(Value::Nil),
+            (_, told) => told,
+        }
     }
 
     /// With one more argument.

@@ -2,7 +2,7 @@
 //!
 //! A server runs a script's whole text each time, so what stands in front of a script costs at each run: every function,
 //! and for every function each local of the text that it uses. So the values of constants are put in for their names, and
-//! claims and completions have an own part in front of all but the little that they nearly always need.
+//! claims and completions as nearly all are have a script of their own, with the little that they need in front of it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,30 +24,20 @@ const BOOKINGS: &str = include_str!("scripts/bookings.lua");
 /// Shared by the scripts of lanes, whose names begin with `lane_`.
 const LANES: &str = include_str!("scripts/lanes.lua");
 
-/// What nearly all claims and completions are.
-const USUAL_CLAIM: &str = include_str!("scripts/usual_claim.lua");
-const USUAL_COMPLETE: &str = include_str!("scripts/usual_complete.lua");
-
-/// The one script without anything in front of it.
-const BARE: &str = "limits";
-
 /// The whole text of the script `name`, whose own one is `source`.
 pub(super) fn whole(name: &str, source: &str) -> String {
-    if name == BARE {
-        return source.to_owned();
+    match name {
+        "limits" => return source.to_owned(),
+        "usual" => return with_values(&[HEAD, source].join("\n")),
+        _ => {}
     }
-    let usual = match name {
-        "claim" => USUAL_CLAIM,
-        "complete" => USUAL_COMPLETE,
-        _ => "",
-    };
     let own = match name {
         lanes if lanes.starts_with("lane_") => LANES,
         "claim" | "complete" | "settle" => BOOKINGS,
         slots if slots.starts_with("slot_") => BOOKINGS,
         _ => "",
     };
-    with_values(&[HEAD, usual, CORE, COMMON, SLOTS, own, source].join("\n"))
+    with_values(&[HEAD, CORE, COMMON, SLOTS, own, source].join("\n"))
 }
 
 /// The text without comments, and with the values of constants in place of their names. A constant is a name in capitals

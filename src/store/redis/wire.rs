@@ -85,7 +85,7 @@ impl Wire {
         let Some(direct) = node.direct() else {
             return Box::pin(self.patiently(&call, until, None)).await;
         };
-        let told = direct.ask(self.bytes(&call, &node), Some(until)).await;
+        let told = direct.ask(call.asked(self.agreement(&call, &node)), Some(until)).await;
         let error = match told.map(Value::extract_error) {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) | Err(Failed::Lost(error)) => error,
@@ -211,15 +211,17 @@ impl Wire {
         asking: bool,
         known: Option<RedisError>,
     ) -> Result<Value, RedisError> {
-        let send = async || {
-            let agreement = self.agreement(call, node);
-            node.send(&call.command, agreement.as_deref(), call.lane).await
-        };
+        let send = async || node.send(call, self.agreement(call, node)).await;
         if asking {
             let mut both = redis::pipe();
-            both.cmd("ASKING").add_command(call.command.cmd(self.agreement(call, node).as_deref()));
+            both.cmd("ASKING").add_command(call.cmd(self.agreement(call, node)));
             let replies = node.send_all(&both, 2).await?;
-            return replies.into_iter().nth(1).unwrap_or(Value::Nil).extract_error();
+            return replies
+                .into_iter()
+                .nth(1)
+                .unwrap_or(Value::Nil)
+                .extract_error()
+                .map(|told| call.alone(told));
         }
         let sent = match known {
             Some(error) => Err(error),
@@ -237,10 +239,6 @@ impl Wire {
     /// What a call says last to a server, where it has to.
     fn agreement(&self, call: &Call, node: &Node) -> Option<Arc<[u8]>> {
         call.says_agreement.then(|| self.agreements.name(call.part, &node.life))
-    }
-
-    fn bytes(&self, call: &Call, node: &Node) -> Vec<u8> {
-        call.command.bytes(self.agreement(call, node).as_deref())
     }
 
     /// What an error means.

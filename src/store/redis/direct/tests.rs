@@ -1,6 +1,9 @@
 //! A server is the other end of a pipe here, and says when it answers what.
 
+use super::super::part::Parts;
+use super::super::usual::{self, Relying, Usual};
 use super::*;
+use crate::domain::ledger::RecordId;
 use futures_util::future::join_all;
 use std::future::poll_fn;
 use std::time::Duration;
@@ -69,6 +72,62 @@ async fn what_is_asked_meanwhile_goes_in_one_piece_and_everybody_gets_their_own_
     let (first, others, ()) = tokio::join!(ask(100), later, serve);
     assert!(is(&first, 100));
     assert!(others.iter().enumerate().all(|(n, told)| is(told, n)), "{others:?}");
+}
+
+/// A usual claim under an agreement.
+fn usual(parts: &Parts, n: u8, agreement: &[u8]) -> Relying {
+    let usual = Arc::new(Usual::claim(parts, &RecordId([n; 32]), b"told", &[b"above"]));
+    Relying::on(&usual, Some(agreement.into()))
+}
+
+#[tokio::test]
+async fn usual_claims_go_together_where_they_rely_on_the_same_and_everybody_gets_their_own_reply() {
+    let (direct, mut server) = connected(1 << 16, 1_024);
+    let parts = Parts::one("p");
+    let claims: Vec<Relying> = (0..6).map(|n| usual(&parts, n, if n < 3 { b"a" } else { b"b" })).collect();
+    let ask = |n: usize| direct.ask(Asked::Usual(claims[n].clone()), None);
+    let serve = async {
+        assert_eq!(numbers(&mut server, 1).await, [100]);
+        settle().await;
+        answer(&mut server, &[100]).await;
+        let expected = [
+            command(101),
+            usual::together(&[claims[0].clone(), claims[1].clone(), claims[2].clone()]).bytes(None),
+            usual::together(&[claims[3].clone(), claims[5].clone()]).bytes(None),
+        ];
+        let mut piece = vec![0; expected.concat().len()];
+        server.read_exact(&mut piece).await.expect("a piece");
+        assert_eq!(String::from_utf8_lossy(&piece), String::from_utf8_lossy(&expected.concat()));
+        let replies = b":101\r\n*3\r\n:0\r\n$-1\r\n$4\r\nkept\r\n-NOSCRIPT gone\r\n";
+        server.write_all(replies).await.expect("it listens");
+    };
+    let later = async {
+        tokio::task::yield_now().await;
+        let mut leaves = Box::pin(ask(4));
+        let (asked, others) = (Box::pin(direct.ask(command(101), None)), join_all([0, 1, 2].map(ask)));
+        let mut asked = futures_util::future::join3(asked, others, join_all([3, 5].map(ask)));
+        assert!(is_waiting(&mut leaves).await);
+        assert!(is_waiting(&mut asked).await);
+        drop(leaves);
+        asked.await
+    };
+    let (_, (alone, others, last), ()) = tokio::join!(direct.ask(command(100), None), later, serve);
+    assert!(is(&alone, 101));
+    assert!(is(&others[0], 0) && matches!(others[1], Ok(Value::Nil)), "{others:?}");
+    assert!(matches!(&others[2], Ok(Value::BulkString(kept)) if kept == b"kept"), "{others:?}");
+    assert!(last.iter().all(|told| matches!(told, Ok(Value::ServerError(_)))), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_reply_that_is_not_one_for_each_ends_the_connection_for_everybody() {
+    for wrong in [&b"*1\r\n:1\r\n"[..], b":1\r\n", b"*3\r\n:1\r\n:2\r\n:3\r\n"] {
+        let (direct, mut server) = connected(1 << 16, 1_024);
+        let parts = Parts::one("p");
+        let ask = |n| direct.ask(Asked::Usual(usual(&parts, n, b"a")), None);
+        server.write_all(wrong).await.expect("it listens");
+        let told = join_all([1, 2].map(ask)).await;
+        assert!(told.iter().all(|told| matches!(told, Err(Failed::Lost(_)))), "{told:?}");
+    }
 }
 
 #[tokio::test]

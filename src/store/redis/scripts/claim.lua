@@ -1,13 +1,17 @@
 -- `Command::Claim`, with the slots that are reserved in the same step or not at all. Answers the instant where it is
 -- granted, the answer where there is one, and { what, ... } otherwise.
 --
--- What it is given is said in usual_claim.lua.
+-- ARGV: 3 five numbers, then as msgpack token, owner, meaning, keyed, policy, scope, target, route, request and request id;
+-- 4 the resources above the target, one behind the other, 5 … the places that it asks for (bookings.lua), and the last one
+-- what the gateways agreed on.
+local lease, doubt_for, quota, most, is_sent = struct.unpack('>I8I8I4I8B', ARGV[3])
+local sent = is_sent == 1
 local token, owner, meaning, keyed, policy, scope, target, route, request, request_id =
   cmsgpack.unpack(string.sub(ARGV[3], 30))
 
 local function claimed(now)
   return {
-    VERSION, sent and SENT or QUEUED, token, owner, meaning, keyed, policy, scope, target, now, doubt_for, false,
+    FORMAT, sent and SENT or QUEUED, token, owner, meaning, keyed, policy, scope, target, now, doubt_for, false,
     now + lease, now, false, 0, false, false, 0, route, request, request_id,
   }
 end
@@ -47,7 +51,7 @@ if record then
   if record[PHASE] ~= DONE then return {'doubt', record[TOKEN], record[SINCE], record[UNTIL], record[WHY]} end
   if record[KEYED] or not has_ended_above(record, ARGV[4]) then
     if record[LENGTH] > INLINE then return {'large', record[STATUS]} end
-    return answer_of(key, record)
+    return answer_of(key, record) or {'done', record[STATUS]}
   end
   write_clock(now)
   remove(key, record, before)

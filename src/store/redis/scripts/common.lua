@@ -32,7 +32,7 @@ local function remove(key, record, before)
   redis.call('ZREM', P .. 's:' .. record[SCOPE], id)
   redis.call('ZREM', P .. 't:' .. record[TARGET], id)
   if record[NAMES] then redis.call('ZREM', P .. 't:' .. record[NAMES], id) end
-  if record[LENGTH] > INLINE then redis.call('DEL', P .. 'a:' .. id) end
+  if is_apart(record) then redis.call('DEL', P .. 'a:' .. id) end
   redis.call('DEL', key)
 end
 
@@ -115,7 +115,7 @@ local function add_alias(from, to, last)
     return false
   end
   local ends = digits(last)
-  enter(P .. 'l', ends, from .. to, last, OWN)
+  enter(P .. 'l', ends, from .. to, last)
   local text = to .. ends
   redis.call('SET', P .. 'l:' .. from, text, 'PXAT', last + SLACK)
   redis.call('PUBLISH', ARGV[2], 'l' .. from .. text)

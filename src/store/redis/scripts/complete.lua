@@ -1,10 +1,16 @@
 -- `Command::Complete`, with the intents that end by it; or, where the backend was asked about a doubt and has the effect,
 -- `Command::Resolve` of just this attempt. Answers { whether the token held, whether this changed it, … }, and
--- in the usual part the instant alone: both, and the answer is kept.
+-- in usual.lua the instant alone: both, and the answer is kept.
 --
--- What it is given is read in usual_complete.lua. ARGV, from 6 on: slot, key and id of each booking that the
--- answer names, key and whether it may come back of each that gives back what it holds, and what ends others: the meaning,
--- the scope, how long it is kept that all below the target ended too, the target, … those above it.
+-- ARGV: 3 what the line below reads, 4 the answer, 5 what is kept of it ('' for all), and from 6 on: slot, key and id of each
+-- booking that the answer names, key and whether it may come back of each that gives back what it holds, and what ends
+-- others: the meaning, the scope, how long it is kept that all below the target ended too, the target, … those above it.
+local token, keep, status, flags, names, renewed, outcome, bookings, frees =
+  struct.unpack('>c16I8I2BBc0Bc0c1I2I2', ARGV[3])
+local answer, stored = ARGV[4], ARGV[5]
+if stored == '' then stored = answer end
+-- Whether the attempt itself says it, and whether all is to be told (2).
+local own = flags % 2 == 1
 local now = read_clock()
 local record, before = find(KEYS[1], now)
 if not record or record[TOKEN] ~= token then return {0, 0} end

@@ -13,13 +13,19 @@ end
 -- Before every change, so that no later command sees an earlier instant. This one writes whatever the clock says already:
 -- replicas that have this write have all that came before it.
 local function rewrite_clock(now)
-  if LIFE then set_clock(now, LIFE) end
+  if LIFE then set_clock(KEYS[3], now, LIFE) end
   FLOOR = now
 end
 
 -- The same, where it says something else.
 local function write_clock(now)
   if now ~= FLOOR then rewrite_clock(now) end
+end
+
+-- Enters `id` into a sorted set until `last`; `score` in digits.
+local function enter(set, score, id, last)
+  redis.call('ZADD', set, score, id)
+  live_until(set, last, OWN)
 end
 
 local function id_of(key)
@@ -30,7 +36,7 @@ local function read(key)
   local bytes = redis.call('GET', key)
   if not bytes then return nil end
   local _, record = cmsgpack.unpack_one(bytes)
-  if record[V] ~= VERSION then
+  if record[V] > FORMAT then
     error('ONCEGATE a record has format ' .. tostring(record[V]) .. ', which this version does not know')
   end
   return record
@@ -55,19 +61,24 @@ local function put(key, record, before, answer)
   local id, last = id_of(key), end_of(record)
   local ends = digits(last)
   local set = phase_set(record[PHASE])
-  enter(set, digits(record[UNTIL]), id, last, OWN)
+  enter(set, digits(record[UNTIL]), id, last)
   if before and phase_set(before) ~= set then redis.call('ZREM', phase_set(before), id) end
-  enter(P .. 's:' .. record[SCOPE], ends, id, last, OWN)
+  enter(P .. 's:' .. record[SCOPE], ends, id, last)
   if not record[KEYED] then
-    enter(P .. 't:' .. record[TARGET], ends, id, last, OWN)
-    if record[NAMES] then enter(P .. 't:' .. record[NAMES], ends, id, last, OWN) end
+    enter(P .. 't:' .. record[TARGET], ends, id, last)
+    if record[NAMES] then enter(P .. 't:' .. record[NAMES], ends, id, last) end
   end
   redis.call('SET', key, cmsgpack.pack(record) .. (answer or ''), 'PXAT', digits(last + SLACK))
 end
 
+-- Whether a record's answer has a key of its own.
+local function is_apart(record)
+  return record[LENGTH] > INLINE or record[V] < FORMAT
+end
+
 -- The answer of a record that is done, false where it is gone.
 local function answer_of(key, record)
-  if record[LENGTH] > INLINE then return redis.call('GET', KEYS[2]) end
+  if is_apart(record) then return redis.call('GET', KEYS[2]) end
   return redis.call('GETRANGE', key, -record[LENGTH], -1)
 end
 
@@ -81,7 +92,7 @@ end
 -- attempt that gave it.
 local function keep_answer(key, record, before, by, answer, stored, status, keep, now)
   local id, token, waited = id_of(key), record[TOKEN], record[WAITED]
-  record[PHASE], record[TOKEN] = DONE, by
+  record[V], record[PHASE], record[TOKEN] = FORMAT, DONE, by
   record[SINCE], record[UNTIL], record[STATUS], record[LENGTH] = now, now + keep, status, #stored
   record[WAITED] = false
   if #stored > INLINE then

@@ -10,7 +10,9 @@
 -- another node), what is left behind are entries of indexes without a record, which everybody passes over.
 
 local P = ARGV[1]
-local VERSION = 2
+local VERSION = 1
+-- A record's format: since 2 an answer stands behind it.
+local FORMAT = 2
 
 -- The places of a record's fields. New ones go to the end.
 local V, PHASE, TOKEN, OWNER, MEANING, KEYED, POLICY, SCOPE, TARGET = 1, 2, 3, 4, 5, 6, 7, 8, 9
@@ -51,13 +53,12 @@ local function instant(time, written)
 end
 
 -- Writes the clock; only `enter.lua` makes one.
-local function set_clock(now, life)
-  redis.call('SET', KEYS[3], digits(now) .. ' ' .. life, 'PX', digits(CLOCK_KEPT))
+local function set_clock(key, now, life)
+  redis.call('SET', key, digits(now) .. ' ' .. life, 'PX', digits(CLOCK_KEPT))
 end
 
--- Enters `id` into a sorted set that lives at least as long as the entry; `score` in digits, `own`: the server's own clock.
-local function enter(set, score, id, last, own)
-  redis.call('ZADD', set, score, id)
+-- A sorted set lives at least as long as an entry that is over at `last`; `own`: the server's own clock.
+local function live_until(set, last, own)
   -- By more than is needed, so that the next entries need nothing.
   if redis.call('PTTL', set) < last + SLACK - own then redis.call('PEXPIREAT', set, digits(last + 2 * SLACK)) end
 end
@@ -67,14 +68,4 @@ local function purge(set, now, most)
   local over = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, most)
   if #over > 0 then redis.call('ZREM', set, unpack(over)) end
   return #over
-end
-
--- `false` in a record's bytes.
-local FALSE = 194
-
--- Whether a record's bytes lie as the usual parts read them: an array of 22 or 23 fields (no slots), the version, and who
--- claimed what, each of its own length, between the phase and the tenth field. What was settled by hand has no token.
-local function is_plain(bytes)
-  local array, _, count, version = string.byte(bytes, 1, 4)
-  return array == 220 and count < 24 and version == VERSION and string.byte(bytes, 7) == 176 and string.byte(bytes, 102) == 176
 end

@@ -21,7 +21,7 @@ if how == 'done' and last <= now then return 'gone' end
 write_clock(now)
 if not record then
   record = {
-    VERSION, SENT, token, ARGV[5], ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[16]),
+    FORMAT, SENT, token, ARGV[5], ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[16]),
     tonumber(ARGV[12]), false, now + tonumber(ARGV[11]), now, false, 0, false, false, 0, ARGV[13], ARGV[14], ARGV[15],
     false, ARGV[22],
   }

@@ -1,0 +1,140 @@
+-- Claims and completions as nearly all are, as many as a worker asks for at once: claims, without places, of what is not known
+-- yet or was answered and is kept; completions, of an attempt under its lease, that end nothing else. Answers for each the
+-- instant, the recorded answer, or nil where it is another one: that one was not touched, and is asked for again as claim.lua
+-- or complete.lua, which do all of them.
+--
+-- What these share is asked and written once: the clock, how much a scope has, a sorted set with all its new entries. A
+-- record's bytes are cut and put together as they are, because taking all of it apart costs more than what is done with it:
+-- who claims what comes from the gateway as it stands in the record (7 to 118), and behind it stand ten short fields.
+--
+-- KEYS: the records, the clock, and on a cluster the sets of all phases. ARGV: 3 what the gateways agreed on, then for each
+-- record `c`, how long claim.lua's ARGV[3] is, that, and the resources above the target one behind the other; or `d`,
+-- complete.lua's ARGV[3], and the answer.
+
+-- `false` in a record's bytes.
+local FALSE = 194
+
+-- Whether a record's bytes lie as it is read here: an array of 22 or 23 fields (no slots), the version, and who
+-- claimed what, each of its own length, between the phase and the tenth field. What was settled by hand has no token.
+local function is_plain(bytes)
+  local array, _, count, version = string.byte(bytes, 1, 4)
+  return array == 220 and count < 24 and version == FORMAT and string.byte(bytes, 7) == 176 and string.byte(bytes, 102) == 176
+end
+
+local call, sub, byte = redis.call, string.sub, string.byte
+local count = #ARGV - 3
+local CLOCK = KEYS[count + 1]
+local found, answers = call('MGET', unpack(KEYS, 1, count + 1)), {}
+local now, floor, life, own_clock = instant(call('TIME'), found[count + 1])
+
+-- What is to be written: entries of sorted sets and how long each set has to live, who leaves the set of those that are
+-- sent, and records.
+local entered, lives, settled, records = {}, {}, {}, {}
+-- What is known of this step: records that it changes, how much a scope has, and how many keys there are.
+local changed, held, keys = {}, {}, nil
+
+local function to_enter(set, score, id, last)
+  local entries = entered[set]
+  if not entries then
+    entries = { set }
+    entered[set] = entries
+  end
+  entries[#entries + 1], entries[#entries + 2] = score, id
+  if last > (lives[set] or 0) then lives[set] = last end
+end
+
+local function claim(key, bytes, given)
+  local length, lease, doubt_for, quota, most, is_sent = struct.unpack('>I2I8I8I4I8B', given, 2)
+  local above = sub(given, 4 + length)
+  if bytes then
+    if byte(bytes, 6) ~= 100 or not (sub(bytes, 43, 74) == sub(given, 69, 100) or sub(bytes, 77, 84) ~= sub(given, 103, 110)) then
+      return nil
+    end
+    local _, _, _, _, over, since, _, _, names, _, size = cmsgpack.unpack_limit(bytes, 10, 118)
+    if now >= over or size > INLINE then return nil end
+    if byte(bytes, 75) == FALSE and above ~= '' then
+      -- As `has_ended_above` says, in one command.
+      local asked, whose = {}, names and sub(bytes, 86, 101) or ''
+      for at = 1, #above, 16 do asked[#asked + 1] = P .. 'b:' .. sub(above, at, at + 15) .. whose end
+      for _, ended in ipairs(call('MGET', unpack(asked))) do
+        if ended and tonumber(ended) > since then return nil end
+      end
+    end
+    return sub(bytes, -size)
+  end
+
+  local id, scope, target = sub(key, #P + 3), P .. 's:' .. sub(given, 112, 127), nil
+  if byte(given, 101) == FALSE then target = P .. 't:' .. sub(given, 129, 144) end
+  -- What is over has to go from these sets; one claim in sixteen does it for all.
+  if byte(id, -1) % 16 == 0 then
+    purge(scope, now, 64)
+    if target then purge(target, now, 64) end
+  end
+  -- Each record has a key, so there are no more records than keys.
+  local has, all = held[scope] or call('ZCARD', scope), keys or call('DBSIZE')
+  if has >= quota or all >= most then return nil end
+  held[scope], keys = has + 1, all + 1
+  local sent, over = is_sent == 1, now + lease
+  local last = sent and over + doubt_for or over
+  local ends = digits(last)
+  to_enter(P .. (sent and 'fs' or 'fq'), digits(over), id, last)
+  to_enter(scope, ends, id, last)
+  if target then to_enter(target, ends, id, last) end
+  -- As `put` would write it: an array of 22, claimed, how long a doubt is kept, ended, until, since, why, status, names,
+  -- waited, length.
+  local fields = struct.pack('>BI8BI8BBI8BI8BBBBB', 207, now, 207, doubt_for, FALSE, 207, over, 207, now, FALSE, 0,
+    FALSE, FALSE, 0)
+  local record = (sent and '\220\0\22\2\161s' or '\220\0\22\2\161q') .. sub(given, 33, 144) .. fields
+    .. sub(given, 145, 3 + length)
+  records[#records + 1] = { key, record, last }
+  return now
+end
+
+local function complete(key, bytes, given)
+  local token, keep, status, _, names, _, _, _, _, behind = struct.unpack('>c16I8I2BBc0Bc0c1I2I2', given, 2)
+  if not bytes or byte(bytes, 6) ~= 115 or sub(bytes, 8, 23) ~= token then return nil end
+  local rest, claimed, doubt_for, ended, over, _, why, _, named, waited, _ = cmsgpack.unpack_limit(bytes, 10, 118)
+  if now >= over or ended or why or named then return nil end
+  local id, last, answer = sub(key, #P + 3), now + keep, sub(given, behind)
+  local ends, is_keyless = digits(last), byte(bytes, 75) == FALSE
+  to_enter(P .. 'd', ends, id, last)
+  settled[#settled + 1] = id
+  to_enter(P .. 's:' .. sub(bytes, 86, 101), ends, id, last)
+  if is_keyless then
+    -- That a target knows it too long does no harm.
+    if last > over + doubt_for then to_enter(P .. 't:' .. sub(bytes, 103, 118), ends, id, last) end
+    if names ~= '' then to_enter(P .. 't:' .. names, ends, id, last) end
+  end
+  local fields = struct.pack('>BI8BI8BBI8BI8B', 207, claimed, 207, doubt_for, FALSE, 207, last, 207, now, FALSE)
+  local record = sub(bytes, 1, 5) .. 'd' .. sub(bytes, 7, 118) .. fields
+    .. cmsgpack.pack(status, names ~= '' and names, false, #answer) .. sub(bytes, rest + 1) .. answer
+  records[#records + 1] = { key, record, last, waited and id .. token .. answer }
+  return now
+end
+
+for at = 1, count do
+  local key, bytes, given, told = KEYS[at], found[at], ARGV[at + 3], nil
+  if life and not changed[key] and (not bytes or is_plain(bytes)) then
+    if byte(given) ~= 99 then
+      told = complete(key, bytes, given)
+    elseif life == ARGV[3] then
+      told = claim(key, bytes, given)
+    end
+  end
+  if told == now then changed[key] = true end
+  answers[at] = told or false
+end
+
+if #records > 0 then
+  if now ~= floor then set_clock(CLOCK, now, life) end
+  for set, entries in pairs(entered) do
+    call('ZADD', unpack(entries))
+    live_until(set, lives[set], own_clock)
+  end
+  if #settled > 0 then call('ZREM', P .. 'fs', unpack(settled)) end
+  for _, record in ipairs(records) do
+    call('SET', record[1], record[2], 'PXAT', digits(record[3] + SLACK))
+    if record[4] then call('PUBLISH', ARGV[2], 'a' .. record[4]) end
+  end
+end
+return answers
