@@ -33,18 +33,52 @@ local entered, lives, settled, records = {}, {}, {}, {}
 -- What is known of this step: records that it changes, how much a scope has, and how many keys there are.
 local changed, held, keys = {}, {}, nil
 
+-- What has been made once: instants in digits, and claims by what they have in common.
+local texts, kinds = {}, {}
+
+local function in_digits(instant)
+  local text = texts[instant]
+  if not text then
+    text = digits(instant)
+    texts[instant] = text
+  end
+  return text
+end
+
 local function to_enter(set, score, id, last)
   local entries = entered[set]
   if not entries then
     entries = { set }
     entered[set] = entries
   end
-  entries[#entries + 1], entries[#entries + 2] = score, id
+  local count = #entries
+  entries[count + 1], entries[count + 2] = score, id
   if last > (lives[set] or 0) then lives[set] = last end
 end
 
+-- Writes a record, when all entries are there; `told`: what is published then.
+local function to_write(key, record, last, told)
+  local count = #records
+  records[count + 1], records[count + 2], records[count + 3], records[count + 4] = key, record, last, told
+end
+
+-- What claims of one route have in common.
+local function kind_of(given)
+  local lease, doubt_for, quota, most, is_sent = struct.unpack('>I8I8I4I8B', given, 4)
+  local sent, over = is_sent == 1, now + lease
+  -- As `put` would write it, up to the phase and behind the target: an array of 22; claimed, how long a doubt is kept, ended,
+  -- until, since, why, status, names, waited, length.
+  local fields = struct.pack('>BI8BI8BBI8BI8BBBBB', 207, now, 207, doubt_for, FALSE, 207, over, 207, now, FALSE, 0,
+    FALSE, FALSE, 0)
+  return {
+    quota, most, P .. (sent and 'fs' or 'fq'), over, sent and over + doubt_for or over,
+    sent and '\220\0\22\2\161s' or '\220\0\22\2\161q', fields,
+  }
+end
+
 local function claim(key, bytes, given)
-  local length, lease, doubt_for, quota, most, is_sent = struct.unpack('>I2I8I8I4I8B', given, 2)
+  local high, low = byte(given, 2, 3)
+  local length = high * 256 + low
   local above = sub(given, 4 + length)
   if bytes then
     if byte(bytes, 6) ~= 100 or not (sub(bytes, 43, 74) == sub(given, 69, 100) or sub(bytes, 77, 84) ~= sub(given, 103, 110)) then
@@ -71,32 +105,29 @@ local function claim(key, bytes, given)
     if target then purge(target, now, 64) end
   end
   -- Each record has a key, so there are no more records than keys.
+  local of = sub(given, 4, 32)
+  local kind = kinds[of] or kind_of(given)
+  kinds[of] = kind
   local has, all = held[scope] or call('ZCARD', scope), keys or call('DBSIZE')
-  if has >= quota or all >= most then return nil end
+  if has >= kind[1] or all >= kind[2] then return nil end
   held[scope], keys = has + 1, all + 1
-  local sent, over = is_sent == 1, now + lease
-  local last = sent and over + doubt_for or over
-  local ends = digits(last)
-  to_enter(P .. (sent and 'fs' or 'fq'), digits(over), id, last)
+  local last = kind[5]
+  local ends = in_digits(last)
+  to_enter(kind[3], in_digits(kind[4]), id, last)
   to_enter(scope, ends, id, last)
   if target then to_enter(target, ends, id, last) end
-  -- As `put` would write it: an array of 22, claimed, how long a doubt is kept, ended, until, since, why, status, names,
-  -- waited, length.
-  local fields = struct.pack('>BI8BI8BBI8BI8BBBBB', 207, now, 207, doubt_for, FALSE, 207, over, 207, now, FALSE, 0,
-    FALSE, FALSE, 0)
-  local record = (sent and '\220\0\22\2\161s' or '\220\0\22\2\161q') .. sub(given, 33, 144) .. fields
-    .. sub(given, 145, 3 + length)
-  records[#records + 1] = { key, record, last }
+  to_write(key, kind[6] .. sub(given, 33, 144) .. kind[7] .. sub(given, 145, 3 + length), last, false)
   return now
 end
 
 local function complete(key, bytes, given)
-  local token, keep, status, _, names, _, _, _, _, behind = struct.unpack('>c16I8I2BBc0Bc0c1I2I2', given, 2)
+  local token, keep, status, _, names, behind = struct.unpack('>c16I8I2BBc0', given, 2)
   if not bytes or byte(bytes, 6) ~= 115 or sub(bytes, 8, 23) ~= token then return nil end
   local rest, claimed, doubt_for, ended, over, _, why, _, named, waited, _ = cmsgpack.unpack_limit(bytes, 10, 118)
   if now >= over or ended or why or named then return nil end
-  local id, last, answer = sub(key, #P + 3), now + keep, sub(given, behind)
-  local ends, is_keyless = digits(last), byte(bytes, 75) == FALSE
+  -- No alias, no slots and nothing that is given back stand before the answer.
+  local id, last, answer = sub(key, #P + 3), now + keep, sub(given, behind + 6)
+  local ends, is_keyless = in_digits(last), byte(bytes, 75) == FALSE
   to_enter(P .. 'd', ends, id, last)
   settled[#settled + 1] = id
   to_enter(P .. 's:' .. sub(bytes, 86, 101), ends, id, last)
@@ -108,7 +139,7 @@ local function complete(key, bytes, given)
   local fields = struct.pack('>BI8BI8BBI8BI8B', 207, claimed, 207, doubt_for, FALSE, 207, last, 207, now, FALSE)
   local record = sub(bytes, 1, 5) .. 'd' .. sub(bytes, 7, 118) .. fields
     .. cmsgpack.pack(status, names ~= '' and names, false, #answer) .. sub(bytes, rest + 1) .. answer
-  records[#records + 1] = { key, record, last, waited and id .. token .. answer }
+  to_write(key, record, last, waited and id .. token .. answer)
   return now
 end
 
@@ -132,9 +163,9 @@ if #records > 0 then
     live_until(set, lives[set], own_clock)
   end
   if #settled > 0 then call('ZREM', P .. 'fs', unpack(settled)) end
-  for _, record in ipairs(records) do
-    call('SET', record[1], record[2], 'PXAT', digits(record[3] + SLACK))
-    if record[4] then call('PUBLISH', ARGV[2], 'a' .. record[4]) end
+  for at = 1, #records, 4 do
+    call('SET', records[at], records[at + 1], 'PXAT', in_digits(records[at + 2] + SLACK))
+    if records[at + 3] then call('PUBLISH', ARGV[2], 'a' .. records[at + 3]) end
   end
 end
 return answers
