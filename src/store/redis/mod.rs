@@ -1,14 +1,16 @@
 //! The shared store: records of a fleet of gateways, on a Redis or Valkey server, behind Sentinel, or on a cluster.
 //!
 //! ```text
-//! commands, slots, views -> script::Call -> wire -> link -> node -> direct (TLS: company) -> the server: scripts/*.lua
-//!        |                             |
-//!      ends <- hearing (subscription)  map (who is the master)        keeper: every second, and when somebody doubts
+//! commands, completions, -> script::Call -> wire -> link -> node -> direct (TLS: company) -> the server: scripts/*.lua
+//! slots, views                              |               callers: who waits; usual: many in one command
+//!        |                                map (who is the master)        keeper: every second, and when somebody doubts
+//!      ends <- hearing (subscription)
 //!      recall, holdings (said again after a loss)   replicas (WAIT)
 //! ```
 //!
-//! Every command is one script, and every script one step of `domain::ledger`. What the store decides, it decides by its
-//! own clock and in one place; a gateway keeps nothing that it could decide by.
+//! Every command is one script, and every script one step of `domain::ledger`; but for usual claims and completions, of which
+//! one script carries out many, each as a step of its own. What the store decides, it decides by its own clock and in one
+//! place; a gateway keeps nothing that it could decide by.
 
 mod agreement;
 mod aliases;

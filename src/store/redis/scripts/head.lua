@@ -1,9 +1,9 @@
 -- What all scripts begin with: names, and what needs nothing else. Put in front of each script by `source.rs`, which also
 -- puts in the values of constants: every local that a function uses, and every function, costs at each run.
 --
--- A script is one step of `domain::ledger`: the same outcomes, the same changes. Its keys are those of one part of the
--- store (one hash tag), so that a cluster runs it on one node. KEYS: 1 record, 2 large answer, 3 clock, and those of
--- lanes.lua; on a cluster also the sets of all phases, because it has to know what a script writes before that begins.
+-- A script is one step of `domain::ledger` (`usual.lua`: many): the same outcomes, the same changes. Its keys are those of one
+-- part of the store (one hash tag), so that a cluster runs it on one node. KEYS: 1 record, 2 large answer, 3 clock, and those
+-- of lanes.lua; on a cluster also the sets of all phases, because it has to know what a script writes before that begins.
 -- ARGV[1]: what the names of the part's other keys begin with; ARGV[2]: the channel of the ends of attempts.
 --
 -- Where a script changes several keys, the record comes last: if the server breaks a script off (a slot that moves to
