@@ -1,7 +1,7 @@
 //! Random commands about slots on a store with real Redis behind it, and on the small store that the simulation is run on,
 //! which is made of the domain's own functions: the same outcomes, and the same holds after every step.
 
-use super::differential::Bench;
+use super::differential::{Bench, each_history};
 use super::support::*;
 use crate::simulation::slots::store::{KEEP, Machine, Said, Store as Model};
 use crate::simulation::slots::world::LEASE;
@@ -294,18 +294,11 @@ fn same_refusal(got: Option<Taken>, expected: Option<Taken>) {
 
 #[test]
 fn redis_does_with_slots_what_the_domain_says() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let bench = std::cell::RefCell::new(Bench::start());
-    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(steps in prop::collection::vec(step(), 1..80))| {
-        let mut bench = bench.borrow_mut();
-        bench.clear();
+    each_history(prop::collection::vec(step(), 1..80), async |bench, steps| {
         let (model, tokens) = (Model::new(&Machine::REAL), BTreeMap::new());
-        let mut both = Both { bench: &mut bench, model, tokens, last: 0 };
-        runtime.block_on(async {
-            for step in &steps {
-                both.step(step).await;
-            }
-        });
+        let mut both = Both { bench, model, tokens, last: 0 };
+        for step in steps {
+            both.step(step).await;
+        }
     });
 }

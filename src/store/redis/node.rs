@@ -90,7 +90,7 @@ impl Node {
             (Lane::Commands, Way::Library(_, company)) => company.send(call.cmd(agreement)).await?,
             (Lane::Bodies, _) => self.for_bodies().await?.req_packed_command(&call.cmd(agreement)).await?,
         };
-        Ok(call.alone(told.extract_error()?))
+        call.told(told)
     }
 
     /// Loads a script on the connection where it was not known.

@@ -8,7 +8,7 @@ use super::source;
 use super::usual::{self, Relying, Usual};
 use crate::domain::lane::LaneId;
 use crate::domain::ledger::RecordId;
-use redis::{Cmd, ToRedisArgs, Value};
+use redis::{Cmd, RedisResult, ToRedisArgs, Value};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -252,12 +252,12 @@ impl Call {
         }
     }
 
-    /// The reply to one that was sent alone.
-    pub(super) fn alone(&self, told: Value) -> Value {
-        match (&self.usual, told) {
+    /// What the reply says, where it was sent alone.
+    pub(super) fn told(&self, reply: Value) -> RedisResult<Value> {
+        Ok(match (&self.usual, reply.extract_error()?) {
             (Some(_), Value::Array(mut all)) => all.pop().unwrap_or(Value::Nil),
             (_, told) => told,
-        }
+        })
     }
 
     /// With one more argument.

@@ -216,12 +216,7 @@ impl Wire {
             let mut both = redis::pipe();
             both.cmd("ASKING").add_command(call.cmd(self.agreement(call, node)));
             let replies = node.send_all(&both, 2).await?;
-            return replies
-                .into_iter()
-                .nth(1)
-                .unwrap_or(Value::Nil)
-                .extract_error()
-                .map(|told| call.alone(told));
+            return call.told(replies.into_iter().nth(1).unwrap_or(Value::Nil));
         }
         let sent = match known {
             Some(error) => Err(error),

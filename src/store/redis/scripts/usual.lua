@@ -71,8 +71,8 @@ local function kind_of(given)
   local fields = struct.pack('>BI8BI8BBI8BI8BBBBB', 207, now, 207, doubt_for, FALSE, 207, over, 207, now, FALSE, 0,
     FALSE, FALSE, 0)
   return {
-    quota, most, P .. (sent and 'fs' or 'fq'), over, sent and over + doubt_for or over,
-    sent and '\220\0\22\2\161s' or '\220\0\22\2\161q', fields,
+    quota = quota, most = most, set = P .. (sent and 'fs' or 'fq'), over = over, last = sent and over + doubt_for or over,
+    front = sent and '\220\0\22\2\161s' or '\220\0\22\2\161q', fields = fields,
   }
 end
 
@@ -104,19 +104,19 @@ local function claim(key, bytes, given)
     purge(scope, now, 64)
     if target then purge(target, now, 64) end
   end
-  -- Each record has a key, so there are no more records than keys.
   local of = sub(given, 4, 32)
   local kind = kinds[of] or kind_of(given)
   kinds[of] = kind
+  -- Each record has a key, so there are no more records than keys.
   local has, all = held[scope] or call('ZCARD', scope), keys or call('DBSIZE')
-  if has >= kind[1] or all >= kind[2] then return nil end
+  if has >= kind.quota or all >= kind.most then return nil end
   held[scope], keys = has + 1, all + 1
-  local last = kind[5]
+  local last = kind.last
   local ends = in_digits(last)
-  to_enter(kind[3], in_digits(kind[4]), id, last)
+  to_enter(kind.set, in_digits(kind.over), id, last)
   to_enter(scope, ends, id, last)
   if target then to_enter(target, ends, id, last) end
-  to_write(key, kind[6] .. sub(given, 33, 144) .. kind[7] .. sub(given, 145, 3 + length), last, false)
+  to_write(key, kind.front .. sub(given, 33, 144) .. kind.fields .. sub(given, 145, 3 + length), last, false)
   return now
 end
 
