@@ -230,6 +230,28 @@ fn a_drain_says_goodbye_between_two_frames() {
 }
 
 #[test]
+fn a_drain_that_begins_before_the_backend_agrees_says_goodbye_behind_the_101() {
+    // Before the gate's workers have looked at their connections again, and after that.
+    for wait in [Duration::ZERO, Duration::from_millis(600)] {
+        let server = Handed::start();
+        let stand = Stand::with(server.config());
+        let mut client = open(&stand, ASK);
+        let (_, mut connection) = server.next();
+        stand.terminate();
+        eventually("it drains", || TcpStream::connect(stand.gate.address).is_err().then_some(()));
+        thread::sleep(wait);
+        connection.write_all(AGREED.as_bytes()).unwrap();
+        let answer = head(&mut client).to_ascii_lowercase();
+        assert!(
+            answer.starts_with("http/1.1 101 ") && answer.contains("\r\nconnection: upgrade\r\n"),
+            "{answer}"
+        );
+        assert!(!answer.contains("close"), "{answer}");
+        expect(&mut client, b"\x88\x02\x03\xe9");
+    }
+}
+
+#[test]
 fn a_drain_does_not_wait_for_those_who_say_nothing() {
     let server = Handed::start();
     let mut stand = Stand::with(Config { rest: "upgrade = [\"x-chat\", \"websocket\"]", ..server.config() });

@@ -20,7 +20,7 @@ use super::spelling::Spelling;
 use super::stall::{Patience, STRETCH, Slow, Stall};
 use super::stream::ClientStream;
 use super::tls::Principal;
-use super::upgrade::{self, Switch};
+use super::upgrade::{self, Switch, Switching};
 use super::upload::Leftover;
 use super::worker::Worker;
 use crate::domain::refusal::{Reason, Refusal};
@@ -87,10 +87,8 @@ pub struct Connection {
     pub last_caller: LastCaller,
     /// From where.
     pub last_address: LastAddress,
-    /// What it is joined with when its present answer's head has gone out.
-    switch: Cell<Option<Box<Switch>>>,
-    /// From the moment on in which `switch` was set.
-    switches: Cell<bool>,
+    /// How far it is on its way to another protocol.
+    pub(super) switching: Switching,
     journal: Arc<Journal>,
 }
 
@@ -179,7 +177,7 @@ async fn serve_http1(
     if connection.turned.get() {
         return Some(http.into_parts().io.into_inner().into_parts());
     }
-    if let Some(switch) = connection.switch.take() {
+    if let Some(switch) = connection.switching.take() {
         let http1::Parts { io, read_buf, .. } = http.into_parts();
         let (socket, held) = io.into_inner().into_parts();
         connection.rest_as(Phase::Switched);
@@ -220,8 +218,7 @@ impl Connection {
             answered: Answered::default(),
             last_caller: LastCaller::default(),
             last_address: LastAddress::default(),
-            switch: Cell::new(None),
-            switches: Cell::new(false),
+            switching: Switching::default(),
             journal: worker.shared.journal.clone(),
         })
     }
@@ -232,6 +229,8 @@ impl Connection {
         poll_fn(|cx| {
             match self.orders(cx.waker()) {
                 Orders::None => {}
+                // hyper would say `close` in the answer that switches. The order comes again with every sweep.
+                Orders::Drain if !self.switching.is_idle() => {}
                 Orders::Drain => end(Pin::new(&mut *http)),
                 Orders::Close => return Poll::Ready(()),
             }
@@ -412,14 +411,8 @@ impl Connection {
     /// that one was refused: what its bytes mean is no longer clear.
     pub fn switch_to(&self, switch: Switch) {
         if self.problem.get().is_none() {
-            self.switch.set(Some(Box::new(switch)));
-            self.switches.set(true);
+            self.switching.agreed(switch);
         }
-    }
-
-    /// Whether nothing more is read as a request.
-    pub(super) fn switches(&self) -> bool {
-        self.switches.get()
     }
 
     /// Bytes of another protocol moved.

@@ -18,7 +18,7 @@ use crate::domain::event::{self, Decision};
 use crate::domain::refusal::Refusal;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, Version};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -116,8 +116,10 @@ impl Line {
         self.tell(response.status().as_u16(), decision, upstream, scope);
         let shared = &self.worker.shared;
         response.body_mut().hold(busy, self.limits.flight.take());
+        // An answer that switches has `Connection: upgrade`; what follows it hears of the drain in its own protocol.
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
-        if shared.draining.load(Relaxed) {
+        if shared.draining.load(Relaxed) && !switches {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if let (Some(notice), Some(route)) = (&self.limits.notice, self.route) {

@@ -86,7 +86,7 @@ impl AsyncRead for ClientStream {
                     return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, problem)));
                 }
             }
-            if connection.switches() {
+            if connection.switching.is_agreed() {
                 // What comes now is no request. It is left in the socket for whom the connection is joined with.
                 return Poll::Pending;
             }

@@ -4,8 +4,10 @@
 
 mod frames;
 mod pipe;
+mod switching;
 mod tunnel;
 
+pub use switching::Switching;
 pub use tunnel::run;
 
 use super::body::RequestBody;
@@ -66,6 +68,7 @@ pub async fn pass(exchange: &Exchange, parts: Parts, protocol: HeaderValue) -> R
     }
     let place = Place::take(&exchange.worker.shared)?;
     let permit = exchange.admit()?;
+    let _offer = exchange.connection.switching.offer();
     let (Reply { mut head, body }, upstream) = ask(exchange, permit, parts, &protocol).await?;
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         strip_hop_by_hop(&mut head.headers);
