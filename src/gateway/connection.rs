@@ -230,7 +230,7 @@ impl Connection {
             match self.orders(cx.waker()) {
                 Orders::None => {}
                 // hyper would say `close` in the answer that switches. The order comes again with every sweep.
-                Orders::Drain if !self.switching.is_idle() => {}
+                Orders::Drain if !self.switching.speaks_http() => {}
                 Orders::Drain => end(Pin::new(&mut *http)),
                 Orders::Close => return Poll::Ready(()),
             }

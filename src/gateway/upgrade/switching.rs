@@ -41,7 +41,7 @@ impl Switching {
     }
 
     /// Whether it speaks HTTP, and will with what it reads next.
-    pub fn is_idle(&self) -> bool {
+    pub fn speaks_http(&self) -> bool {
         self.stage.get() == Stage::Http
     }
 
