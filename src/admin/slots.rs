@@ -6,7 +6,7 @@ use super::problem::Problem;
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::selector::{Found, Selector};
-use crate::domain::slot::{BookingId, HoldKey, HoldState, Keep, Row, SlotId, SlotPolicy, Wanted};
+use crate::domain::slot::{BookingId, HoldKey, HoldState, Keep, Row, SlotId, SlotPolicy, Wanted, put_field};
 use crate::domain::time::Millis;
 use crate::store::slots::{Adopted, Adoption, HoldListing, HoldView, Released, Which};
 use axum::Json;
@@ -133,18 +133,20 @@ pub(super) async fn ask(
     State(state): State<AdminState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<SlotView>, Problem> {
-    let mut fields = serde_json::Map::new();
+    let (mut slot_name, mut fields) = (None, serde_json::Value::Object(Default::default()));
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        if fields.insert(name.clone().into_owned(), value.into_owned().into()).is_some() {
-            return Err(Problem::bad_request(format!("{name} comes twice")));
+        // The first one is the slot's name; a slot may also be told apart by a field of that name.
+        if name == "slot" && slot_name.is_none() {
+            slot_name = Some(value.into_owned());
+        } else {
+            put_field(&mut fields, &name, value.into_owned().into()).map_err(Problem::bad_request)?;
         }
     }
-    let Some(serde_json::Value::String(name)) = fields.remove("slot") else {
+    let Some(name) = slot_name else {
         return Err(Problem::bad_request("name the slot: ?slot=NAME&FIELD=VALUE"));
     };
     let slot = policy(&state, &name)?;
-    let row =
-        Row::parse(&serde_json::to_vec(&nested(fields)).unwrap_or_default()).map_err(Problem::bad_request)?;
+    let row = Row::parse(fields.to_string().as_bytes()).map_err(Problem::bad_request)?;
     let wanted = row
         .look(|source| slot.question(&FingerprintKey::new(state.store.secret()), source))
         .map_err(|problem| {
@@ -276,32 +278,6 @@ fn adopt(
         let token = digest.adopted_token(wanted.slot, wanted.booking.as_ref().map(|booking| booking.key));
         Ok(Adopted { wanted, token })
     })
-}
-
-/// `{"a.b": 1}` as `{"a": {"b": 1}}`: fields of a query or a table are flat. Names with a colon stay: they are selectors.
-fn nested(flat: serde_json::Map<String, serde_json::Value>) -> serde_json::Value {
-    let mut root = serde_json::Map::new();
-    for (name, value) in flat {
-        if name.contains(':') {
-            root.insert(name, value);
-            continue;
-        }
-        let mut place = &mut root;
-        let mut words = name.split('.').peekable();
-        while let Some(word) = words.next() {
-            if words.peek().is_none() {
-                place.insert(word.to_owned(), value);
-                break;
-            }
-            let inner = place.entry(word).or_insert_with(|| serde_json::Value::Object(Default::default()));
-            match inner {
-                serde_json::Value::Object(inner) => place = inner,
-                // A field cannot be both a value and a table; the value came first and stays.
-                _ => break,
-            }
-        }
-    }
-    serde_json::Value::Object(root)
 }
 
 fn until(state: &AdminState, text: &str) -> Result<Selector, Problem> {

@@ -2,7 +2,7 @@
 
 use crate::config::{self, Config, Paint, Problems, StoreUrl};
 use crate::store::{self, Finding};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,9 +24,11 @@ pub fn run(args: CheckArgs) -> ExitCode {
         Ok(loaded) => {
             print_problems(&loaded.notices);
             let (summary, notices) = (config::summary(&loaded.config), &loaded.notices);
-            // A reader that has seen enough (`| head`) is no failure.
-            let _ = writeln!(std::io::stdout(), "{summary}{}: {}", notices.file(), notices.tally());
-            examine_store(&loaded.config)
+            let text = format!("{summary}{}: {}\n", notices.file(), notices.tally());
+            // Written before the store is asked, which may take its time.
+            let written = super::print(&text, ExitCode::SUCCESS);
+            let examined = examine_store(&loaded.config);
+            if examined == ExitCode::SUCCESS { written } else { examined }
         }
         Err(problems) => refuse(&problems),
     }

@@ -99,10 +99,7 @@ struct ResolveArgs {
 /// are wrong.
 pub fn run(args: ClaimsArgs) -> ExitCode {
     match carry_out(args, std::env::var(TOKEN_VARIABLE).ok()) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => super::print(&text, ExitCode::SUCCESS),
         Err(failure) => {
             eprintln!("error: {failure}");
             ExitCode::from(failure.exit_code())

@@ -8,6 +8,7 @@ pub mod run;
 pub mod slots;
 
 use clap::{Parser, Subcommand};
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// A reverse proxy that lets every intended write through once.
@@ -33,6 +34,19 @@ enum Command {
     /// The demo's scheduling backend, alone
     #[command(hide = true)]
     DemoBackend(demo::backend::BackendArgs),
+}
+
+/// Writes to the standard output, then ends with `code`. A reader that has seen enough (`| head`) is no failure, a full disk
+/// is.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("error: the output could not be written: {error}");
+            ExitCode::FAILURE
+        }
+        _ => code,
+    }
 }
 
 /// Runs the command that the arguments name. Wrong arguments exit with 2, as wrong configurations do.

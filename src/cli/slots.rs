@@ -102,10 +102,7 @@ type Reading = fn(&[u8]) -> Result<String, Failure>;
 /// Exits with 1 where it failed or a row could not be imported, with 2 where the arguments or the configuration are wrong.
 pub fn run(args: SlotsArgs) -> ExitCode {
     match carry_out(args, std::env::var(TOKEN_VARIABLE).ok()) {
-        Ok((text, code)) => {
-            print!("{text}");
-            code
-        }
+        Ok((text, code)) => super::print(&text, code),
         Err(failure) => {
             eprintln!("error: {failure}");
             ExitCode::from(failure.exit_code())

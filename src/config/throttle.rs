@@ -127,10 +127,11 @@ fn texts(rules: &Throttle, umbrella: u64) -> Vec<String> {
 /// One limit of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): `q` requests, which take `w` seconds to come
 /// back. A burst is what a client may use at once, so that is the quota.
 fn policy_item(name: &str, limit: &Limit) -> Item {
-    let seconds = Duration::from_nanos(limit.depth()).as_secs_f64().ceil().max(1.0);
+    // In whole milliseconds first: what one request takes is rounded up, so many of them take a little more than the window.
+    let seconds = Duration::from_nanos(limit.depth()).as_millis().div_ceil(1000).max(1);
     let integer = |value: u64| sfv::Integer::try_from(value).unwrap_or(sfv::Integer::MAX);
     let mut params = Parameters::new();
-    for (key, value) in [("q", limit.burst()), ("w", seconds as u64)] {
+    for (key, value) in [("q", limit.burst()), ("w", u64::try_from(seconds).unwrap_or(u64::MAX))] {
         if let Ok(key) = Key::from_string(key.to_owned()) {
             params.insert(key, BareItem::Integer(integer(value)));
         }

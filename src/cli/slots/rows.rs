@@ -1,5 +1,6 @@
 //! The bookings of a file as JSON objects, each with its line.
 
+use crate::domain::slot::put_field;
 use serde_json::{Map, Value};
 use std::io::Read;
 use std::path::Path;
@@ -28,7 +29,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<(usize, String)>, String> {
     Ok(lines.map(|(at, line)| (at + 1, line.trim().to_owned())).collect())
 }
 
-/// A table: the first row has the fields' names, as in `by` without `$.` (`clinic.id` is `$.clinic.id`), or a selector
+/// A table: the first row has the fields' names, as in `by` without `$.` (`clinic.id`, `rooms[0].id`), or a selector
 /// (`path:clinic`). A cell that is a JSON list is one.
 fn table(text: &str) -> Result<Vec<(usize, String)>, String> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(text.as_bytes());
@@ -36,30 +37,15 @@ fn table(text: &str) -> Result<Vec<(usize, String)>, String> {
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| error.to_string())?;
-        let mut row = Map::new();
+        let mut row = Value::Object(Map::new());
         for (name, cell) in names.iter().zip(record.iter()) {
-            let name = name.strip_prefix("$.").unwrap_or(name);
             let list = cell.trim_start().starts_with('[').then(|| serde_json::from_str(cell).ok()).flatten();
-            put(&mut row, name, list.unwrap_or_else(|| cell.into()))?;
+            put_field(&mut row, name, list.unwrap_or_else(|| cell.into()))?;
         }
         let line = record.position().map_or(0, |position| position.line());
-        rows.push((usize::try_from(line).unwrap_or(0), Value::Object(row).to_string()));
+        rows.push((usize::try_from(line).unwrap_or(0), row.to_string()));
     }
     Ok(rows)
-}
-
-fn put(row: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), String> {
-    let twice = || format!("the column {name:?} is there twice, or as a field and as a table");
-    let (mut place, mut rest) = (row, name);
-    while let Some((word, more)) = rest.split_once('.').filter(|_| !rest.contains(':')) {
-        let inner = place.entry(word).or_insert_with(|| Value::Object(Map::new()));
-        place = inner.as_object_mut().ok_or_else(twice)?;
-        rest = more;
-    }
-    match place.insert(rest.to_owned(), value) {
-        None => Ok(()),
-        Some(_) => Err(twice()),
-    }
 }
 
 #[cfg(test)]

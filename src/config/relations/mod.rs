@@ -176,6 +176,12 @@ impl Check<'_> {
             let message = "[clients.jwt] is not used: neither `identify_by` nor `scope_by` names a claim";
             self.warn("clients.jwt", message, "add \"jwt:sub\" to one of them");
         }
+        let by_address = clients.identify_by.iter().position(|identity| *identity == Identity::Ip);
+        if let Some(at) = by_address.filter(|at| at + 1 < clients.identify_by.len()) {
+            let path = self.item("clients.identify_by", at + 1);
+            let message = "nothing behind \"ip\" is looked at: every client has an address";
+            self.warn(&path, message, "put \"ip\" last");
+        }
         let by_certificate = |list: &[Identity]| list.iter().position(|identity| *identity == Identity::Cert);
         let asked_for = self.config.server.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
         let lists = [("clients.identify_by", &clients.identify_by), ("clients.scope_by", &clients.scope_by)];

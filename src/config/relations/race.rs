@@ -17,8 +17,25 @@ impl Check<'_> {
             self.lane(at, route, upstream);
             self.retry(at, route, upstream);
             self.recover(at, route);
+            self.segments_of_races(at, route);
         }
         self.shared_lanes();
+    }
+
+    /// A segment that is not there would be empty for every write: one lane for all, a question that is never asked.
+    fn segments_of_races(&self, at: usize, route: &Route) {
+        let path = format!("route[{at}]");
+        if let Some(lane) = &route.lane {
+            self.segments(route, &format!("{path}.lane.by"), &lane.by);
+        }
+        if let Some(recover) = &route.recover {
+            self.segments(route, &format!("{path}.recover.get"), recover.get.holes());
+        }
+        if let Some(detect) = &route.detect {
+            self.segments(route, &format!("{path}.detect.unique"), [&detect.unique.selector]);
+            let within = detect.within.iter().map(|pointer| &pointer.selector);
+            self.segments(route, &format!("{path}.detect.within"), within);
+        }
     }
 
     /// All of them are about the claim of a guarded write.

@@ -2,7 +2,9 @@
 
 use super::Check;
 use crate::config::model::{CacheKey, Route, RouteCache, Share};
+use crate::config::throttle::RouteThrottle;
 use crate::config::values::{quote, show_size};
+use crate::domain::throttle::Over;
 use http::Method;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ impl Check<'_> {
             if let Some(cache) = &route.cache {
                 self.shared(&path, route, cache);
                 self.keeps_nothing(&path, cache);
+                self.gives_to_nobody(&path, route, cache);
             }
         }
         let cache = &self.config.cache;
@@ -77,6 +80,17 @@ impl Check<'_> {
                 "right for public pages only: whatever the backend puts into them for one caller, others see";
             self.warn(&path, message, help);
         }
+    }
+
+    /// Who is refused at once never waits for its turn.
+    fn gives_to_nobody(&self, path: &str, route: &Route, cache: &RouteCache) {
+        let holds = |throttle: &RouteThrottle| matches!(throttle.rules.over, Over::Hold { .. });
+        if cache.stale_if_throttled == Duration::ZERO || route.throttle.as_ref().is_some_and(holds) {
+            return;
+        }
+        let message = "`stale_if_throttled` has no effect: no client of this route waits for its turn";
+        let help = "write over = \"hold\" in [route.throttle], or take it out";
+        self.warn(&format!("{path}.cache.stale_if_throttled"), message, help);
     }
 
     fn keeps_nothing(&self, path: &str, cache: &RouteCache) {

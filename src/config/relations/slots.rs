@@ -186,7 +186,7 @@ impl Check<'_> {
     }
 
     /// What `path:` names has to be in every pattern of the route.
-    fn segments<'s>(
+    pub(super) fn segments<'s>(
         &self,
         route: &Route,
         path: &str,

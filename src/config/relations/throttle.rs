@@ -28,7 +28,7 @@ impl Check<'_> {
         }
         self.buckets(&throttled);
         let per_client = throttled.iter().find(|(_, throttle)| throttle.rules.per != Per::Route);
-        if let (Some((at, _)), [Identity::Ip] | []) = (per_client, clients.identify_by.as_slice()) {
+        if let (Some((at, _)), [Identity::Ip, ..] | []) = (per_client, clients.identify_by.as_slice()) {
             let message =
                 "`identify_by` is the address alone: everybody behind one address counts as one client";
             let help = "name what tells people apart, as in identify_by = [\"header:X-Api-Key\", \"jwt:sub\", \"cookie:session\", \"ip\"]";

@@ -28,4 +28,4 @@ pub use key::{BookingId, Part, SlotId};
 pub use policy::{HoldFor, MissingRule, Problem, SlotPolicy};
 pub use probe::{Hole, Probe};
 pub use release::{Asks, ReleasePolicy, When};
-pub use row::Row;
+pub use row::{Row, put_field};

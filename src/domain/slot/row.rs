@@ -6,7 +6,7 @@
 use crate::domain::canon::{Document, Fields};
 use crate::domain::selector::Source;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// One row, ready to be looked into.
 #[derive(Debug)]
@@ -15,6 +15,56 @@ pub struct Row {
     headers: HeaderMap,
     path: Vec<(String, String)>,
     query: String,
+}
+
+/// Elements of a list that names of columns may count to.
+const INDEX_MOST: usize = 999;
+
+/// Puts `value` where `name`, of a column or a parameter, says: `a.b[0].c` is what the selector `$.a.b[0].c` finds. A name
+/// with a colon is a selector itself (`path:clinic`) and stays as it is. The error says what is wrong with the name.
+pub fn put_field(row: &mut Value, name: &str, value: Value) -> Result<(), String> {
+    let name = name.strip_prefix("$.").unwrap_or(name);
+    let mut place = row;
+    let words = if name.contains(':') { vec![name] } else { name.split('.').collect() };
+    for word in words {
+        let (member, indexes) = indexes(word)?;
+        place = within(place, name)?.entry(member).or_insert(Value::Null);
+        for index in indexes {
+            if place.is_null() {
+                *place = Value::Array(Vec::new());
+            }
+            let list = place.as_array_mut().ok_or_else(|| twice(name))?;
+            list.resize(list.len().max(index + 1), Value::Null);
+            place = &mut list[index];
+        }
+    }
+    match place.is_null() {
+        true => *place = value,
+        false => return Err(twice(name)),
+    }
+    Ok(())
+}
+
+fn within<'v>(place: &'v mut Value, name: &str) -> Result<&'v mut Map<String, Value>, String> {
+    if place.is_null() {
+        *place = Value::Object(Map::new());
+    }
+    place.as_object_mut().ok_or_else(|| twice(name))
+}
+
+fn twice(name: &str) -> String {
+    format!("{name} comes twice, or as a field and as what is in one")
+}
+
+/// `rooms[1][0]` as `rooms`, 1 and 0.
+fn indexes(word: &str) -> Result<(&str, Vec<usize>), String> {
+    let Some((member, rest)) = word.split_once('[').filter(|_| word.ends_with(']')) else {
+        return Ok((word, Vec::new()));
+    };
+    let read = |digits: &str| digits.parse().ok().filter(|index| *index <= INDEX_MOST);
+    let indexes: Option<_> = rest[..rest.len() - 1].split("][").map(read).collect();
+    let indexes = indexes.ok_or_else(|| format!("{word} names no element from 0 to {INDEX_MOST}"))?;
+    Ok((member, indexes))
 }
 
 // === impl Row ===
@@ -83,6 +133,28 @@ impl Row {
 mod tests {
     use super::*;
     use crate::domain::selector::{Found, Selector, Zone};
+
+    #[test]
+    fn flat_names_are_put_where_selectors_look() {
+        let mut row = Value::Null;
+        for (name, value) in [
+            ("a.b", "1"),
+            ("$.a.c", "2"),
+            ("items[1].id", "3"),
+            ("items[0].id", "4"),
+            ("path:x.y", "5"),
+            ("m[0][1]", "6"),
+        ] {
+            put_field(&mut row, name, value.into()).expect("it has a place");
+        }
+        let expected = serde_json::json!({
+            "a": {"b": "1", "c": "2"}, "items": [{"id": "4"}, {"id": "3"}], "path:x.y": "5", "m": [[null, "6"]]
+        });
+        assert_eq!(row, expected);
+        for wrong in ["a", "a.b", "a.b.c", "items.id", "items[0]", "x[1000]", "x[]", "x[one]", "x[0]y]"] {
+            assert!(put_field(&mut row, wrong, "7".into()).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_row_has_its_fields_where_a_request_has_them() {

@@ -5,6 +5,7 @@ use crate::config::ThrottlePolicy;
 use crate::domain::throttle::key::HARD;
 use crate::domain::throttle::{Denied, Key, LIMITS_MAX, Limit, Nanos, Seen, Shard, Standing, decide};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Shards: workers seldom meet in one.
 const SHARDS: usize = 64;
@@ -218,6 +219,21 @@ impl Locked<'_> {
     }
 }
 
+// === impl Verdict ===
+
+impl Verdict {
+    /// Where the client stands with its `own` limits. Whatever it has left of them is of no use to it while another
+    /// limit refuses: its address's, or the hard one.
+    pub fn stand(&self, own: usize) -> Stand {
+        let (Verdict::Allowed(stand) | Verdict::Early(_, stand) | Verdict::Hard(_, stand)) = *self;
+        match *self {
+            Verdict::Hard(denied, _) => stand.nothing_for(denied.wait),
+            Verdict::Early(denied, _) if denied.by >= own => stand.nothing_for(denied.wait),
+            _ => stand,
+        }
+    }
+}
+
 // === impl Stand ===
 
 impl Stand {
@@ -225,5 +241,9 @@ impl Stand {
     pub fn of(limits: &[Limit], tats: &[Nanos], now: Nanos) -> Stand {
         let (limit, standing) = Standing::least(limits, tats, now);
         Stand { limit, standing }
+    }
+
+    fn nothing_for(self, wait: Duration) -> Stand {
+        Stand { standing: Standing { remaining: 0, more_in: wait }, ..self }
     }
 }

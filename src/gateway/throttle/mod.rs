@@ -357,7 +357,7 @@ impl<'a> Asked<'a> {
         if is_read(parts) {
             self.who.polls(port, !matches!(verdict, Verdict::Allowed(_)), line);
         }
-        let (Verdict::Allowed(stand) | Verdict::Early(_, stand) | Verdict::Hard(_, stand)) = verdict;
+        let stand = verdict.stand(self.throttle.rules.limits.len());
         let origin = if exchange.of_page { parts.headers.get(header::ORIGIN).cloned() } else { None };
         line.limits.notice = Some(Notice { stand, origin });
         let over = self.throttle.rules.over;
