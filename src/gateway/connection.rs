@@ -285,8 +285,12 @@ impl Connection {
 
     /// Ends the connection after its present exchange; at once where it has none.
     pub fn drain(&self) {
-        if let Some(streams) = self.streams() {
-            streams.farewell();
+        let rested = clock::recent().saturating_duration_since(self.since.get());
+        match self.streams() {
+            Some(streams) => streams.farewell(),
+            // Told before, and still there: its answer is out, and the rest of a body does not come.
+            None if self.phase.get() == Phase::Idle && rested > FAREWELL => return self.give(Orders::Close),
+            None => {}
         }
         self.give(Orders::Drain);
     }
@@ -306,6 +310,8 @@ impl Connection {
             // read.
             match self.phase.get() {
                 Phase::Idle if overdue && age < patience.idle + FAREWELL => return self.give(Orders::Drain),
+                // What its last answers left behind is still going out for a while.
+                Phase::Idle if age < FAREWELL || self.stall.is_blocked() => {}
                 Phase::Idle if streams.farewell_is_over(now, FAREWELL) => return self.give(Orders::Close),
                 _ => {}
             }

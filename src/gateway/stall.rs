@@ -80,6 +80,11 @@ impl Stall {
         }
     }
 
+    /// Whether it takes nothing.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.get().is_some()
+    }
+
     /// It has taken something.
     pub fn took(&self) {
         if self.blocked.get().is_some() {

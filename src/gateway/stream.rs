@@ -175,6 +175,8 @@ impl AsyncWrite for ClientStream {
             self.note(&flushed);
         }
         ready!(flushed)?;
+        // Under TLS the last bytes wait below what was written, and only a flush knows that the client has taken them.
+        self.connection.stall.took();
         if self.connection.answered.is_unasked() {
             // hyper asks for no answer while something waits to go out, and does not come back to it by itself.
             self.connection.wake();

@@ -104,8 +104,8 @@ async fn ask(
     let request = Request::from_parts(parts, RequestBody::empty());
     let flight = Flight::to_switch();
     let timeout = exchange.rules().timeout;
-    // Never on a connection that may be dead: this is asked once.
-    let sending = pin!(send(exchange.pool(), permit, Box::new(request), Reuse::Recent, &flight, |_| true));
+    // On a connection of its own: this is asked once, and the connection is not given back.
+    let sending = pin!(send(exchange.pool(), permit, Box::new(request), Reuse::Never, &flight, |_| true));
     let reply = exchange.worker.deadlines.within(clock::now() + timeout, sending).await;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     match reply {

@@ -62,6 +62,8 @@ pub enum Reuse {
     Any,
     /// Only one that rested for less than a second, so that a backend's idle timeout makes no false doubt.
     Recent,
+    /// A new one: what becomes another protocol's must have no past, such as a task that still sends a body.
+    Never,
 }
 
 /// See [`Reuse::Recent`].
@@ -197,13 +199,14 @@ async fn connection(
     let upstream = &pool.upstream;
     let most = match reuse {
         Reuse::Any => upstream.config.idle,
-        Reuse::Recent => upstream.config.idle.min(RECENT),
+        Reuse::Recent | Reuse::Never => upstream.config.idle.min(RECENT),
     };
     let mut tried = 0;
     let mut problem = String::new();
     while let Some(server) = upstream.choose(tried, clock::recent()) {
         permit.assign(server);
         if unsent < UNSENT_MOST
+            && reuse != Reuse::Never
             && let Some((link, rested)) = pool.take(server, most, clock::recent())
         {
             return Ok((server, link, Some(rested)));

@@ -5,6 +5,9 @@
 use super::part::Part;
 use std::sync::{Arc, PoisonError, RwLock};
 
+/// No agreement: a name that no store gives one, nor to its lack (`enter.lua`).
+const NONE: &[u8] = b"none";
+
 /// The agreement of each part that this gateway is in. At most one entry a part.
 #[derive(Default)]
 pub(super) struct Agreements {
@@ -36,11 +39,12 @@ impl Agreements {
         }
     }
 
-    /// What a claim says to a server in this life; nothing where that is not the life that was agreed on.
+    /// What a claim says to a server in this life; [`NONE`] where that is not the life that was agreed on.
     pub(super) fn name(&self, part: Part, life: &str) -> Arc<[u8]> {
         let entered = self.entered.read().unwrap_or_else(PoisonError::into_inner);
         let agreed = entered.get(usize::from(part.0)).and_then(Option::as_ref);
-        agreed.filter(|agreed| *agreed.life == *life).map(|agreed| agreed.name.clone()).unwrap_or_default()
+        let agreed = agreed.filter(|agreed| *agreed.life == *life);
+        agreed.map_or_else(|| NONE.into(), |agreed| agreed.name.clone())
     }
 }
 
@@ -53,8 +57,8 @@ mod tests {
         let agreements = Agreements::default();
         agreements.enter(Part(1), &"a".into(), b"a@1");
         assert_eq!(&*agreements.name(Part(1), "a"), b"a@1");
-        assert_eq!(&*agreements.name(Part(0), "a"), b"");
-        assert_eq!(&*agreements.name(Part(1), "b"), b"");
+        assert_eq!(&*agreements.name(Part(0), "a"), NONE);
+        assert_eq!(&*agreements.name(Part(1), "b"), NONE);
         agreements.enter(Part(1), &"a".into(), b"a@2");
         assert_eq!(&*agreements.name(Part(1), "a"), b"a@2");
     }

@@ -101,6 +101,8 @@ impl Inner {
             let together: Vec<Confirm> = {
                 let mut queues = self.replicas.lock();
                 let Some(queue) = queues.get_mut(&key) else { return };
+                // Whoever gave up waiting needs no answer, and must not stand before those who wait.
+                queue.waiting.retain(|confirm| !confirm.told.is_closed());
                 if queue.waiting.is_empty() {
                     queue.at_work = false;
                     return;

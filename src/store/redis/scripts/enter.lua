@@ -30,8 +30,9 @@ local function answered_with(what, agreement)
   return answer
 end
 
--- Something written down was lost without a new life of the server: everybody has to say again what they know.
-if LIFE and tonumber(ARGV[7]) > FLOOR then LIFE = '' end
+-- Something that was written is gone, on a server that remembers other things: everybody has to say again what they know.
+-- Until they have, the clock has no agreement's name, and nothing that a claim could say is the same.
+if LIFE and tonumber(ARGV[7]) > FLOOR then LIFE = 'lost' end
 if string.match(LIFE or '', '^(.*)@%d+$') == life then
   return answered_with(said == LIFE and 'go' or 'again', LIFE)
 end

@@ -41,7 +41,7 @@ local function digits(instant)
 end
 
 -- The present instant, and what the clock's key says: the latest instant at which something changed, and under which
--- agreement of the gateways nothing is missing (`enter.lua`); '' where they have not agreed. Nil: there is no clock, so
+-- agreement of the gateways nothing is missing (`enter.lua`); `lost` where they have not agreed. Nil: there is no clock, so
 -- everything was lost. Time never goes back, whatever the server's own clock does; that one comes last, because keys expire
 -- by it.
 local function instant(time, written)
