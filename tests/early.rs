@@ -1,7 +1,7 @@
 //! Bodies and answers out of step: answers that come before a body was read, bodies that wait to be asked for, trailers,
 //! long waits, and who slows whom down.
 
-use crate::harness::{Config, Handed, Reply, Stand, assert_problem, head};
+use crate::harness::{Config, Handed, Reply, Stand, assert_problem, eventually, head};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -358,4 +358,21 @@ fn who_reads_slowly_slows_down_who_sends() {
     let also_sent = fill(&mut client);
     backend.read_exact(&mut buffer).unwrap();
     assert!(sent < 32 << 20 && also_sent < 32 << 20, "{sent} B and {also_sent} B");
+}
+
+#[test]
+fn a_drain_does_not_wait_for_the_rest_of_a_body_that_was_answered() {
+    let server = Handed::start();
+    let mut stand = Stand::with(Config { server: "drain = \"20s\"", ..server.config() });
+    let mut client = TcpStream::connect(stand.gate.address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.write_all(b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n").unwrap();
+    client.write_all(&[b'x'; 30_000]).unwrap();
+    let (_, mut connection) = server.next();
+    connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert!(head(&mut client).starts_with("HTTP/1.1 200 "));
+    let begun = Instant::now();
+    stand.terminate();
+    assert!(eventually("the gate ends", || stand.gate.exit_status().unwrap()).success());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }

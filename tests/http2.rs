@@ -343,3 +343,23 @@ fn a_large_download_and_a_large_upload_pass() {
         format!("200 {size}")
     );
 }
+
+#[test]
+fn a_drain_lets_a_slow_client_have_the_end_of_its_answer() {
+    const LENGTH: usize = 1_200_000;
+    let raw = RawBackend::start(|connection| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+        let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&[b'x'; LENGTH]));
+    });
+    let stand =
+        Stand::with(Config { backend: Some(raw.address), server: "drain = \"20s\"", ..Config::default() });
+    let url = format!("http://{}/large", stand.gate.address);
+    let got = std::thread::scope(|scope| {
+        let got = scope.spawn(|| curl(&["--http2-prior-knowledge", "--limit-rate", "200K", &url]));
+        raw.next();
+        stand.terminate();
+        got.join().unwrap()
+    });
+    let body = got.text.split_once("\r\n\r\n").map_or(0, |(_, body)| body.len());
+    assert_eq!((got.status, body), (200, LENGTH));
+}

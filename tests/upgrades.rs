@@ -268,3 +268,17 @@ fn a_drain_does_not_wait_for_those_who_say_nothing() {
     eventually("the gate has ended", || stand.gate.exit_status().unwrap());
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn a_connection_that_carried_a_streamed_body_is_not_the_one_that_switches() {
+    let server = Handed::start();
+    let stand = Stand::with(server.config());
+    let mut client = open(&stand, "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n");
+    client.write_all(&[b'x'; 200_000]).unwrap();
+    let (_, mut first) = server.next();
+    first.read_exact(&mut vec![0; 200_000]).unwrap();
+    first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert!(head(&mut client).starts_with("HTTP/1.1 200 "));
+    // The backend keeps the first one open.
+    joined(&stand, &server);
+}
