@@ -2,6 +2,7 @@
 //! every client gets the one answer or a refusal that says why.
 
 mod lanes;
+mod restarts;
 
 use crate::harness::redis::{Cluster, DURABLE, Server, Watched};
 use crate::harness::{
@@ -208,31 +209,6 @@ fn a_store_whose_time_stands_still_is_agreed_on_again_after_a_restart() {
     assert_eq!(until_made(&fleet, 0, &booking(2)).status, 201);
     assert!(fleet.send(0, &booking(1)).is_replay());
     assert_eq!(fleet.backend.effects().len(), 2);
-}
-
-#[test]
-fn a_redis_that_comes_back_with_an_older_snapshot_grants_nothing_before_all_have_said_what_they_know() {
-    let redis = Server::start(&[]);
-    let url = redis.url();
-    let mut fleet = Fleet::start(2, redis, &url);
-    assert_eq!(until_made(&fleet, 0, &booking(0)).status, 201);
-    assert_eq!(fleet.redis.cli(&["save"]).trim(), "OK");
-    assert!((1..=10).all(|n| fleet.send(1, &booking(n)).status == 201));
-    // Who knows of them says nothing for a while.
-    let pid = fleet.gates[1].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
-    kill_process(pid, Signal::STOP).expect("a process of ours");
-    fleet.redis.kill();
-    fleet.redis.run();
-    let until = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < until {
-        for n in 1..=10 {
-            let copy = fleet.send(0, &booking(n));
-            assert_eq!(copy.status, 503, "granted on a store that has lost it: {}", copy.text());
-        }
-    }
-    kill_process(pid, Signal::CONT).expect("a process of ours");
-    assert!((1..=10).all(|n| until_made(&fleet, 0, &booking(n)).is_replay()));
-    assert_eq!(fleet.backend.effects().len(), 11);
 }
 
 #[test]

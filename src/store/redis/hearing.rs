@@ -90,10 +90,12 @@ impl Inner {
             b'f' => return self.heard_freed(rest),
             _ => {}
         }
+        // All others are about an attempt.
         let Some((id, rest)) = rest.split_first_chunk::<32>() else { return };
         let Some((token, rest)) = rest.split_first_chunk::<16>() else { return };
         let attempt = (RecordId(*id), Token(u128::from_be_bytes(*token)));
         let end = match kind {
+            b'e' => return self.recall.forget(attempt.0, attempt.1),
             b'a' => super::stored::decode(rest.to_vec()).map(AttemptEnd::Answered),
             b'n' => Some(AttemptEnd::NotExecuted),
             b'x' => in_doubt(rest),

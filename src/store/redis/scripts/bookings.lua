@@ -191,7 +191,7 @@ local function end_record_of(hold)
   if hold[H_RECORD] == '' then return end
   local key = record_key(hold[H_RECORD])
   local record, before = find(key, NOW)
-  if record and record[PHASE] == DONE and not record[KEYED] then remove(key, record, before) end
+  if record and record[PHASE] == DONE and not record[KEYED] then forget(key, record, before) end
 end
 
 -- Whether a change of its booking is under way, or nobody knows how one ended.

@@ -54,7 +54,7 @@ if record then
     return answer_of(key, record) or {'done', record[STATUS]}
   end
   write_clock(now)
-  remove(key, record, before)
+  forget(key, record, before)
 end
 
 local scoped = P .. 's:' .. scope

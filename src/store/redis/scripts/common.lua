@@ -36,6 +36,13 @@ local function remove(key, record, before)
   redis.call('DEL', key)
 end
 
+-- The same for one that counts no longer, although its time is not over. Who claimed it remembers it, and must not say it
+-- again to a store that has lost nothing, or has lost this.
+local function forget(key, record, before)
+  remove(key, record, before)
+  redis.call('PUBLISH', ARGV[2], 'e' .. id_of(key) .. record[TOKEN])
+end
+
 -- Copies that wait hear how an attempt ended. Where the record is gone by it, its answer is left beside it for a while.
 local function tell_gone(id, record, answer)
   if not record[WAITED] then return end
@@ -141,7 +148,7 @@ local function end_intents(targets, scope, by, subtree_for, now)
       local record, before = find(key, now)
       if record and not record[KEYED] and record[MEANING] ~= by and concerns(record, targets[1], parents, scope) then
         if record[PHASE] == DONE then
-          remove(key, record, before)
+          forget(key, record, before)
           changed = changed + 1
         elseif record[PHASE] == SENT and not record[ENDED] then
           record[ENDED] = true

@@ -31,5 +31,7 @@ if how == 'sent' then
   return 'put'
 end
 if ARGV[21] ~= '' and not record[NAMES] then record[NAMES] = ARGV[21] end
-answered(KEYS[1], record, before, token, ARGV[20], ARGV[20], tonumber(ARGV[19]), last - now, now)
+-- Since it was answered, so that what ended above it meanwhile still ends it.
+local done_at = math.min(tonumber(ARGV[17]), now)
+answered(KEYS[1], record, before, token, ARGV[20], ARGV[20], tonumber(ARGV[19]), last - done_at, done_at)
 return 'put'

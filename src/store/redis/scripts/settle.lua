@@ -15,6 +15,6 @@ if how == 'executed' then
   answered(KEYS[1], record, before, '', ARGV[4], ARGV[4], status, tonumber(ARGV[6]), now)
 else
   if how ~= 'delete' then free_open(record) end
-  remove(KEYS[1], record, before)
+  forget(KEYS[1], record, before)
 end
 return {'yes', token, record[LANE] or ''}
