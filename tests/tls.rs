@@ -390,12 +390,12 @@ fn a_client_that_has_taken_everything_is_not_stuck_while_more_is_waited_for() {
     let raw = RawBackend::start(|connection| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", PIECE + 4);
         let first = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&[b'x'; PIECE]));
-        std::thread::sleep(Duration::from_secs(4));
+        std::thread::sleep(Duration::from_secs(6));
         let _ = first.and_then(|()| connection.write_all(b"last"));
     });
     let server = "write_timeout = \"1s\"\n[server.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"";
     let secure = Secure::start(Config { backend: Some(raw.address), server, ..Config::default() }, |_| ());
-    let got = secure.get(&["--http1.1"]);
+    let got = secure.get(&["--http1.1", "--limit-rate", "4M"]);
     let (_, body) = got.text.split_once("\r\n\r\n").expect("a head and a body");
     assert_eq!((got.status, body.len(), body.ends_with("last")), (200, PIECE + 4, true));
 }

@@ -279,6 +279,13 @@ fn a_connection_that_carried_a_streamed_body_is_not_the_one_that_switches() {
     first.read_exact(&mut vec![0; 200_000]).unwrap();
     first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
     assert!(head(&mut client).starts_with("HTTP/1.1 200 "));
-    // The backend keeps the first one open.
-    joined(&stand, &server);
+    // The backend keeps that one open, and agrees on whichever comes.
+    thread::spawn(move || {
+        let _ = head(&mut first);
+        let _ = first.write_all(AGREED.as_bytes());
+    });
+    client.write_all(ASK.as_bytes()).unwrap();
+    let _second = agree(&server);
+    let answer = head(&mut client);
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
 }

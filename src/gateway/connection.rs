@@ -311,7 +311,7 @@ impl Connection {
             match self.phase.get() {
                 Phase::Idle if overdue && age < patience.idle + FAREWELL => return self.give(Orders::Drain),
                 // What its last answers left behind is still going out for a while.
-                Phase::Idle if age < FAREWELL || self.stall.is_blocked() => {}
+                Phase::Idle if age < FAREWELL || self.stall.is_sending(now, FAREWELL) => {}
                 Phase::Idle if streams.farewell_is_over(now, FAREWELL) => return self.give(Orders::Close),
                 _ => {}
             }

@@ -17,6 +17,8 @@ pub struct Stall {
     bytes: Cell<u64>,
     /// Since when the client takes nothing of an answer.
     blocked: Cell<Option<Instant>>,
+    /// When something of one was written last.
+    wrote: Cell<Option<Instant>>,
     given_up: Cell<bool>,
 }
 
@@ -80,16 +82,23 @@ impl Stall {
         }
     }
 
-    /// Whether it takes nothing.
-    pub fn is_blocked(&self) -> bool {
-        self.blocked.get().is_some()
-    }
-
     /// It has taken something.
     pub fn took(&self) {
+        self.wrote.set(Some(clock::recent()));
+        self.caught_up();
+    }
+
+    /// It has taken what there was.
+    pub fn caught_up(&self) {
         if self.blocked.get().is_some() {
             self.blocked.set(None);
         }
+    }
+
+    /// Whether something is still going out to it at `now`, or was a `while_ago`.
+    pub fn is_sending(&self, now: Instant, while_ago: Duration) -> bool {
+        let wrote = self.wrote.get().is_some_and(|at| now.saturating_duration_since(at) < while_ago);
+        wrote || self.blocked.get().is_some()
     }
 
     /// Nothing more is to be sent; whether that was known.

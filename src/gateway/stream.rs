@@ -176,7 +176,7 @@ impl AsyncWrite for ClientStream {
         }
         ready!(flushed)?;
         // Under TLS the last bytes wait below what was written, and only a flush knows that the client has taken them.
-        self.connection.stall.took();
+        self.connection.stall.caught_up();
         if self.connection.answered.is_unasked() {
             // hyper asks for no answer while something waits to go out, and does not come back to it by itself.
             self.connection.wake();

@@ -14,6 +14,8 @@ fn a_redis_that_comes_back_with_an_older_snapshot_grants_nothing_before_all_have
     assert_eq!(until_made(&fleet, 0, &booking(0)).status, 201);
     assert_eq!(fleet.redis.cli(&["save"]).trim(), "OK");
     assert!((1..=10).all(|n| fleet.send(1, &booking(n)).status == 201));
+    // Who is there knows that something was written since.
+    assert_eq!(fleet.send(0, &booking(11)).status, 201);
     // Who knows of them says nothing for a while.
     let pid = fleet.gates[1].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
     kill_process(pid, Signal::STOP).expect("a process of ours");
@@ -28,7 +30,7 @@ fn a_redis_that_comes_back_with_an_older_snapshot_grants_nothing_before_all_have
     }
     kill_process(pid, Signal::CONT).expect("a process of ours");
     assert!((1..=10).all(|n| until_made(&fleet, 0, &booking(n)).is_replay()));
-    assert_eq!(fleet.backend.effects().len(), 11);
+    assert_eq!(fleet.backend.effects().len(), 12);
 }
 
 #[test]
