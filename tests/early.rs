@@ -1,7 +1,7 @@
 //! Bodies and answers out of step: answers that come before a body was read, bodies that wait to be asked for, trailers,
 //! long waits, and who slows whom down.
 
-use crate::harness::{Config, Handed, Reply, Stand, assert_problem, eventually, head};
+use crate::harness::{Call, Config, Handed, RawBackend, Reply, Stand, assert_problem, eventually, head};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -375,4 +375,26 @@ fn a_drain_does_not_wait_for_the_rest_of_a_body_that_was_answered() {
     stand.terminate();
     assert!(eventually("the gate ends", || stand.gate.exit_status().unwrap()).success());
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn an_answer_before_a_reset_arrives() {
+    let raw = RawBackend::reading(1000, |connection| {
+        let _ = connection
+            .write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig");
+    });
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let mut wrong = Vec::new();
+    for path in ["/api/bookings", "/upload"] {
+        for n in 0..20 {
+            let size = [20_000, 200_000, 900_000][n % 3];
+            let call = Call::new("POST", path).header("Idempotency-Key", &format!("{path}-{n}-0123456789"));
+            let reply = stand.send(&call.body(vec![b'y'; size]));
+            if (reply.status, &*reply.text()) != (413, "big") {
+                wrong.push((path, size, reply.status, reply.text()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of 40: {wrong:?}", wrong.len());
+    assert!(stand.in_doubt().is_empty());
 }

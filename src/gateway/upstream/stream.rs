@@ -24,6 +24,12 @@ pub struct ServerStream {
     writer: HeadWriter,
     /// The last reading found nothing.
     dry: bool,
+    /// The server's kernel took something of the present request: what comes from now on may answer it.
+    heard: bool,
+    /// The server takes nothing more of a request that it has heard of. It may have said why before: a server that does not want a body answers and closes, and
+    /// where it leaves bytes unread, that resets the connection. So nothing is written any more, and what came is read
+    /// (RFC 9112, 9.5); where nothing came, reading fails as well.
+    is_deaf: bool,
 }
 
 /// What a connection and its stream tell each other.
@@ -50,7 +56,26 @@ impl ServerStream {
     pub fn new(socket: Socket, heads: Rc<Heads>, bare_lf: bool) -> ServerStream {
         let scanner = if bare_lf { AnswerScanner::of_bare_lf } else { AnswerScanner::new };
         let intake = Intake::of_answers(scanner(Limits::DEFAULT));
-        ServerStream { socket, heads, intake, writer: HeadWriter::new(), dry: false }
+        ServerStream {
+            socket,
+            heads,
+            intake,
+            writer: HeadWriter::new(),
+            dry: false,
+            heard: false,
+            is_deaf: false,
+        }
+    }
+
+    /// Whether the server has just been found to take nothing more; the connection carries no further request.
+    fn turns_deaf<T>(&mut self, written: &Poll<Result<T>>) -> bool {
+        let Poll::Ready(Err(error)) = written else { return false };
+        let closed = self.heard && matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+        if closed {
+            self.is_deaf = true;
+            self.heads.spent.set(true);
+        }
+        closed
     }
 
     /// Bytes came from the socket, and stand in `buf` behind `before`.
@@ -171,28 +196,45 @@ impl AsyncWrite for ServerStream {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        let ServerStream { socket, heads, intake, writer, .. } = &mut *self;
-        if let Some(asked) = heads.asks.take() {
-            intake.scanner().asks(asked);
-            writer.begin(slices, &heads.asks_as.take())?;
+        let this = self.get_mut();
+        if let Some(asked) = this.heads.asks.take() {
+            this.intake.scanner().asks(asked);
+            this.writer.begin(slices, &this.heads.asks_as.take())?;
+            this.heard = false;
         }
-        writer.poll_write(socket, cx, slices)
+        if !this.is_deaf {
+            let written = this.writer.poll_write(&mut this.socket, cx, slices);
+            if !this.turns_deaf(&written) {
+                this.heard |= written.is_ready();
+                return written;
+            }
+        }
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
     }
 
     fn is_write_vectored(&self) -> bool {
         self.socket.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let ServerStream { socket, writer, .. } = &mut *self;
-        writer.poll_flush(socket, cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = self.get_mut();
+        if !this.is_deaf {
+            let flushed = this.writer.poll_flush(&mut this.socket, cx);
+            if !this.turns_deaf(&flushed) {
+                return flushed;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.is_deaf {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -65,15 +65,18 @@ impl Inner {
                 self.recall.forget(id, token);
             }
             let here = !self.wire.parts.are_several();
+            // First what nobody would say again: a completion that is said once more finds that it was said.
+            let ended = match &ends {
+                Some(ends) if !here => self.end_everywhere(ends).await.map(drop),
+                _ => Ok(()),
+            };
             if let (Some(from), Some(scope), true) = (alias, scope, kept) {
                 if !here {
                     self.alias_to(from, scope, keep).await?;
                 }
                 self.aliases.add(from, scope, now.after(keep));
             }
-            if let (Some(ends), false) = (&ends, here) {
-                self.end_everywhere(ends).await?;
-            }
+            ended?;
         }
         self.ends.ended_here((id, token), AttemptEnd::Answered(answer));
         Ok(Held::Yes)
