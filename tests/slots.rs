@@ -1,7 +1,7 @@
 //! Slots beyond the incidents: what was there before the gate came, and an operator's word.
 
 use crate::harness::{Call, Config, Reply, Stand, assert_problem, program};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const ROUTES: &str = r#"
 [[route]]
@@ -150,6 +150,45 @@ fn an_operator_sees_who_holds_what_and_gives_back_what_the_gate_cannot_see() {
     assert_eq!(stand.send(&book("eve", 8)).status, 201);
     assert_eq!(slots(&stand, &["list", "--slot", "nothing", "--json"]).status.code(), Some(0));
     assert_eq!(slots(&stand, &["ask", "--slot", "nothing", "a=1"]).status.code(), Some(1));
+}
+
+#[test]
+fn fields_called_slot_and_elements_of_lists_are_asked_about_and_adopted() {
+    let routes = r#"
+[[route]]
+name = "order"
+match = "POST /api/orders"
+upstream = "scheduler"
+[[route.slot]]
+name = "table"
+by = ["$.slot", "$.items[0].id"]
+hold = "1d"
+"#;
+    let stand = Stand::with(Config { routes, ..Config::default() });
+    let ask = |slot: &str, item: &str| said(&slots(&stand, &["ask", "--slot", "table", slot, item]));
+    assert!(ask("slot=3", "items[0].id=9").ends_with(": free\n"));
+    let file = write(&stand, "tables.csv", "slot,items[0].id\n3,9\n");
+    said(&slots(&stand, &["import", "--slot", "table", &file]));
+    assert!(ask("slot=3", "items[0].id=9").contains(": held for "));
+    assert!(ask("slot=3", "$.items[0].id=8").ends_with(": free\n"));
+    let twice = slots(&stand, &["ask", "--slot", "table", "slot=3", "slot=4"]);
+    assert_eq!(twice.status.code(), Some(1));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure_and_a_full_disk_is() {
+    let stand = stand();
+    let list = |out: Stdio| {
+        let mut command = Command::new(program());
+        command.args(["slots", "list", "--config"]).arg(&stand.gate.config).stdout(out);
+        command.stderr(Stdio::piped()).output().unwrap()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(list(writer.into()).status.code(), Some(0));
+    let full = list(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into());
+    let told = String::from_utf8_lossy(&full.stderr).into_owned();
+    assert_eq!((full.status.code(), told.contains("could not be written")), (Some(1), true), "{told}");
 }
 
 #[test]

@@ -159,6 +159,9 @@ mod tests {
         let policy = policy("limits = [\"1/2s burst 3\", \"10/min\"]");
         let throttle = policy.routes()[0].throttle.as_ref().expect("throttled");
         assert_eq!(throttle.header, r#""profile:1/2s burst 3";q=3;w=6, "profile:10/min";q=10;w=60"#);
+        let odd = self::policy("limits = [\"3/2s\", \"7/min\"]");
+        let odd = odd.routes()[0].throttle.as_ref().expect("throttled");
+        assert_eq!(odd.header, r#""profile:3/2s";q=3;w=2, "profile:7/min";q=7;w=60"#);
         assert_eq!(throttle.names[1], r#""profile:10/min""#);
         assert_eq!(throttle.stack.len(), 4);
         assert_eq!(throttle.stack[3].burst(), 500);

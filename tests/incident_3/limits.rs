@@ -209,7 +209,10 @@ fn invented_keys_meet_the_umbrella_of_their_address() {
     let stand = Stand::with(Config { clients, ..throttled("limits = \"2/min\"\nover = \"reject\"") });
     let statuses: Vec<u16> = (0..20).map(|n| stand.send(&quick(&format!("invented-{n}"))).status).collect();
     assert_eq!(statuses.iter().filter(|status| **status != 429).count(), 8, "{statuses:?}");
-    let refused = stand.send(&quick("one-more")).json();
+    let refused = stand.send(&quick("one-more"));
+    let left = refused.header("ratelimit").unwrap_or_default();
+    assert!(left.contains(";r=0;t="), "a key that was never used has nothing left either: {left}");
+    let refused = refused.json();
     assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("address")), "{refused}");
 }
 
