@@ -6,6 +6,16 @@ use crate::harness::{Call, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 
+/// Each gateway writes the store's time once a second, and hears of the others then.
+fn after_a_round(redis: &Server) {
+    let time = || {
+        let clock = redis.cli(&["get", "{oncegate}clock"]);
+        clock.split_once(' ').and_then(|(instant, _)| instant.parse::<u64>().ok()).expect("an instant")
+    };
+    let begun = time();
+    eventually("every gateway had its round", || (time() > begun + 2500).then_some(()));
+}
+
 #[test]
 fn a_redis_that_comes_back_with_an_older_snapshot_grants_nothing_before_all_have_said_what_they_know() {
     let redis = Server::start(&[]);
@@ -13,13 +23,7 @@ fn a_redis_that_comes_back_with_an_older_snapshot_grants_nothing_before_all_have
     let mut fleet = Fleet::start(2, redis, &url);
     assert_eq!(until_made(&fleet, 0, &booking(0)).status, 201);
     assert_eq!(fleet.redis.cli(&["save"]).trim(), "OK");
-    // Each gateway writes the store's time once a second, and knows of later ones than the snapshot then.
-    let time = || {
-        let clock = fleet.redis.cli(&["get", "{oncegate}clock"]);
-        clock.split_once(' ').and_then(|(instant, _)| instant.parse::<u64>().ok()).expect("an instant")
-    };
-    let saved = time();
-    eventually("both wrote the time", || (time() > saved + 2500).then_some(()));
+    after_a_round(&fleet.redis);
     assert!((1..=10).all(|n| fleet.send(1, &booking(n)).status == 201));
     // Who knows of them says nothing for a while.
     let pid = fleet.gates[1].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
@@ -54,4 +58,31 @@ fn what_a_cancellation_ended_does_not_come_back_with_a_restarted_store() {
     assert!(!again.is_replay(), "the cancelled booking's answer came back");
     assert!(fleet.send(1, &book).is_replay());
     assert_eq!(fleet.backend.effects().len(), 3, "booked, cancelled, booked");
+}
+
+#[test]
+fn who_is_still_saying_what_it_knows_is_waited_for_and_who_says_nothing_is_not() {
+    let fleet = usual(2);
+    assert_eq!(fleet.send(0, &booking(1)).status, 201);
+    after_a_round(&fleet.redis);
+    let members = fleet.redis.cli(&["zrange", "{oncegate}m", "0", "-1"]);
+    let members: Vec<&str> = members.split_whitespace().collect();
+    assert_eq!(members.len(), 2);
+    let pid = fleet.gates[1].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
+    kill_process(pid, Signal::STOP).expect("a process of ours");
+    fleet.redis.cli(&["flushall"]);
+    let begun = Instant::now();
+    // The one that stands still seems to go on saying what it knows: longer than anybody is waited for who does not.
+    while begun.elapsed() < Duration::from_secs(13) {
+        let now = fleet.redis.cli(&["time"]).lines().next().unwrap_or_default().to_owned() + "000";
+        for member in &members {
+            fleet.redis.cli(&["hset", "{oncegate}b", member, &format!("s{now}")]);
+        }
+        assert_eq!(fleet.send(0, &booking(2)).status, 503, "granted after {:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(until_made(&fleet, 0, &booking(2)).status, 201, "nobody says anything any more");
+    kill_process(pid, Signal::CONT).expect("a process of ours");
+    assert!(until_made(&fleet, 0, &booking(1)).is_replay());
+    assert_eq!(fleet.backend.effects().len(), 2);
 }

@@ -33,6 +33,9 @@ const OTHERS: Duration = Duration::from_secs(10);
 /// How often one round says again what this gateway knows of a part, before it leaves the rest to the next one.
 const SAID_AT_MOST: u32 = 3;
 
+/// So often, in milliseconds, a gateway tells that it is still saying what it knows; `enter.lua` believes it for 3 s.
+const SPEAKS_EVERY: u64 = 1000;
+
 /// Records that are said again at once.
 const RESTORED_AT_ONCE: usize = 128;
 
@@ -249,7 +252,13 @@ impl Keeper {
     async fn say_again(&self, part: Part, now: Millis) -> Result<(), StoreError> {
         let mut known = self.inner.recall.all(now);
         known.retain(|record| self.inner.wire.parts.of(&record.request.id) == part);
+        let mut told_at = self.inner.clock.elapsed();
         for some in known.chunks(RESTORED_AT_ONCE) {
+            if self.inner.clock.elapsed().saturating_sub(told_at) > SPEAKS_EVERY {
+                // The others wait for it as long as they hear of it.
+                told_at = self.inner.clock.elapsed();
+                self.inner.run(self.entering(part)?.1).await?;
+            }
             let calls = some.iter().map(|record| self.inner.run(self.restoring(record)));
             for told in futures_util::future::join_all(calls).await {
                 if reply::bytes(told?)? == b"other" {

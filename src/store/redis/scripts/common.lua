@@ -36,11 +36,15 @@ local function remove(key, record, before)
   redis.call('DEL', key)
 end
 
--- The same for one that counts no longer, although its time is not over. Who claimed it remembers it, and must not say it
--- again to a store that has lost nothing, or has lost this.
+-- The same for one that counts no longer, although its time is not over. Who claimed it remembers it, and must not bring it
+-- back: a store that has lost this hears nothing of it, as that one forgets it too, and one that has lost nothing knows of it
+-- for as long as it would have counted (`restore.lua`).
 local function forget(key, record, before)
+  local attempt, last = id_of(key) .. record[TOKEN], end_of(record)
+  purge(P .. 'ef', NOW, 10)
+  enter(P .. 'ef', digits(last), attempt, last)
+  redis.call('PUBLISH', ARGV[2], 'e' .. attempt)
   remove(key, record, before)
-  redis.call('PUBLISH', ARGV[2], 'e' .. id_of(key) .. record[TOKEN])
 end
 
 -- Copies that wait hear how an attempt ended. Where the record is gone by it, its answer is left beside it for a while.

@@ -47,16 +47,21 @@ end
 redis.call('HSET', back, 'life', life, 'since', opened[2], 'seen', string.format('%.0f', now))
 redis.call('PEXPIRE', back, 3600000)
 local agreement = life .. '@' .. opened[2]
-if said ~= agreement then return answered_with('again', agreement) end
+if said ~= agreement then
+  redis.call('HSET', back, me, 's' .. digits(now))
+  return answered_with('again', agreement)
+end
 
 redis.call('HSET', back, me, 1)
 for at = 9, #ARGV do
   if ARGV[at] ~= me then others[ARGV[at]] = true end
 end
-if now - tonumber(opened[2]) < tonumber(ARGV[8]) then
-  for other in pairs(others) do
-    if redis.call('HEXISTS', back, other) == 0 then return answered_with('wait', agreement) end
-  end
+-- Who says nothing at all is waited for no longer; who is still saying what it knows, for longer.
+local waited, patience = now - tonumber(opened[2]), tonumber(ARGV[8])
+for other in pairs(others) do
+  local told = redis.call('HGET', back, other)
+  local speaks = told and string.sub(told, 1, 1) == 's' and now - tonumber(string.sub(told, 2)) < 3000
+  if told ~= '1' and waited < (speaks and 12 * patience or patience) then return answered_with('wait', agreement) end
 end
 LIFE = agreement
 redis.call('DEL', back)

@@ -18,6 +18,7 @@ if record and record[TOKEN] ~= token then return 'other' end
 if record and (how == 'sent' or record[PHASE] == DONE) then return 'kept' end
 local last = tonumber(ARGV[18])
 if how == 'done' and last <= now then return 'gone' end
+if not record and redis.call('ZSCORE', P .. 'ef', id_of(KEYS[1]) .. token) then return 'gone' end
 write_clock(now)
 if not record then
   record = {
