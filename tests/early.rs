@@ -398,3 +398,26 @@ fn an_answer_before_a_reset_arrives() {
     assert!(wrong.is_empty(), "{} of 40: {wrong:?}", wrong.len());
     assert!(stand.in_doubt().is_empty());
 }
+
+#[test]
+fn a_drain_lets_a_slow_client_have_the_end_of_its_answer() {
+    const LENGTH: usize = 600_000;
+    let raw = RawBackend::start(|connection| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+        let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&[b'x'; LENGTH]));
+    });
+    let server = "drain = \"20s\"";
+    let stand = Stand::with(Config { backend: Some(raw.address), server, ..Config::default() });
+    let mut client = connect(&stand);
+    socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
+    client.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(head(&mut client).starts_with("HTTP/1.1 200 "));
+    stand.terminate();
+    let (mut got, mut piece) = (0, [0; 4096]);
+    // 100 kB a second.
+    while let Ok(count @ 1..) = client.read(&mut piece) {
+        got += count;
+        thread::sleep(Duration::from_micros(10 * count as u64));
+    }
+    assert_eq!(got, LENGTH);
+}

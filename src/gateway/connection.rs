@@ -285,14 +285,18 @@ impl Connection {
 
     /// Ends the connection after its present exchange; at once where it has none.
     pub fn drain(&self) {
-        let rested = clock::recent().saturating_duration_since(self.since.get());
         match self.streams() {
             Some(streams) => streams.farewell(),
-            // Told before, and still there: its answer is out, and the rest of a body does not come.
-            None if self.phase.get() == Phase::Idle && rested > FAREWELL => return self.give(Orders::Close),
+            None if self.is_left_behind(clock::recent()) => return self.give(Orders::Close),
             None => {}
         }
         self.give(Orders::Drain);
+    }
+
+    /// Whether it ought to have ended by itself: its answer is out, and the rest of a body does not come.
+    fn is_left_behind(&self, now: Instant) -> bool {
+        let rested = now.saturating_duration_since(self.since.get());
+        self.phase.get() == Phase::Idle && rested > FAREWELL && !self.stall.is_sending(now, FAREWELL)
     }
 
     /// Closes the connection where it is overdue at `now`, or its client slower than `patience` has.

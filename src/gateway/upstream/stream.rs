@@ -26,9 +26,9 @@ pub struct ServerStream {
     dry: bool,
     /// The server's kernel took something of the present request: what comes from now on may answer it.
     heard: bool,
-    /// The server takes nothing more of a request that it has heard of. It may have said why before: a server that does not want a body answers and closes, and
-    /// where it leaves bytes unread, that resets the connection. So nothing is written any more, and what came is read
-    /// (RFC 9112, 9.5); where nothing came, reading fails as well.
+    /// The server takes nothing more of a request that it has heard of. It may have said why: a server that does not want a
+    /// body answers and closes, and where it leaves bytes unread, that resets the connection. So nothing is written any more,
+    /// and what came is read (RFC 9112, 9.5); where nothing came, reading fails as well.
     is_deaf: bool,
 }
 
