@@ -10,11 +10,14 @@ mod shared;
 mod slots;
 mod throttle;
 
-use crate::config::model::{Config, StoreUrl};
+use crate::config::model::{Config, Route, StoreUrl};
 use crate::config::problem::Severity;
 use crate::config::read::Reader;
+use crate::config::slots::path_names;
 use crate::config::values::{Wrong, quote, show_duration, show_size};
 use crate::domain::client::Identity;
+use crate::domain::route::Segment;
+use crate::domain::selector::Selector;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -77,6 +80,17 @@ impl Check<'_> {
     fn item(&self, path: &str, at: usize) -> String {
         let item = format!("{path}[{at}]");
         if self.reader.is_set(&item) { item } else { path.to_owned() }
+    }
+
+    /// What `path:` names has to be in every pattern of the route.
+    fn segments<'s>(&self, route: &Route, path: &str, selectors: impl IntoIterator<Item = &'s Selector>) {
+        for name in path_names(selectors) {
+            let has = |segment: &Segment| matches!(segment, Segment::Named(known) if known == name);
+            if let Some(pattern) = route.patterns.iter().find(|pattern| !pattern.segments.iter().any(has)) {
+                let message = format!("`path:{name}` names nothing in \"{pattern}\"");
+                self.error(path, message, format!("write {{{name}}} for the segment that is meant"));
+            }
+        }
     }
 
     fn names(&self) {

@@ -2,9 +2,8 @@
 
 use super::Check;
 use crate::config::model::{InDoubtRule, Mode, OnOutage, Route};
-use crate::config::slots::{making, path_names, the_one};
+use crate::config::slots::{making, the_one};
 use crate::config::values::{alternatives, quote, similar};
-use crate::domain::route::Segment;
 use crate::domain::slot::{Hole, Probe, SlotPolicy};
 use http::Method;
 
@@ -183,22 +182,6 @@ impl Check<'_> {
         };
         self.error(path, format!("no route takes a slot {}", quote(name)), help);
         false
-    }
-
-    /// What `path:` names has to be in every pattern of the route.
-    pub(super) fn segments<'s>(
-        &self,
-        route: &Route,
-        path: &str,
-        selectors: impl IntoIterator<Item = &'s crate::domain::selector::Selector>,
-    ) {
-        for name in path_names(selectors) {
-            let has = |segment: &Segment| matches!(segment, Segment::Named(known) if known == name);
-            if let Some(pattern) = route.patterns.iter().find(|pattern| !pattern.segments.iter().any(has)) {
-                let message = format!("`path:{name}` names nothing in \"{pattern}\"");
-                self.error(path, message, format!("write {{{name}}} for the segment that is meant"));
-            }
-        }
     }
 
     fn promise_of_slots(&self, path: &str, route: &Route) {

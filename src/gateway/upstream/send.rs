@@ -198,15 +198,16 @@ async fn connection(
 ) -> Result<(usize, Box<Link>, Option<Duration>), Failure> {
     let upstream = &pool.upstream;
     let most = match reuse {
-        Reuse::Any => upstream.config.idle,
-        Reuse::Recent | Reuse::Never => upstream.config.idle.min(RECENT),
+        Reuse::Any => Some(upstream.config.idle),
+        Reuse::Recent => Some(upstream.config.idle.min(RECENT)),
+        Reuse::Never => None,
     };
     let mut tried = 0;
     let mut problem = String::new();
     while let Some(server) = upstream.choose(tried, clock::recent()) {
         permit.assign(server);
         if unsent < UNSENT_MOST
-            && reuse != Reuse::Never
+            && let Some(most) = most
             && let Some((link, rested)) = pool.take(server, most, clock::recent())
         {
             return Ok((server, link, Some(rested)));

@@ -254,9 +254,10 @@ impl Keeper {
         known.retain(|record| self.inner.wire.parts.of(&record.request.id) == part);
         let mut told_at = self.inner.clock.elapsed();
         for some in known.chunks(RESTORED_AT_ONCE) {
-            if self.inner.clock.elapsed().saturating_sub(told_at) > SPEAKS_EVERY {
+            let at = self.inner.clock.elapsed();
+            if at.saturating_sub(told_at) > SPEAKS_EVERY {
                 // The others wait for it as long as they hear of it.
-                told_at = self.inner.clock.elapsed();
+                told_at = at;
                 self.inner.run(self.entering(part)?.1).await?;
             }
             let calls = some.iter().map(|record| self.inner.run(self.restoring(record)));

@@ -36,14 +36,14 @@ local function remove(key, record, before)
   redis.call('DEL', key)
 end
 
--- The same for one that counts no longer, although its time is not over. Who claimed it remembers it, and must not bring it
--- back: a store that has lost this hears nothing of it, as that one forgets it too, and one that has lost nothing knows of it
--- for as long as it would have counted (`restore.lua`).
+-- The same for one that counts no longer, although its time is not over. Whoever claimed it remembers it, and must not bring
+-- it back: who hears of this forgets it, and for those who do not hear it is written down for as long as it would have counted
+-- (`restore.lua`).
 local function forget(key, record, before)
-  local attempt, last = id_of(key) .. record[TOKEN], end_of(record)
+  local id, token, last = id_of(key), record[TOKEN], end_of(record)
   purge(P .. 'ef', NOW, 10)
-  enter(P .. 'ef', digits(last), attempt, last)
-  redis.call('PUBLISH', ARGV[2], 'e' .. attempt)
+  enter(P .. 'ef', digits(last), id .. token, last)
+  publish(id, token, 'e', '')
   remove(key, record, before)
 end
 
