@@ -1,7 +1,9 @@
 //! Bodies and answers out of step: answers that come before a body was read, bodies that wait to be asked for, trailers,
 //! long waits, and who slows whom down.
 
-use crate::harness::{Call, Config, Handed, RawBackend, Reply, Stand, assert_problem, eventually, head};
+use crate::harness::{
+    Call, Config, Handed, LARGE, RawBackend, Reply, Stand, assert_problem, eventually, head, large,
+};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -401,11 +403,7 @@ fn an_answer_before_a_reset_arrives() {
 
 #[test]
 fn a_drain_lets_a_slow_client_have_the_end_of_its_answer() {
-    const LENGTH: usize = 600_000;
-    let raw = RawBackend::start(|connection| {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
-        let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&[b'x'; LENGTH]));
-    });
+    let raw = RawBackend::start(large);
     let server = "drain = \"20s\"";
     let stand = Stand::with(Config { backend: Some(raw.address), server, ..Config::default() });
     let mut client = connect(&stand);
@@ -419,5 +417,5 @@ fn a_drain_lets_a_slow_client_have_the_end_of_its_answer() {
         got += count;
         thread::sleep(Duration::from_micros(10 * count as u64));
     }
-    assert_eq!(got, LENGTH);
+    assert_eq!(got, LARGE);
 }

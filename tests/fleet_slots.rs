@@ -2,9 +2,8 @@
 //! move reaches, all of them know.
 
 use crate::harness::redis::{Cluster, DURABLE, Server};
-use crate::harness::{Backend, Call, Config, Reply, assert_problem, eventually, gates};
+use crate::harness::{Backend, Call, Config, Reply, Signal, assert_problem, eventually, gates, signal};
 use oncegate::cli::demo::gate::Gate;
-use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
@@ -256,14 +255,14 @@ fn a_claim_whose_answer_was_lost_takes_no_slot() {
     // Every worker has connections of its own: those that are open already take a claim from a server that stands still.
     let warm = (100..124).map(|n| fleet.send(0, &book(n, n)).status).filter(|status| *status == 201);
     assert_eq!(warm.count(), 24);
-    let pid = Pid::from_raw(fleet.redis.pid().cast_signed()).expect("it runs");
-    kill_process(pid, Signal::STOP).expect("a process of ours");
+    let pid = fleet.redis.pid();
+    signal(pid, Signal::STOP);
     let lost: Vec<Call> = (200..208).map(|n| book(n, n)).collect();
     for refused in crate::harness::at_once(fleet.gates[0].address, &lost) {
         assert_problem(&refused, 503, "store-unavailable");
     }
     // Now the server reads what lies in its buffers, and grants it to nobody.
-    kill_process(pid, Signal::CONT).expect("a process of ours");
+    signal(pid, Signal::CONT);
     for slot in 200..208 {
         eventually("what was claimed for nobody is free", || {
             let reply = book(slot + 100, slot).send(fleet.gates[1].address).ok()?;

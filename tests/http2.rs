@@ -7,7 +7,7 @@ use crate::harness::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, WINDOW_UPDATE,
     Wire, block, frame, request,
 };
-use crate::harness::{Call, Config, RawBackend, Stand, curl, eventually, ok};
+use crate::harness::{Call, Config, LARGE, RawBackend, Stand, curl, eventually, large, ok};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -346,11 +346,7 @@ fn a_large_download_and_a_large_upload_pass() {
 
 #[test]
 fn a_drain_lets_a_slow_client_have_the_end_of_its_answer() {
-    const LENGTH: usize = 600_000;
-    let raw = RawBackend::start(|connection| {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
-        let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&[b'x'; LENGTH]));
-    });
+    let raw = RawBackend::start(large);
     let server = "drain = \"20s\"";
     let stand = Stand::with(Config { backend: Some(raw.address), server, ..Config::default() });
     // Its windows let everything through, its socket does not.
@@ -372,5 +368,5 @@ fn a_drain_lets_a_slow_client_have_the_end_of_its_answer() {
             _ => {}
         }
     }
-    assert_eq!((got, ended), (LENGTH, true));
+    assert_eq!((got, ended), (LARGE, true));
 }

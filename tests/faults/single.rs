@@ -2,7 +2,7 @@
 
 use super::{Stand, stand, under};
 use crate::harness::redis::{DURABLE, Server};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::harness::{Signal, signal};
 use std::time::Duration;
 
 fn single() -> Stand<Server> {
@@ -32,19 +32,19 @@ fn the_store_is_killed() {
 fn a_gateway_stands_still_beyond_its_lease() {
     under("SIGSTOP of a gateway beyond its lease", single(), |stand, cycle| {
         let gate = &stand.gates[cycle as usize % 3];
-        let pid = gate.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
-        kill_process(pid, Signal::STOP).expect("a process of ours");
+        let pid = gate.pid().expect("it runs");
+        signal(pid, Signal::STOP);
         std::thread::sleep(Duration::from_millis(3_500));
-        kill_process(pid, Signal::CONT).expect("a process of ours");
+        signal(pid, Signal::CONT);
     });
 }
 
 #[test]
 fn the_store_cannot_be_heard_for_a_while() {
     under("5 s in which Redis is silent", single(), |stand, _| {
-        let pid = Pid::from_raw(stand.redis.pid().cast_signed()).expect("it runs");
-        kill_process(pid, Signal::STOP).expect("a process of ours");
+        let pid = stand.redis.pid();
+        signal(pid, Signal::STOP);
         std::thread::sleep(Duration::from_secs(5));
-        kill_process(pid, Signal::CONT).expect("a process of ours");
+        signal(pid, Signal::CONT);
     });
 }

@@ -6,11 +6,10 @@ mod restarts;
 
 use crate::harness::redis::{Cluster, DURABLE, Server, Watched};
 use crate::harness::{
-    Authority, Backend, Call, Config, RawBackend, Reply, at_once, eventually, free_address, gates, ok,
-    program, within,
+    Authority, Backend, Call, Config, RawBackend, Reply, Signal, at_once, eventually, free_address, gates,
+    ok, program, signal, within,
 };
 use oncegate::cli::demo::gate::Gate;
-use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -247,12 +246,12 @@ fn a_gateway_that_was_away_while_the_others_agreed_says_what_it_knows_before_it_
     let fleet = usual(2);
     assert_eq!(fleet.send(0, &booking(1)).status, 201);
     assert_eq!(fleet.send(1, &booking(2)).status, 201);
-    let pid = fleet.gates[0].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
-    kill_process(pid, Signal::STOP).expect("a process of ours");
+    let pid = fleet.gates[0].pid().expect("it runs");
+    signal(pid, Signal::STOP);
     fleet.redis.cli(&["flushall"]);
     assert!(until_made(&fleet, 1, &booking(2)).is_replay(), "told again by the one that is there");
     assert!(!until_made(&fleet, 1, &booking(3)).is_replay(), "it went on without the other one");
-    kill_process(pid, Signal::CONT).expect("a process of ours");
+    signal(pid, Signal::CONT);
     assert!(until_made(&fleet, 0, &booking(1)).is_replay(), "executed again after the store forgot it");
     assert!(until_made(&fleet, 1, &booking(1)).is_replay());
     assert_eq!(fleet.backend.effects().len(), 3);
@@ -313,19 +312,19 @@ fn a_gateway_that_stands_still_beyond_its_lease_leaves_a_doubt_and_no_second_exe
     let url = redis.url();
     let store = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"2s\"\ntimeout = \"500ms\"";
     let fleet = Fleet::with(2, redis, &url, store);
-    let pid = fleet.gates[0].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
+    let pid = fleet.gates[0].pid().expect("it runs");
     let address = fleet.gates[0].address;
     let call = booking(1).header("X-Demo-Fault", "delay-after=300");
     let writer = std::thread::spawn(move || call.send(address));
     eventually("the backend has executed it", || (fleet.backend.effects().len() == 1).then_some(()));
-    kill_process(pid, Signal::STOP).expect("a process of ours");
+    signal(pid, Signal::STOP);
     // The copy waits for the attempt until the lease is over, and learns then that nobody knows.
     let copy = eventually("the copy is told", || {
         let copy = booking(1).send(fleet.gates[1].address).ok()?;
         (copy.status == 409 && copy.text().contains("outcome-unknown")).then_some(copy)
     });
     assert!(copy.text().contains("stopped watching"), "{}", copy.text());
-    kill_process(pid, Signal::CONT).expect("a process of ours");
+    signal(pid, Signal::CONT);
     let original = writer.join().unwrap().expect("its client gets an answer all the same");
     let settled = until_made(&fleet, 1, &booking(1));
     assert!(settled.is_replay());
@@ -446,13 +445,13 @@ fn a_claim_that_no_replica_confirms_is_not_forwarded_and_leaves_nothing_behind()
     let fleet = Fleet::with(1, redis, &url, store);
     // A replica that is online may still take a second until it confirms for the first time.
     assert_eq!(until_made(&fleet, 0, &booking(1)).status, 201);
-    let pid = Pid::from_raw(replica.pid().cast_signed()).expect("it runs");
-    kill_process(pid, Signal::STOP).expect("a process of ours");
+    let pid = replica.pid();
+    signal(pid, Signal::STOP);
     let refused = fleet.send(0, &booking(2));
     assert!(refused.status == 503 && refused.text().contains("replicas"), "{}", refused.text());
     assert_eq!(fleet.backend.effects().len(), 1, "short of its replicas nothing was forwarded");
     assert!(fleet.send(0, &booking(1)).is_replay(), "what is known is told without replicas");
-    kill_process(pid, Signal::CONT).expect("a process of ours");
+    signal(pid, Signal::CONT);
     let made = until_made(&fleet, 0, &booking(2));
     assert!(!made.is_replay(), "the claim that was given up is gone");
     assert_eq!(fleet.backend.effects().len(), 2);

@@ -2,8 +2,7 @@
 
 use super::{Fleet, booking, until_made, usual};
 use crate::harness::redis::Server;
-use crate::harness::{Call, eventually};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::harness::{Call, Signal, eventually, signal};
 use std::time::{Duration, Instant};
 
 /// Each gateway writes the store's time once a second, and hears of the others then.
@@ -26,8 +25,8 @@ fn a_redis_that_comes_back_with_an_older_snapshot_grants_nothing_before_all_have
     after_a_round(&fleet.redis);
     assert!((1..=10).all(|n| fleet.send(1, &booking(n)).status == 201));
     // Who knows of them says nothing for a while.
-    let pid = fleet.gates[1].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
-    kill_process(pid, Signal::STOP).expect("a process of ours");
+    let pid = fleet.gates[1].pid().expect("it runs");
+    signal(pid, Signal::STOP);
     fleet.redis.kill();
     fleet.redis.run();
     let until = Instant::now() + Duration::from_secs(2);
@@ -37,7 +36,7 @@ fn a_redis_that_comes_back_with_an_older_snapshot_grants_nothing_before_all_have
             assert_eq!(copy.status, 503, "granted on a store that has lost it: {}", copy.text());
         }
     }
-    kill_process(pid, Signal::CONT).expect("a process of ours");
+    signal(pid, Signal::CONT);
     assert!((1..=10).all(|n| until_made(&fleet, 0, &booking(n)).is_replay()));
     assert_eq!(fleet.backend.effects().len(), 11);
 }
@@ -68,8 +67,8 @@ fn who_is_still_saying_what_it_knows_is_waited_for_and_who_says_nothing_is_not()
     let members = fleet.redis.cli(&["zrange", "{oncegate}m", "0", "-1"]);
     let members: Vec<&str> = members.split_whitespace().collect();
     assert_eq!(members.len(), 2);
-    let pid = fleet.gates[1].pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
-    kill_process(pid, Signal::STOP).expect("a process of ours");
+    let pid = fleet.gates[1].pid().expect("it runs");
+    signal(pid, Signal::STOP);
     fleet.redis.cli(&["flushall"]);
     let begun = Instant::now();
     // The one that stands still seems to go on saying what it knows: longer than anybody is waited for who does not.
@@ -82,7 +81,7 @@ fn who_is_still_saying_what_it_knows_is_waited_for_and_who_says_nothing_is_not()
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(until_made(&fleet, 0, &booking(2)).status, 201, "nobody says anything any more");
-    kill_process(pid, Signal::CONT).expect("a process of ours");
+    signal(pid, Signal::CONT);
     assert!(until_made(&fleet, 0, &booking(1)).is_replay());
     assert_eq!(fleet.backend.effects().len(), 2);
 }

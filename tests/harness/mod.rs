@@ -22,9 +22,11 @@ pub use numbering::Numbering;
 pub use oncegate::cli::demo::gate::{Gate, free_address};
 pub use oncegate::cli::demo::http::{Call, Reply};
 pub use pki::Authority;
-pub use raw::{RawBackend, ok, reset};
+pub use raw::{LARGE, RawBackend, large, ok, reset};
+pub use rustix::process::Signal;
 pub use stand::Stand;
 
+use rustix::process::{Pid, kill_process};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Barrier, OnceLock};
@@ -42,6 +44,13 @@ pub fn program() -> &'static Path {
         std::env::var_os("ONCEGATE_PROGRAM")
             .map_or_else(|| env!("CARGO_BIN_EXE_oncegate").into(), PathBuf::from)
     })
+}
+
+/// Sends a process of ours a signal.
+#[track_caller]
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a process's number");
+    kill_process(pid, signal).expect("a process of ours");
 }
 
 /// Asks until there is an answer.

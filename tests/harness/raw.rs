@@ -93,6 +93,15 @@ pub fn ok(connection: &mut TcpStream) {
     let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
 }
 
+/// Bytes of the body of [`large`].
+pub const LARGE: usize = 600_000;
+
+/// Answers with more than what lies between the backend and a slow client.
+pub fn large(connection: &mut TcpStream) {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+    let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&[b'x'; LARGE]));
+}
+
 /// Resets the connection.
 pub fn reset(connection: &mut TcpStream) {
     let _ = rustix::net::sockopt::set_socket_linger(connection, Some(Duration::ZERO));

@@ -1,8 +1,7 @@
 //! A backend, a gate before it, and the directory that both live in.
 
-use super::{Backend, Call, Config, Reply, eventually, program};
+use super::{Backend, Call, Config, Reply, Signal, eventually, program, signal};
 use oncegate::cli::demo::gate::Gate;
-use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
@@ -64,8 +63,7 @@ impl Stand {
 
     /// Asks the gate to end.
     pub fn terminate(&self) {
-        let pid = self.gate.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("the gate runs");
-        kill_process(pid, Signal::TERM).expect("a process of ours");
+        signal(self.gate.pid().expect("the gate runs"), Signal::TERM);
     }
 
     /// Runs `oncegate claims …` against this gate.
