@@ -464,9 +464,9 @@ async fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Inten
 
 /// The request id of the attempt that made the record. The copy's answer does not wait long for what only a log line says.
 async fn original(exchange: &Exchange, id: RecordId) -> Option<String> {
-    let asked = pin!(exchange.shared().store.show(id));
-    let record = exchange.worker.deadlines.within(clock::now() + ORIGINAL_PATIENCE, asked).await?.ok()??;
-    (!record.about.request_id.is_empty()).then_some(record.about.request_id)
+    let asked = pin!(exchange.shared().store.made_by(id));
+    let made_by = exchange.worker.deadlines.within(clock::now() + ORIGINAL_PATIENCE, asked).await?.ok()??;
+    (!made_by.is_empty()).then_some(made_by)
 }
 
 fn in_doubt(idempotency: &Idempotency, since: Millis, until: Millis, why: Doubt) -> Verdict {

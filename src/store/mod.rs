@@ -433,6 +433,14 @@ impl Store {
         }
     }
 
+    /// The request id of the attempt that made a record.
+    pub async fn made_by(&self, id: RecordId) -> Result<Option<String>, StoreError> {
+        match self {
+            Store::Embedded(store) => Ok(store.show(id).map(|view| view.about.request_id)),
+            Store::Redis(store) => Box::pin(store.inner.made_by(id)).await,
+        }
+    }
+
     /// The recorded answer of a record that is done; `None` also where it cannot be read any more.
     pub async fn answer(&self, id: RecordId) -> Option<Answer> {
         match self {

@@ -1,26 +1,25 @@
 //! Random commands on a store with real Redis behind it, and on the pure ledger: the same outcomes. Time is the store's
-//! own clock, which never goes back: setting it to a far day makes it stand still, and later moves it on by hand.
+//! own clock, which never goes back: setting it to a far day makes it stand still, and later moves it on by hand. Two
+//! gateways share the server: one remembers what it completed, and answers copies under a key itself; of what the other is
+//! asked, it knows nothing.
 
+use super::bench::Bench;
 use super::support::*;
-use crate::harness::redis::Server;
 use futures_util::future::join_all;
 use oncegate::domain::answer::Answer;
 use oncegate::domain::fingerprint::Fingerprint;
 use oncegate::domain::ledger::{Change, Command, Doubt, Outcome, Phase, Record, RecordId};
 use oncegate::domain::ledger::{TargetId, Token, Verdict, apply};
 use oncegate::domain::time::Millis;
-use oncegate::store::{ClaimRequest, Claimed, Completion, EndIntents, Held, Options, Place, Settle, Settled};
+use oncegate::store::{ClaimRequest, Claimed, Completion, EndIntents, Held, Settle, Settled};
 use oncegate::store::{Store, StoreError};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A day in the next century, in milliseconds.
-const FAR: u64 = 4_102_444_800_000;
-
 #[derive(Clone, Debug)]
 enum Do {
-    Claim { n: u8, meaning: u8, sent: bool, again: bool },
+    Claim { n: u8, meaning: u8, sent: bool, again: bool, elsewhere: bool },
     MarkSent { n: u8, right: bool },
     Renew { n: u8, right: bool, lease: u16 },
     Complete { n: u8, right: bool, body: u16, keep: u16, ends: Option<u8>, names: Option<u8> },
@@ -38,8 +37,8 @@ fn step() -> impl Strategy<Value = Do> {
     let right = prop::bool::weighted(0.85);
     let targets = prop::option::weighted(0.3, 1..4_u8);
     prop_oneof![
-        8 => (n.clone(), 1..3_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.2))
-            .prop_map(|(n, meaning, sent, again)| Do::Claim { n, meaning, sent, again }),
+        8 => (n.clone(), 1..3_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.2), any::<bool>())
+            .prop_map(|(n, meaning, sent, again, elsewhere)| Do::Claim { n, meaning, sent, again, elsewhere }),
         3 => (n.clone(), right).prop_map(|(n, right)| Do::MarkSent { n, right }),
         3 => (n.clone(), right, 1..6_000_u16).prop_map(|(n, right, lease)| Do::Renew { n, right, lease }),
         6 => (n.clone(), right, 0..12_000_u16, prop_oneof![1..9_000_u16, 20_000..60_000_u16], targets.clone(), targets)
@@ -119,86 +118,14 @@ impl Model {
     }
 }
 
-/// A real server, whose clock a test moves.
-pub struct Bench {
-    server: Server,
-    pub store: Store,
-    _state: tempfile::TempDir,
-    /// The store's present instant.
-    pub now: u64,
-}
-
-// === impl Bench ===
-
 impl Bench {
-    pub fn start() -> Bench {
-        let mut bench = Bench::on_the_servers_time();
-        bench.pass(0);
-        bench
-    }
-
-    /// Time is the server's own.
-    fn on_the_servers_time() -> Bench {
-        let (server, state) = (Server::start(&[]), tempfile::tempdir().unwrap());
-        let node = oncegate::store::Address::new("127.0.0.1", server.address.port());
-        let place = Place::Shared(shared(oncegate::store::Layout::Single, vec![node], state.path()));
-        let options = Options { secret: Some(vec![7; 32]), ..Limits::default().options(place) };
-        let store = Store::open(options).expect("an empty server opens");
-        Bench { server, store, _state: state, now: FAR }
-    }
-
-    /// Time passes.
-    pub fn pass(&mut self, millis: u64) {
-        self.now += millis;
-        let clock = self.server.cli(&["get", "{oncegate}clock"]);
-        let life = clock.trim().split(' ').nth(1).expect("the gateways have agreed on this life").to_owned();
-        self.server.cli(&["set", "{oncegate}clock", &format!("{} {life}", self.now)]);
-    }
-
-    /// Forgets all records and holds, for the next case.
-    pub fn clear(&self) {
-        let script = "local kept = {clock = 1, secret = 1, m = 1, b = 1} \
-                      for _, key in ipairs(redis.call('keys', '{oncegate}*')) do \
-                      if not kept[string.sub(key, 11)] then redis.call('del', key) end end";
-        self.server.cli(&["eval", script, "0"]);
-    }
-
-    /// Each record has its answer behind it, and is in the sets that say where it is to be found, by its own end, and in that of
-    /// no other phase; they live as long as it does.
-    fn sets_are_whole(&self) {
-        let script = "local wrong = {} \
-            for _, key in ipairs(redis.call('keys', '{oncegate}r:*')) do \
-                local bytes, id = redis.call('get', key), string.sub(key, 13) \
-                local at, record = cmsgpack.unpack_one(bytes) \
-                local behind = at < 0 and 0 or #bytes - at \
-                if behind ~= (record[19] <= 8192 and record[19] or 0) then table.insert(wrong, 'answer') end \
-                local last = record[2] == 's' and record[13] + record[11] or record[13] \
-                local function look(set, least, most) \
-                    local at = tonumber(redis.call('zscore', '{oncegate}' .. set, id) or -1) \
-                    local lives = redis.call('pttl', '{oncegate}' .. set) >= redis.call('pttl', key) \
-                    if at < least or at > most or not lives then table.insert(wrong, string.sub(set, 1, 2)) end \
-                end \
-                look(({ q = 'fq', s = 'fs', d = 'd', x = 'x' })[record[2]], record[13], record[13]) \
-                look('s:' .. record[8], last, last) \
-                if not record[6] then look('t:' .. record[9], last, 1e300) end \
-                if not record[6] and record[17] then look('t:' .. record[17], last, 1e300) end \
-            end \
-            for phase, set in pairs({ q = 'fq', s = 'fs', d = 'd', x = 'x' }) do \
-                for _, id in ipairs(redis.call('zrange', '{oncegate}' .. set, 0, -1)) do \
-                    local bytes = redis.call('get', '{oncegate}r:' .. id) \
-                    if bytes and string.sub(bytes, 6, 6) ~= phase then table.insert(wrong, 'not ' .. set) end \
-                end \
-            end \
-            return wrong";
-        assert_eq!(self.server.cli(&["eval", script, "0"]).trim(), "", "sets that do not fit their records");
-    }
-
     /// The same step on the store and on the ledger.
     async fn both(&mut self, model: &mut Model, step: &Do) {
         let now = Millis(self.now);
         let store = &self.store;
         match *step {
-            Do::Claim { n, meaning, sent, again } => {
+            Do::Claim { n, meaning, sent, again, elsewhere } => {
+                let store = if elsewhere { &self.other } else { store };
                 let (request, expected) = model.claim(store, (n, meaning), sent, again, now);
                 let got = store.claim(request).await.expect("the store works");
                 assert!(is_same(&got, &expected), "{got:?} is not {expected:?}");
@@ -269,7 +196,7 @@ impl Bench {
                 self.settled(model, n, command, Settle::NotExecuted).await;
             }
             Do::Delete { n } => self.settled(model, n, Command::Delete, Settle::Delete).await,
-            Do::Pass { millis } => self.pass(millis.into()),
+            Do::Pass { millis } => self.passed(millis.into()).await,
         }
     }
 
@@ -322,7 +249,7 @@ fn together() -> impl Strategy<Value = Together> {
 impl Bench {
     /// On the store at once, on the ledger one after another.
     async fn all_at_once(&mut self, model: &mut Model, all: &Together) {
-        self.pass(all.pass.into());
+        self.passed(all.pass.into()).await;
         let (store, now) = (&self.store, Millis(self.now));
         let claims = all.claims.iter().map(|one| model.claim(store, *one, true, false, now));
         let (claims, outcomes): (Vec<_>, Vec<_>) = claims.unzip();
@@ -376,7 +303,14 @@ pub fn each_history<T: std::fmt::Debug>(
     proptest!(config, |(history in histories)| {
         let mut bench = bench.borrow_mut();
         bench.clear();
-        runtime.block_on(run(&mut bench, &history));
+        runtime.block_on(async {
+            for n in 1..6 {
+                // The gateway remembers them.
+                let gone = bench.store.settle(id(n), Settle::Delete).await;
+                assert_eq!(gone, Ok(Settled::NotFound));
+            }
+            run(&mut bench, &history).await;
+        });
     });
 }
 

@@ -1,7 +1,8 @@
 //! Random commands about slots on a store with real Redis behind it, and on the small store that the simulation is run on,
 //! which is made of the domain's own functions: the same outcomes, and the same holds after every step.
 
-use super::differential::{Bench, each_history};
+use super::bench::Bench;
+use super::differential::each_history;
 use super::support::*;
 use crate::simulation::slots::store::{KEEP, Machine, Said, Store as Model};
 use crate::simulation::slots::world::LEASE;

@@ -2,6 +2,7 @@
 //! and stamped over all backends.
 
 mod behaviours;
+mod bench;
 mod differential;
 mod differential_slots;
 mod killed;

@@ -1,6 +1,7 @@
 //! Several gateways, one truth: a fleet over one Redis. Whichever gateway a copy reaches, the backend executes once, and
 //! every client gets the one answer or a refusal that says why.
 
+mod copies;
 mod lanes;
 mod restarts;
 

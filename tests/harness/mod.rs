@@ -24,7 +24,7 @@ pub use oncegate::cli::demo::http::{Call, Reply};
 pub use pki::Authority;
 pub use raw::{LARGE, RawBackend, large, ok, reset};
 pub use rustix::process::Signal;
-pub use stand::Stand;
+pub use stand::{Stand, claims};
 
 use rustix::process::{Pid, kill_process};
 use std::net::SocketAddr;

@@ -68,8 +68,7 @@ impl Stand {
 
     /// Runs `oncegate claims …` against this gate.
     pub fn claims(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(program());
-        command.arg("claims").args(arguments).arg("--config").arg(&self.gate.config).output().unwrap()
+        claims(&self.gate, arguments)
     }
 
     /// The ids of the records in doubt, as `oncegate claims list` tells them.
@@ -80,4 +79,10 @@ impl Stand {
         let words = text.split(|letter: char| !letter.is_ascii_hexdigit());
         words.filter(|word| word.len() == 64).map(str::to_owned).collect()
     }
+}
+
+/// Runs `oncegate claims …` against a gate.
+pub fn claims(gate: &Gate, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command.arg("claims").args(arguments).arg("--config").arg(&gate.config).output().unwrap()
 }

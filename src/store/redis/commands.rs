@@ -32,6 +32,9 @@ impl Inner {
         self: &Arc<Inner>,
         request: ClaimRequest,
     ) -> Result<Claimed, StoreError> {
+        if let Some(answer) = self.recall.answer_of(&request, self.clock.now(), self.clock.elapsed()) {
+            return Ok(Claimed::Done(answer));
+        }
         self.health.admits_claims()?;
         let ClaimRequest { id, claim, quota, about, slots, above } = &request;
         let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
@@ -76,7 +79,7 @@ impl Inner {
             }
             Value::BulkString(kept) => {
                 return match stored::decode(kept) {
-                    Some(answer) => Ok(Claimed::Done(answer)),
+                    Some(answer) => Ok(self.said(id, answer)),
                     None => self.damaged(*id).await.map(Claimed::Done),
                 };
             }
@@ -91,7 +94,7 @@ impl Inner {
             b"done" => Ok(Claimed::Done(kept_or_tombstone(told.number()?, None))),
             b"large" => {
                 let status = told.number()?;
-                Ok(Claimed::Done(kept_or_tombstone(status, self.fetch(id).await?)))
+                Ok(self.said(id, kept_or_tombstone(status, self.fetch(id).await?)))
             }
             b"other" => Ok(Claimed::OtherMeaning),
             b"doubt" => {
@@ -248,7 +251,11 @@ impl Inner {
                 Ok(Settled::Yes)
             }
             b"no" => Ok(Settled::NotInDoubt),
-            _ => Ok(Settled::NotFound),
+            _ => {
+                // Deleted elsewhere, and not heard of here.
+                self.recall.settled(id);
+                Ok(Settled::NotFound)
+            }
         }
     }
 
@@ -291,6 +298,12 @@ impl Inner {
         {
             tracing::debug!(%error, "a turn could not be given on; it ends by itself");
         }
+    }
+
+    /// The store has the answer of a record.
+    fn said(&self, id: &RecordId, answer: Answer) -> Claimed {
+        self.recall.said(id, &answer, self.clock.elapsed());
+        Claimed::Done(answer)
     }
 
     /// What is left of a recorded answer whose bytes cannot be read.

@@ -59,7 +59,8 @@ impl Inner {
                 self.recall.settled(id);
                 self.give_turn_on(&lane, token).await;
             } else if kept {
-                let stays = Kept { answer: answer.clone(), names, done_at: now, until: now.after(keep) };
+                let (until, said_at) = (now.after(keep), self.clock.elapsed());
+                let stays = Kept { answer: answer.clone(), names, done_at: now, until, said_at };
                 self.recall.done(id, token, stays);
             } else {
                 self.recall.forget(id, token);

@@ -11,6 +11,7 @@ use super::recall::{End, Remembered};
 use super::reply::{self, Reply};
 use super::script::{Call, Script};
 use super::settings::Settings;
+use super::slots::HOLDS_A_SCRIPT;
 use super::{Inner, stored};
 use crate::domain::hex;
 use crate::domain::time::Millis;
@@ -254,12 +255,7 @@ impl Keeper {
         known.retain(|record| self.inner.wire.parts.of(&record.request.id) == part);
         let mut told_at = self.inner.clock.elapsed();
         for some in known.chunks(RESTORED_AT_ONCE) {
-            let at = self.inner.clock.elapsed();
-            if at.saturating_sub(told_at) > SPEAKS_EVERY {
-                // The others wait for it as long as they hear of it.
-                told_at = at;
-                self.inner.run(self.entering(part)?.1).await?;
-            }
+            self.tell_still_saying(part, &mut told_at).await?;
             let calls = some.iter().map(|record| self.inner.run(self.restoring(record)));
             for told in futures_util::future::join_all(calls).await {
                 if reply::bytes(told?)? == b"other" {
@@ -270,10 +266,13 @@ impl Keeper {
             }
         }
         // After the records by which they live.
-        let holds = match part == self.inner.wire.parts.of_bearing() {
-            true => self.inner.say_slots_again(now).await?,
-            false => 0,
-        };
+        let mut holds = 0;
+        if part == self.inner.wire.parts.of_bearing() {
+            for some in self.inner.recall.holds.all(now).chunks(HOLDS_A_SCRIPT) {
+                self.tell_still_saying(part, &mut told_at).await?;
+                holds += self.inner.say_holds_again(some).await?;
+            }
+        }
         if !known.is_empty() || holds > 0 {
             tracing::warn!(
                 part = part.0,
@@ -281,6 +280,16 @@ impl Keeper {
                 holds,
                 "the store began another life or forgot something; what this gateway knows was said again"
             );
+        }
+        Ok(())
+    }
+
+    /// The others wait for this gateway as long as they hear that it is still saying what it knows.
+    async fn tell_still_saying(&self, part: Part, told_at: &mut u64) -> Result<(), StoreError> {
+        let at = self.inner.clock.elapsed();
+        if at.saturating_sub(*told_at) > SPEAKS_EVERY {
+            *told_at = at;
+            self.inner.run(self.entering(part)?.1).await?;
         }
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! What this gateway remembers of its own recent claims and answers, so that it can say them again to a store that was
 //! restarted, replaced or emptied. Bounded in number and in bytes; the oldest are forgotten first. It lives as long as
 //! the process: a gateway and the store lost at once are two faults.
+//!
+//! What it remembers of a write under a client's key answers copies, too, without asking the store: no later write ends such
+//! a record before its time, only an operator. Who deletes it tells all gateways (`hearing`); where that is not heard, the
+//! store is asked again after [`SAID_FOR`].
 
 use super::holdings::Holdings;
 use super::spread::SpreadMap;
@@ -10,9 +14,17 @@ use crate::domain::time::Millis;
 use crate::store::ClaimRequest;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Records that are remembered at most.
 const RECORDS_MOST: usize = 200_000;
+
+/// So many milliseconds an answer under a key goes to copies after the store last said it, before it is asked again.
+const SAID_FOR: u64 = 10_000;
+
+/// From so many milliseconds before a record's end on, the store is asked: it ends by the store's clock, which the gateway
+/// hears every second.
+const NEAR_END: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(super) struct Recall {
@@ -64,6 +76,8 @@ pub(super) struct Kept {
     pub(super) done_at: Millis,
     /// Until when.
     pub(super) until: Millis,
+    /// When the store last said so, in milliseconds of this gateway's life.
+    pub(super) said_at: u64,
 }
 
 // === impl Recall ===
@@ -97,6 +111,38 @@ impl Recall {
         }
         inner.bytes += size;
         inner.shrink(now, self.bytes_most);
+    }
+
+    /// The answer of a copy under a client's key, where the store need not be asked for it. `elapsed`: milliseconds of
+    /// this gateway's life.
+    pub(super) fn answer_of(&self, copy: &ClaimRequest, now: Millis, elapsed: u64) -> Option<Answer> {
+        if !copy.claim.keyed {
+            return None;
+        }
+        let inner = self.lock();
+        let known = inner.records.get(&copy.id)?;
+        let End::Done(kept) = &known.end else { return None };
+        let means_the_same = known.request.claim.fingerprint == copy.claim.fingerprint;
+        let is_fresh = now.after(NEAR_END) < kept.until && elapsed < kept.said_at + SAID_FOR;
+        (means_the_same && is_fresh).then(|| kept.answer.clone())
+    }
+
+    /// The store said at `elapsed` that this is the answer of a record.
+    pub(super) fn said(&self, id: &RecordId, answer: &Answer, elapsed: u64) {
+        if let Some(known) = self.lock().records.get_mut(id)
+            && let End::Done(kept) = &mut known.end
+            && kept.answer == *answer
+        {
+            kept.said_at = elapsed;
+        }
+    }
+
+    /// The request id of the attempt whose answer a record has.
+    pub(super) fn made_by(&self, id: &RecordId, now: Millis) -> Option<String> {
+        let inner = self.lock();
+        let known = inner.records.get(id)?;
+        let counts = matches!(&known.end, End::Done(kept) if now < kept.until);
+        counts.then(|| known.request.about.request_id.clone())
     }
 
     /// Nothing was sent, and the store was not reached with that.
@@ -202,9 +248,8 @@ mod tests {
     use crate::domain::fingerprint::Fingerprint;
     use crate::domain::ledger::{Claim, Owner, PolicyVersion};
     use crate::store::About;
-    use std::time::Duration;
 
-    fn claimed(recall: &Recall, n: u8, now: u64) {
+    fn request(n: u8) -> ClaimRequest {
         let claim = Claim {
             fingerprint: Fingerprint([n; 32]),
             keyed: true,
@@ -218,15 +263,20 @@ mod tests {
             in_doubt_for: Duration::from_secs(10),
         };
         let about = About { route: "r".into(), request: String::new(), request_id: String::new() };
-        recall.claimed(
-            ClaimRequest { id: RecordId([n; 32]), claim, quota: 1, about, slots: Vec::new(), above: None },
-            Millis(now),
-        );
+        ClaimRequest { id: RecordId([n; 32]), claim, quota: 1, about, slots: Vec::new(), above: None }
+    }
+
+    fn claimed(recall: &Recall, n: u8, now: u64) {
+        recall.claimed(request(n), Millis(now));
+    }
+
+    fn answer(bytes: usize) -> Answer {
+        Answer::new(http::StatusCode::OK, &http::HeaderMap::new(), Some(&vec![0; bytes]))
     }
 
     fn done(recall: &Recall, n: u8, now: u64, bytes: usize) {
-        let answer = Answer::new(http::StatusCode::OK, &http::HeaderMap::new(), Some(&vec![0; bytes]));
-        let kept = Kept { answer, names: None, done_at: Millis(now), until: Millis(now + 100) };
+        let (answer, until) = (answer(bytes), Millis(now + 100));
+        let kept = Kept { answer, names: None, done_at: Millis(now), until, said_at: 0 };
         recall.done(RecordId([n; 32]), Token(u128::from(n)), kept);
     }
 
@@ -252,5 +302,30 @@ mod tests {
         assert_eq!(recall.all(Millis(99)).len(), 2);
         assert_eq!(recall.all(Millis(100)).len(), 1, "the answer's window is over");
         assert!(recall.all(Millis(10_000)).is_empty(), "so is the doubt's");
+    }
+    #[test]
+    fn copies_under_a_key_are_answered_as_long_as_the_store_cannot_know_better() {
+        let recall = Recall::new(1_000);
+        claimed(&recall, 1, 0);
+        let asked = |copy: &ClaimRequest, now, elapsed| recall.answer_of(copy, Millis(now), elapsed);
+        assert_eq!(asked(&request(1), 1, 1), None, "in flight");
+        let until = Millis(60_000);
+        let kept = Kept { answer: answer(9), names: None, done_at: Millis(2), until, said_at: 2 };
+        recall.done(RecordId([1; 32]), Token(1), kept);
+        assert_eq!(asked(&request(1), 3, 3), Some(answer(9)));
+        let mut other = request(1);
+        other.claim.fingerprint = Fingerprint([2; 32]);
+        assert_eq!(asked(&other, 3, 3), None, "another meaning");
+        other = request(1);
+        other.claim.keyed = false;
+        assert_eq!(asked(&other, 3, 3), None, "a later write may have ended it");
+        assert_eq!(asked(&request(1), 58_000, 3), None, "about to end");
+        assert_eq!(asked(&request(1), 10_002, 10_002), None, "the store has to say it again");
+        recall.said(&RecordId([1; 32]), &answer(8), 10_002);
+        assert_eq!(asked(&request(1), 10_003, 10_003), None, "it said something else");
+        recall.said(&RecordId([1; 32]), &answer(9), 10_002);
+        assert_eq!(asked(&request(1), 10_003, 10_003), Some(answer(9)));
+        recall.forget(RecordId([1; 32]), Token(1));
+        assert_eq!(asked(&request(1), 10_003, 10_003), None);
     }
 }

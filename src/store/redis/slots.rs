@@ -8,7 +8,6 @@ use super::held::{letter, name_of, named, read_hold, read_taken};
 use super::reply::{self, Reply};
 use super::script::{Call, Script};
 use crate::domain::slot::{BookingId, Known, SlotId, Taken, Wanted};
-use crate::domain::time::Millis;
 use crate::store::slots::{Adopted, Adoption, Free, HoldListing, HoldView, Released, SlotFigures, Which};
 use crate::store::{EndIntents, Held, StoreError};
 use std::collections::BTreeMap;
@@ -20,7 +19,7 @@ const LISTING_MAX: usize = 1_000;
 const NAMES_A_SCRIPT: usize = 200;
 
 /// Holds that one script adopts, or says again.
-const HOLDS_A_SCRIPT: usize = 50;
+pub(super) const HOLDS_A_SCRIPT: usize = 50;
 
 /// Names of holds given back that one script reads.
 const FREED_A_SCRIPT: usize = 1_000;
@@ -205,14 +204,10 @@ impl Inner {
         Ok(figures.into_iter().map(|(name, holds)| SlotFigures { name, holds }).collect())
     }
 
-    /// Says again what this gateway knows of slots. Returns how many of its holds the store had forgotten.
-    pub(super) async fn say_slots_again(&self, now: Millis) -> Result<u64, StoreError> {
-        let mut put = 0;
-        for some in self.recall.holds.all(now).chunks(HOLDS_A_SCRIPT) {
-            let call = self.about_slots(Script::SlotRestore).on_bodies(true);
-            put += reply::number(&self.run(some.iter().fold(call, Call::hold)).await?)?;
-        }
-        Ok(put)
+    /// Says again some of what this gateway knows of slots. Returns how many of these holds the store had forgotten.
+    pub(super) async fn say_holds_again(&self, some: &[Known]) -> Result<u64, StoreError> {
+        let call = self.about_slots(Script::SlotRestore).on_bodies(true);
+        reply::number(&self.run(some.iter().fold(call, Call::hold)).await?)
     }
 
     /// A message: a hold was given back, whoever did it.

@@ -104,6 +104,14 @@ impl Inner {
         Ok(self.views(&[id]).await?.pop())
     }
 
+    /// See [`Store::made_by`](crate::store::Store::made_by): where this gateway made it, it remembers that.
+    pub(in crate::store) async fn made_by(&self, id: RecordId) -> Result<Option<String>, StoreError> {
+        match self.recall.made_by(&id, self.clock.now()) {
+            Some(known) => Ok(Some(known)),
+            None => Ok(self.show(id).await?.map(|view| view.about.request_id)),
+        }
+    }
+
     /// See [`Store::answer`](crate::store::Store::answer).
     pub(in crate::store) async fn answer(&self, id: RecordId) -> Result<Option<Answer>, StoreError> {
         let Some(view) = self.show(id).await?.filter(|view| view.phase == "done") else { return Ok(None) };
