@@ -36,6 +36,7 @@ mod proxy_protocol;
 mod quirks;
 mod races;
 mod same_meaning;
+mod sessions;
 mod simulation;
 mod slots;
 mod slow;

@@ -133,11 +133,11 @@ impl Policy {
         &self.config
     }
 
-    /// The longest time for which a guarded route remembers.
-    pub fn longest_window(&self) -> Duration {
-        let windows = self.routes.iter().filter_map(|route| route.guard.as_ref());
-        windows
-            .map(|guard| guard.rules.remember.max(guard.rules.remember_fingerprint))
+    /// How long a record of any guarded route may be there: through a doubt, and as an answer behind it.
+    pub fn longest_record(&self) -> Duration {
+        let rules = self.routes.iter().filter_map(|route| Some(&route.guard.as_ref()?.rules));
+        rules
+            .map(|rules| rules.in_doubt_for + rules.remember.max(rules.remember_fingerprint))
             .max()
             .unwrap_or_default()
     }

@@ -3,7 +3,7 @@
 use super::changes::{changes_below, changes_target, destination};
 use super::clock;
 use super::exchange::Exchange;
-use super::forward::is_success;
+use super::forward::{STORE_PATIENCE, is_success};
 use super::guard::Intent;
 use super::made::made;
 use super::slots::Answered;
@@ -14,6 +14,7 @@ use crate::domain::ledger::Token;
 use crate::store::{Completion, EndIntents};
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Uri, response};
+use std::pin::pin;
 use std::time::Duration;
 
 /// The request as far as it matters after it was sent.
@@ -67,7 +68,8 @@ pub fn completion(
     if !intent.keyed {
         exchange.shared().below.note(asked.uri.path().trim_end_matches('/'), clock::recent(), keep);
     }
-    let alias = renewed_scope(exchange, intent, &head.headers);
+    let renewed = renewed_scope(exchange, intent, &head.headers);
+    let alias = renewed.map(|scope| (scope, exchange.shared().policy.longest_record()));
     let body = answer.body();
     let read = Answered {
         status: head.status,
@@ -76,6 +78,17 @@ pub fn completion(
     };
     let (slots, frees) = (intent.slots.settlement(exchange, read), intent.slots.frees(exchange, read));
     Completion { id: intent.id, token, answer, keep, ends, names, alias, slots, frees }
+}
+
+/// The scope that a caller shows since its cookies were renewed stands for its first one as long as a record that is made
+/// through it.
+pub async fn outlast(exchange: &Exchange, shows: ScopeId, scope: ScopeId) {
+    let shared = exchange.shared();
+    let kept = pin!(shared.store.alias(shows, scope, shared.policy.longest_record()));
+    let kept = exchange.worker.deadlines.within(clock::recent() + STORE_PATIENCE, kept).await;
+    if !matches!(kept, Some(Ok(()))) {
+        tracing::warn!(request_id = ?exchange.request_id, "how long a renewed session counts could not be prolonged");
+    }
 }
 
 /// The scope that the caller will have after this answer, where the answer renews its own cookie.

@@ -100,7 +100,9 @@ pub async fn ask(
             Box::pin(end_intents(exchange, ends)).await;
         }
     }
-    if let Some(caller) = caller.filter(|_| renews) {
+    // A redirect or a refusal that changes cookies may be a login, a logout or a session that is over.
+    let is_plain = head.status.is_success() || head.status == StatusCode::NOT_MODIFIED;
+    if let Some(caller) = caller.filter(|_| renews && is_plain) {
         keep_scope(exchange, &caller, &head.headers);
     }
     Ok(Answered { head, body, upstream })
@@ -202,7 +204,7 @@ fn keep_scope(exchange: &Exchange, caller: &Shown, answer: &HeaderMap) {
     let scope_of = |shown: &Shown| shown.scope(&shared.digest, None, exchange.address);
     let scope = shared.store.scope_of(scope_of(caller));
     if shared.store.may_have_live(scope) {
-        let keep = shared.policy.longest_window();
+        let keep = shared.policy.longest_record();
         let (shared, from) = (exchange.worker.shared.clone(), scope_of(&renewed));
         // Nobody waits for it: a read must not wait for a disk.
         tokio::task::spawn_local(async move {

@@ -4,6 +4,7 @@ use super::attempt::{Attempt, Original};
 use super::body::{Outgoing, RequestBody, ResponseBody};
 use super::carried::{Carried, Died};
 use super::clock;
+use super::completion;
 use super::exchange::{Exchange, Outcome};
 use super::forward::{self, STORE_PATIENCE};
 use super::headers::IDEMPOTENT_STORED;
@@ -55,6 +56,8 @@ pub struct Intent {
     pub scope: ScopeId,
     /// Whom the quota counts.
     pub counted: ScopeId,
+    /// Whom it shows since its cookies were renewed, where they were.
+    pub renewed: Option<ScopeId>,
     /// What it has to do with slots.
     pub slots: Slotted,
 }
@@ -190,7 +193,9 @@ pub fn intent(
     let shown = exchange.shown(&parts.headers);
     let last = &exchange.connection.last_caller;
     let (scope, counted) = shown.scopes(last, &shared.digest, key.as_deref(), exchange.address);
+    let shows = counted;
     let (scope, counted) = (shared.store.scope_of(scope), shared.store.scope_of(counted));
+    let renewed = (shows != counted).then_some(shows);
     // Few requests have any of them, and one pass over the names finds that out.
     let looked_for = if parts.headers.keys().any(|name| bears_meaning(name.as_str())) {
         &MEANING_HEADERS[..]
@@ -212,7 +217,7 @@ pub fn intent(
     let id = shared.digest.record_id(&rules.name, &scope, key.as_deref(), &fingerprint);
     let id = shared.store.placed(id, &counted, guard.lane.is_some() || !rules.slots.is_empty());
     let slots = Slotted::read(exchange, parts, body);
-    Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted, slots }))
+    Ok(Some(Intent { id, fingerprint, keyed: key.is_some(), shown, scope, counted, renewed, slots }))
 }
 
 /// A header's value; several lines of it as one list, which is what they mean (RFC 9110, 5.3).
@@ -331,6 +336,9 @@ pub async fn claim(
     // Where nobody knows what became of it, it may have been granted.
     if !matches!(claimed, Err(StoreError::Unavailable(_))) {
         pending.answered();
+    }
+    if let (Some(shows), Ok(Claimed::Granted)) = (intent.renewed, &claimed) {
+        completion::outlast(exchange, shows, intent.counted).await;
     }
     claimed
 }

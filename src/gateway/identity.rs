@@ -24,6 +24,10 @@ const CERT: &str = "cert";
 /// A key of at least this many characters cannot be guessed and scopes a caller that has shown nothing else.
 const KEY_SCOPES_ALONE: usize = 22;
 
+/// A cookie's value of at least this many characters may be a secret. A shorter one (a language, a consent) is shown by many,
+/// so it proves nothing.
+const COOKIE_PROVES: usize = 16;
+
 /// Hops of a forwarding list that are looked at.
 const HOPS_MOST: usize = 64;
 
@@ -120,7 +124,7 @@ pub fn shown(
     let identified = || {
         let proven = clients.identify_by.iter().filter(|_| clients.scope_by.is_empty());
         proven.into_iter().find_map(|identity| match identity {
-            Identity::Jwt(claim) => subject(jwt, headers, claim),
+            Identity::Jwt(claim) => subject(jwt, headers, claim).filter(|parts| names_subject(parts)),
             Identity::Cert => certified(),
             Identity::Header(_) | Identity::Cookie(_) | Identity::Ip => None,
         })
@@ -128,10 +132,15 @@ pub fn shown(
     Shown { parts: named.or_else(identified).unwrap_or_else(|| credentials(headers, cert)) }
 }
 
+/// Whether a token says of whom it is, and not only what many share. `scope_by` may name what it likes.
+fn names_subject(parts: &[(&'static str, Vec<u8>)]) -> bool {
+    parts.iter().any(|(label, subject)| *label == "jwt-subject" && !subject.is_empty())
+}
+
 /// A verified token's subject together with `claim`: a claim that many share (an organisation) must not become one caller.
 fn subject(jwt: Option<&Verifier>, headers: &HeaderMap, claim: &str) -> Option<Vec<(&'static str, Vec<u8>)>> {
     let claims = jwt?.verify(bearer(headers)?)?;
-    let value = claims.text(claim)?;
+    let value = claims.text(claim).filter(|value| !value.is_empty())?;
     let text = |claim| claims.text(claim).unwrap_or_default().into_bytes();
     Some(vec![
         ("jwt-issuer", text("iss")),
@@ -140,7 +149,7 @@ fn subject(jwt: Option<&Verifier>, headers: &HeaderMap, claim: &str) -> Option<V
     ])
 }
 
-/// Every credential that a request carries. More than is needed can only keep two requests apart.
+/// Every credential that a request carries.
 fn credentials(headers: &HeaderMap, cert: Option<&Principal>) -> Vec<(&'static str, Vec<u8>)> {
     let mut parts: Vec<_> = cert.map(|cert| (CERT, cert.bytes().to_vec())).into_iter().collect();
     for (label, name) in [("authorization", header::AUTHORIZATION), ("x-api-key", X_API_KEY)] {
@@ -167,21 +176,21 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// What a request shows of a header or cookie.
+/// What a request shows of a header or cookie; what is empty is nothing.
 fn identity_value(identity: &Identity, headers: &HeaderMap) -> Option<Vec<u8>> {
     match identity {
         Identity::Header(name) => {
             // All lines count: two different lists must not become one caller.
-            let mut values = headers.get_all(name).iter().peekable();
-            values.peek()?;
-            Some(values.flat_map(|value| [value.as_bytes(), b"\n"]).flatten().copied().collect())
+            let values = || headers.get_all(name).iter();
+            values().find(|value| !value.as_bytes().trim_ascii().is_empty())?;
+            Some(values().flat_map(|value| [value.as_bytes(), b"\n"]).flatten().copied().collect())
         }
         Identity::Cookie(name) => {
             let mut found = cookies(headers).filter_map(|cookie| {
                 let (key, value) = split_cookie(cookie);
                 (key == name.as_bytes()).then_some(value)
             });
-            found.next().map(<[u8]>::to_vec)
+            found.next().filter(|value| !value.is_empty()).map(<[u8]>::to_vec)
         }
         Identity::Jwt(_) | Identity::Cert | Identity::Ip => None,
     }
@@ -218,14 +227,18 @@ impl Shown {
         }
     }
 
-    /// Whom the quota of records counts: the scope, or the address of a caller who has shown nothing.
+    /// Whom the quota of records counts: the scope, or the address of a caller who has shown nothing. What proves nothing
+    /// keeps callers of one address apart, and unites none of several.
     pub fn counted(&self, digest: &FingerprintKey, address: IpAddr) -> ScopeId {
-        if self.parts.is_empty() {
-            return digest.scope_id(&[("address", counted_address(address).to_string().as_bytes())]);
-        }
-        let parts: Vec<(&str, &[u8])> =
-            self.parts.iter().map(|(name, value)| (*name, value.as_slice())).collect();
-        digest.scope_id(&parts)
+        let address = self.proves_nothing().then(|| counted_address(address).to_string());
+        let address = address.iter().map(|address| ("address", address.as_bytes()));
+        let shown = self.parts.iter().map(|(name, value)| (*name, value.as_slice()));
+        digest.scope_id(&address.chain(shown).collect::<Vec<(&str, &[u8])>>())
+    }
+
+    /// Whether it is nothing but cookies that many others show, too.
+    fn proves_nothing(&self) -> bool {
+        self.parts.iter().all(|(label, value)| *label == "cookie" && !is_secret(value))
     }
 
     /// Both of them, of a caller on a connection on which `last` asked last.
@@ -242,16 +255,43 @@ impl Shown {
         (scope, counted)
     }
 
-    /// What the caller will show after an answer with these `Set-Cookie` lines, where they change the cookies that it
-    /// has shown: its scope lives on under the new ones. `now` decides what has expired. A caller without cookies of its
-    /// own has no scope that a cookie could renew.
+    /// What the caller will show after an answer with these `Set-Cookie` lines, where they renew the cookies that it has
+    /// shown: its scope lives on under the new ones. `now` decides what has expired. `None` where nothing changes, and where
+    /// it may be somebody else who comes next: who logs in or out is given or loses a cookie of its own.
     pub fn renewed(&self, answer: &HeaderMap, now: SystemTime) -> Option<Shown> {
         let mut renewed = self.clone();
+        let mut hidden = Vec::new();
         for line in answer.get_all(header::SET_COOKIE) {
-            let (name, value, deleted) = set_cookie(line.as_bytes(), now);
-            renewed.set(name, (!deleted).then_some(value));
+            let cookie = SetCookie::read(line.as_bytes(), now);
+            renewed.set(cookie.name, cookie.value);
+            if cookie.is_hidden {
+                hidden.push(cookie.name);
+            }
         }
-        (renewed != *self).then_some(renewed)
+        (renewed != *self && renewed.is_same_caller(self, &hidden)).then_some(renewed)
+    }
+
+    /// Whether this is shown by whoever has shown `before`. Cookies that only have other values renew it. One that comes or
+    /// goes does, beside a credential that stays: but not one that goes and may have been a secret, and not one that comes
+    /// and is a secret that no script of a page may read (`hidden`), as sessions are.
+    fn is_same_caller(&self, before: &Shown, hidden: &[&[u8]]) -> bool {
+        let cookie = |shown: &Shown, name: &[u8]| {
+            shown.cookies().find(|cookie| split_cookie(cookie).0 == name).map(is_secret)
+        };
+        let mut gone = before.cookies().filter(|was| cookie(self, split_cookie(was).0).is_none()).peekable();
+        let mut new = self.cookies().filter(|is| cookie(before, split_cookie(is).0).is_none()).peekable();
+        if gone.peek().is_none() && new.peek().is_none() {
+            return true;
+        }
+        let stays = self.parts.iter().any(|(label, _)| *label != "cookie")
+            || before.cookies().any(|was| is_secret(was) && cookie(self, split_cookie(was).0) == Some(true));
+        let logs_out = gone.any(is_secret);
+        let logs_in = new.any(|is| is_secret(is) && hidden.contains(&split_cookie(is).0));
+        stays && !logs_out && !logs_in
+    }
+
+    fn cookies(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().filter(|(label, _)| *label == "cookie").map(|(_, cookie)| cookie.as_slice())
     }
 
     /// Changes a cookie as a browser would; `None` deletes it.
@@ -265,7 +305,7 @@ impl Shown {
             }
             return;
         }
-        if !self.parts.iter().any(|(label, _)| *label == "cookie") {
+        if self.cookies().next().is_none() {
             return;
         }
         self.parts.retain(|(label, cookie)| *label != "cookie" || split_cookie(cookie).0 != name);
@@ -296,23 +336,42 @@ impl LastCaller {
     }
 }
 
-/// Name, value, and whether the line deletes the cookie (RFC 6265, 5.2).
-fn set_cookie(line: &[u8], now: SystemTime) -> (&[u8], &[u8], bool) {
-    let mut pieces = line.split(|&b| b == b';').map(<[u8]>::trim_ascii);
-    let (name, value) = split_cookie(pieces.next().unwrap_or_default());
-    let mut expires = false;
-    let mut max_age = None;
-    for piece in pieces {
-        let (attribute, text) = split_cookie(piece);
-        let text = std::str::from_utf8(text).unwrap_or_default();
-        if attribute.eq_ignore_ascii_case(b"max-age") {
-            max_age = text.parse::<i64>().ok().map(|seconds| seconds <= 0);
-        } else if attribute.eq_ignore_ascii_case(b"expires") {
-            expires = httpdate::parse_http_date(text).is_ok_and(|at| at <= now);
+/// A `Set-Cookie` line (RFC 6265, 5.2).
+struct SetCookie<'a> {
+    name: &'a [u8],
+    /// `None` where it deletes the cookie.
+    value: Option<&'a [u8]>,
+    /// `HttpOnly`.
+    is_hidden: bool,
+}
+
+// === impl SetCookie ===
+
+impl<'a> SetCookie<'a> {
+    fn read(line: &'a [u8], now: SystemTime) -> SetCookie<'a> {
+        let mut pieces = line.split(|&b| b == b';').map(<[u8]>::trim_ascii);
+        let (name, value) = split_cookie(pieces.next().unwrap_or_default());
+        let (mut expires, mut max_age, mut is_hidden) = (false, None, false);
+        for piece in pieces {
+            let (attribute, text) = split_cookie(piece);
+            let text = std::str::from_utf8(text).unwrap_or_default();
+            if attribute.eq_ignore_ascii_case(b"max-age") {
+                max_age = text.parse::<i64>().ok().map(|seconds| seconds <= 0);
+            } else if attribute.eq_ignore_ascii_case(b"expires") {
+                expires = httpdate::parse_http_date(text).is_ok_and(|at| at <= now);
+            } else if attribute.eq_ignore_ascii_case(b"httponly") {
+                is_hidden = true;
+            }
         }
+        // Max-Age wins over Expires; an empty value is how many frameworks log out.
+        let is_gone = value.is_empty() || max_age.unwrap_or(expires);
+        SetCookie { name, value: (!is_gone).then_some(value), is_hidden }
     }
-    // Max-Age wins over Expires; an empty value is how many frameworks log out.
-    (name, value, value.is_empty() || max_age.unwrap_or(expires))
+}
+
+/// Whether a cookie's value may be a secret.
+fn is_secret(cookie: &[u8]) -> bool {
+    split_cookie(cookie).1.len() >= COOKIE_PROVES
 }
 
 #[cfg(test)]

@@ -135,8 +135,9 @@ pub struct Completion {
     pub ends: Option<EndIntents>,
     /// The resource that the answer names (`Location`): a later unsafe request to it ends this record.
     pub names: Option<TargetId>,
-    /// Scopes that are this record's scope from now on (a renewed session cookie), each for `keep`.
-    pub alias: Option<ScopeId>,
+    /// The scope that is this record's scope from now on (a renewed session cookie), and for how long; see
+    /// [`Store::alias`].
+    pub alias: Option<(ScopeId, Duration)>,
     /// How the slots that were reserved with the claim go on.
     pub slots: Settlement,
     /// The bookings that give back what they hold, in the same durable step.
@@ -373,8 +374,9 @@ impl Store {
         }
     }
 
-    /// `from` means the scope `to` for as long as `keep` (a renewed session cookie in an unguarded answer). Does nothing
-    /// where `to` holds no live record. Durable before it returns.
+    /// `from` means the scope `to` for as long as `keep` at least (a renewed session cookie). Does nothing where `to` holds no
+    /// live record, and where `from` holds some itself or means another scope already: what it names must stay found.
+    /// Durable before it returns.
     pub async fn alias(&self, from: ScopeId, to: ScopeId, keep: Duration) -> Result<(), StoreError> {
         match self {
             Store::Embedded(store) => store.alias(from, to, keep).await,

@@ -67,6 +67,8 @@ stamp! {
     a_completion_ends_other_intents_in_the_same_step,
     an_alias_stands_for_its_scope_while_it_lasts,
     an_alias_to_a_scope_without_records_is_not_kept,
+    an_alias_that_is_asked_for_again_lasts_longer,
+    a_scope_with_records_of_its_own_or_of_another_comes_to_stand_for_no_third,
     an_operator_settles_a_doubt_either_way,
     an_operator_deletes_what_is_not_in_flight,
     listings_are_ordered_and_paged_and_filtered,

@@ -156,6 +156,12 @@ fn a_verified_token_stands_for_its_subject_and_an_unverified_one_for_its_bytes()
     assert_eq!(scope(&by_org, &ann), scope(&by_org, &ann_again), "a rotated token is the same caller");
     assert_ne!(scope(&by_org, &ann), scope(&by_org, &bob), "colleagues share an organisation, not answers");
     assert_ne!(scope(&by_org, &ann), scope(&by_org, &signed(&claims("ann", 1), "forged")));
+    let nameless = |email: &str| {
+        let claims =
+            serde_json::json!({"iss": "clinic", "org": "o", "email": email, "exp": 9_999_999_999_u64});
+        scope(&by_org, &signed(&claims, "good"))
+    };
+    assert_ne!(nameless("ann"), nameless("bob"), "a token without a subject counts by its bytes");
     let stale = serde_json::json!({"iss": "clinic", "sub": "ann", "org": "o", "exp": 1});
     assert_ne!(
         scope(&by_org, &ann),
@@ -187,10 +193,55 @@ fn renewed(cookies: &str, set: &[&str]) -> Option<Shown> {
 fn what_a_browser_shows_after_set_cookie_is_foreseen() {
     let shows = |cookies: &str| Some(shown(&clients(&[], &[]), None, &headers(&[("cookie", cookies)]), None));
     assert_eq!(renewed("session=1; a=2", &["session=9; Path=/; HttpOnly"]), shows("a=2; session=9"));
-    assert_eq!(renewed("session=1", &["flash=x"]), shows("flash=x; session=1"));
-    assert_eq!(renewed("session=1; flash=x", &["flash=; Max-Age=0"]), shows("session=1"));
-    assert_eq!(renewed("s=1; t=2", &["t=9; Expires=Thu, 01 Jan 1970 00:00:00 GMT"]), shows("s=1"));
     assert_eq!(renewed("s=1", &["s=1"]), None, "nothing changes");
+    assert_eq!(renewed(SESSION, &["flash=x"]), shows(&format!("flash=x; {SESSION}")));
+    assert_eq!(renewed(&format!("{SESSION}; flash=x"), &["flash=; Max-Age=0"]), shows(SESSION));
+    let gone = "t=9; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+    assert_eq!(renewed(&format!("{SESSION}; t=2"), &[gone]), shows(SESSION));
+    let csrf = "csrftoken=00112233445566778899aabbccddeeff";
+    assert_eq!(renewed(SESSION, &[&format!("{csrf}; Path=/")]), shows(&format!("{csrf}; {SESSION}")));
+    assert_eq!(renewed(SESSION, &[OTHER, "flash=x"]), shows(&format!("flash=x; {OTHER}")));
+}
+
+const SESSION: &str = "session=0123456789abcdef0123";
+const OTHER: &str = "session=fedcba98765432103210";
+
+#[test]
+fn a_login_and_a_logout_renew_nothing() {
+    let visitor = "visitor=aaaabbbbccccddddeeeeffff";
+    assert_eq!(renewed("lang=en", &[SESSION]), None, "everybody shows a language");
+    assert_eq!(renewed("lang=en", &["user=bob"]), None);
+    assert_eq!(
+        renewed(visitor, &[&format!("{SESSION}; HttpOnly")]),
+        None,
+        "no page's script reads a session"
+    );
+    assert_eq!(renewed(&format!("{visitor}; {SESSION}"), &["session=; Max-Age=0"]), None);
+    assert_eq!(renewed(&format!("theme=dark; {SESSION}"), &["session=; Max-Age=0"]), None);
+    assert_eq!(renewed(SESSION, &["session=; Max-Age=0"]), None, "nothing is left");
+    assert_eq!(renewed(&format!("{SESSION}; flash=x"), &["session=gone", "flash=; Max-Age=0"]), None);
+}
+
+#[test]
+fn cookies_that_prove_nothing_unite_no_addresses() {
+    let key = FingerprintKey::new(b"secret");
+    let scope = |cookie: &str, ip| {
+        shown(&clients(&[], &[]), None, &headers(&[("cookie", cookie)]), None).scope(&key, None, address(ip))
+    };
+    assert_ne!(scope("lang=en", "192.0.2.1"), scope("lang=en", "192.0.2.2"));
+    assert_ne!(scope("lang=en", "192.0.2.1"), scope("lang=de", "192.0.2.1"));
+    assert_eq!(scope("lang=en", "192.0.2.1"), scope("lang=en", "192.0.2.1"));
+    assert_eq!(scope(SESSION, "192.0.2.1"), scope(SESSION, "192.0.2.2"));
+}
+
+#[test]
+fn what_is_empty_is_not_shown() {
+    let named = [Identity::Header("x-user".parse().expect("a name")), Identity::Cookie("session".into())];
+    let clients = clients(&named, &[]);
+    for empty in [("x-user", ""), ("x-user", "  "), ("cookie", "session=")] {
+        let with = |token| scope(&clients, &[empty, ("authorization", token)]);
+        assert_ne!(with("Bearer one"), with("Bearer two"), "{empty:?}");
+    }
 }
 
 #[test]

@@ -39,6 +39,11 @@ impl Aliases {
         }
     }
 
+    /// Whether `from` means `to` until `until` at least.
+    pub(super) fn lasts(&self, from: ScopeId, to: ScopeId, until: Millis) -> bool {
+        self.to.get(&from).is_some_and(|alias| alias.to == to && until <= alias.until)
+    }
+
     /// From now on `from` means `to`, until `until` at least; the log says so in the segment `home` or later. False where
     /// nothing changed: it is known already, or a scope would stand for itself, or there is no room.
     pub(super) fn add(&mut self, from: ScopeId, to: ScopeId, until: Millis, home: u32) -> bool {

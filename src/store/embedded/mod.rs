@@ -226,8 +226,7 @@ impl Embedded {
     }
 
     pub(super) async fn alias(&self, from: ScopeId, to: ScopeId, keep: Duration) -> Result<(), StoreError> {
-        let (added, after) =
-            self.run(|state, now, after| state.alias(from, to, now.after(keep), now, after))?;
+        let (added, after) = self.run(|state, now, after| state.alias(from, to, keep, now, after))?;
         self.durable(after.commit).await?;
         added
     }

@@ -23,6 +23,9 @@ use std::time::Duration;
 /// The largest tombstone in bytes: status and headers of an answer whose body was not kept.
 pub(super) const TOMBSTONE_MAX: usize = 512;
 
+/// An alias is made to last longer than it is asked to, by this part of that: then not every write through it prolongs it.
+const ALIAS_AHEAD: u32 = 8;
+
 /// What the operator sees of a record takes at most so many bytes.
 const ABOUT_MAX: usize = 256;
 
@@ -210,7 +213,7 @@ impl State {
         now: Millis,
         after: &mut After,
     ) -> Result<Held, StoreError> {
-        let Completion { id, token, answer, keep, ends, names, alias, slots, frees } = *completion;
+        let Completion { id, token, answer, ends, names, alias, slots, frees, .. } = *completion;
         let before = self.index.get(&id).map(|entry| &entry.record.phase);
         let repeated = matches!(before, Some(Phase::Done { .. }));
         // Copies that wait get the whole answer even where only a tombstone can be kept.
@@ -222,8 +225,8 @@ impl State {
             if let Some(names) = names {
                 self.name(id, names);
             }
-            if let (Some(from), Some(to)) = (alias, scope) {
-                self.add_alias(from, to, now.after(keep));
+            if let (Some((from, keep)), Some(to)) = (alias, scope) {
+                self.add_alias(from, to, now, keep);
             }
             if let Some(ends) = ends {
                 self.end_all(&ends, now, after);
@@ -276,18 +279,18 @@ impl State {
         &mut self,
         from: ScopeId,
         to: ScopeId,
-        until: Millis,
+        keep: Duration,
         now: Millis,
         after: &mut After,
     ) -> Result<(), StoreError> {
         let to = self.aliases.resolve(to, now);
-        if self.index.live(&to) == 0 {
+        if self.index.live(&to) == 0 || self.aliases.lasts(from, to, now.after(keep)) {
             return Ok(());
         }
         if self.journal.as_ref().is_some_and(|journal| journal.room_for_note() == RoomFor::NotNow) {
             return Err(StoreError::Full("its disk has no room for the renewed scope".into()));
         }
-        self.add_alias(from, to, until);
+        self.add_alias(from, to, now, keep);
         after.commit = self.commit(false);
         Ok(())
     }
@@ -405,7 +408,13 @@ impl State {
         }
     }
 
-    fn add_alias(&mut self, from: ScopeId, to: ScopeId, until: Millis) {
+    fn add_alias(&mut self, from: ScopeId, to: ScopeId, now: Millis, keep: Duration) {
+        let known = self.aliases.resolve(from, now);
+        let is_another = self.index.live(&from) > 0 || (known != from && known != to);
+        if is_another || self.aliases.lasts(from, to, now.after(keep)) {
+            return;
+        }
+        let until = now.after(keep + keep / ALIAS_AHEAD);
         let home = self.journal.as_ref().map_or(0, Journal::tail);
         if self.aliases.add(from, to, until, home)
             && let Some(journal) = &mut self.journal

@@ -28,6 +28,12 @@ impl Aliases {
         }
     }
 
+    /// Whether `from` means `to` until `until` at least.
+    pub(super) fn lasts(&self, from: ScopeId, to: ScopeId, until: Millis) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&from).is_some_and(|(known, last)| *known == to && until <= *last)
+    }
+
     /// `from` means `to` until `until`.
     pub(super) fn add(&self, from: ScopeId, to: ScopeId, until: Millis) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);

@@ -203,27 +203,30 @@ impl Inner {
         to: ScopeId,
         keep: Duration,
     ) -> Result<(), StoreError> {
-        let to = self.aliases.resolve(to, || self.clock.now());
-        // Where the records of a scope are: those of routes with a lane or with slots are beside these.
-        let parts = &self.wire.parts;
-        for part in BTreeSet::from([parts.of_scope(&to), parts.of_bearing()]) {
-            if reply::number(&self.run(self.about(Script::Live, part).arg(&to.0)).await?)? == 1 {
-                return self.alias_to(from, to, keep).await;
-            }
+        let now = self.clock.now();
+        let to = self.aliases.resolve(to, || now);
+        let lasts = self.aliases.lasts(from, to, now.after(keep));
+        if lasts || !self.has_live(&to).await? || self.has_live(&from).await? {
+            return Ok(());
+        }
+        let call = Call::of(&self.wire.parts, Script::Alias, super::HOME, self.wire.place.timeout);
+        let mut told = Reply::array(self.run(call.arg(&from.0).arg(&to.0).millis(keep)).await?)?;
+        let (to, until) = (ScopeId(told.exactly()?), told.number()?);
+        if until > 0 {
+            self.aliases.add(from, to, Millis(until));
         }
         Ok(())
     }
 
-    pub(super) async fn alias_to(
-        &self,
-        from: ScopeId,
-        to: ScopeId,
-        keep: Duration,
-    ) -> Result<(), StoreError> {
-        let call = Call::of(&self.wire.parts, Script::Alias, super::HOME, self.wire.place.timeout);
-        let mut told = Reply::array(self.run(call.arg(&from.0).arg(&to.0).millis(keep)).await?)?;
-        self.aliases.add(from, ScopeId(told.exactly()?), Millis(told.number()?));
-        Ok(())
+    /// Whether a scope has a record, wherever they may be: those of routes with a lane or with slots are beside the others.
+    async fn has_live(&self, scope: &ScopeId) -> Result<bool, StoreError> {
+        let parts = &self.wire.parts;
+        for part in BTreeSet::from([parts.of_scope(scope), parts.of_bearing()]) {
+            if reply::number(&self.run(self.about(Script::Live, part).arg(&scope.0)).await?)? == 1 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// See [`Store::settle`](crate::store::Store::settle).

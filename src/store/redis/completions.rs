@@ -32,6 +32,8 @@ struct Told {
     now: Millis,
     /// The lane of its attempt; empty where it has none, or does not wait for anybody.
     lane: Vec<u8>,
+    /// Until when the renewed scope stands for the record's, where it does.
+    alias_until: Option<Millis>,
 }
 
 impl Inner {
@@ -52,7 +54,7 @@ impl Inner {
         let Completion { id, token, answer, keep, ends, names, alias, slots, .. } = completion;
         self.recall.holds.settled(token, &slots, self.clock.now());
         if told.newly {
-            let Told { kept, scope, now, lane, .. } = told;
+            let Told { kept, scope, now, lane, alias_until, .. } = told;
             self.clock.heard(now);
             if by == By::Asking {
                 // Nobody knows better than the attempt itself, and that one knows nothing any more.
@@ -71,11 +73,12 @@ impl Inner {
                 Some(ends) if !here => self.end_everywhere(ends).await.map(drop),
                 _ => Ok(()),
             };
-            if let (Some(from), Some(scope), true) = (alias, scope, kept) {
-                if !here {
-                    self.alias_to(from, scope, keep).await?;
+            if let (Some((from, keep)), Some(scope), true) = (alias, scope, kept) {
+                match alias_until {
+                    Some(until) => self.aliases.add(from, scope, until),
+                    None if here => {}
+                    None => self.alias(from, scope, keep).await?,
                 }
-                self.aliases.add(from, scope, now.after(keep));
             }
             ended?;
         }
@@ -98,7 +101,8 @@ impl Inner {
             .fixed(&answer.status().as_u16().to_be_bytes())
             .byte(u8::from(by == By::Attempt) + 2 * u8::from(alias.is_some()))
             .short(names.as_ref().map_or(&[][..], |names| &names.0))
-            .short(alias.as_ref().filter(|_| here).map_or(&[][..], |alias| &alias.0))
+            .short(alias.as_ref().filter(|_| here).map_or(&[][..], |(from, _)| &from.0))
+            .number(alias.map_or(0, |(_, keep)| millis(keep)))
             .settlement(slots, frees);
         let ends = ends.as_ref().filter(|_| here);
         let ends_nothing = ends.is_none() && alias.is_none() && slots.bookings.is_empty() && frees.is_empty();
@@ -131,7 +135,14 @@ impl Told {
     fn read(reply: Value) -> Result<Option<Told>, StoreError> {
         if let Value::Int(now) = reply {
             let now = Millis(u64::try_from(now).unwrap_or(0));
-            return Ok(Some(Told { newly: true, kept: true, scope: None, now, lane: Vec::new() }));
+            return Ok(Some(Told {
+                newly: true,
+                kept: true,
+                scope: None,
+                now,
+                lane: Vec::new(),
+                alias_until: None,
+            }));
         }
         let mut told = Reply::array(reply)?;
         let (held, newly) = (told.number()? == 1, told.number()? == 1);
@@ -139,10 +150,12 @@ impl Told {
             return Ok(None);
         }
         if !newly {
-            return Ok(Some(Told { newly, kept: false, scope: None, now: Millis(0), lane: Vec::new() }));
+            let (now, lane) = (Millis(0), Vec::new());
+            return Ok(Some(Told { newly, kept: false, scope: None, now, lane, alias_until: None }));
         }
         let (kept, scope) = (told.number()? == 1, Some(ScopeId(told.exactly()?)));
         let (now, lane) = (Millis(told.number()?), told.bytes()?);
-        Ok(Some(Told { newly, kept, scope, now, lane }))
+        let alias_until = Some(told.number()?).filter(|until| *until > 0).map(Millis);
+        Ok(Some(Told { newly, kept, scope, now, lane, alias_until }))
     }
 }

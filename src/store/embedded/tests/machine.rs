@@ -156,7 +156,7 @@ impl Machine {
                     keep: Duration::from_millis(u64::from(keep)),
                     ends: ends.map(|target| end_intents(target, Some(n))),
                     names: names.map(|target| TargetId([target; 16])),
-                    alias: alias.map(|scope| ScopeId([scope; 16])),
+                    alias: alias.map(|scope| (ScopeId([scope; 16]), Duration::from_millis(u64::from(keep)))),
                     slots: Default::default(),
                     frees: Vec::new(),
                 };

@@ -114,23 +114,26 @@ local function alias_of(scope, now)
   return scope
 end
 
--- From now on `from` means `to`, until `last` at least. Past the limit a new alias is not taken.
-local function add_alias(from, to, last)
-  if from == to then return false end
+-- From now on `from` means `to`, for `keep` at least. Answers until when, and 0 where it does not: it has records of its own
+-- or means another scope, whose records it must find, or the limit is reached.
+local function add_alias(from, to, keep)
+  if from == to or redis.call('ZCOUNT', P .. 's:' .. from, '(' .. digits(NOW), '+inf') > 0 then return 0 end
   local known = redis.call('GET', P .. 'l:' .. from)
   if known then
-    local other = string.sub(known, 1, 16)
-    if other == to and tonumber(string.sub(known, 17)) >= last then return false end
+    local other, known_last = string.sub(known, 1, 16), tonumber(string.sub(known, 17))
+    if other ~= to and known_last > NOW then return 0 end
+    if other == to and known_last >= NOW + keep then return known_last end
     redis.call('ZREM', P .. 'l', from .. other)
   elseif redis.call('ZCARD', P .. 'l') >= ALIASES_MOST then
-    return false
+    return 0
   end
+  local last = NOW + keep + math.floor(keep / ALIAS_AHEAD)
   local ends = digits(last)
   enter(P .. 'l', ends, from .. to, last)
   local text = to .. ends
-  redis.call('SET', P .. 'l:' .. from, text, 'PXAT', last + SLACK)
+  redis.call('SET', P .. 'l:' .. from, text, 'PXAT', digits(last + SLACK))
   redis.call('PUBLISH', ARGV[2], 'l' .. from .. text)
-  return true
+  return last
 end
 
 -- An unsafe request succeeded: ends the keyless intents of its targets that mean something else than `by` ('' for a

@@ -5,8 +5,8 @@
 -- ARGV: 3 what the line below reads, 4 the answer, 5 what is kept of it ('' for all), and from 6 on: slot, key and id of each
 -- booking that the answer names, key and whether it may come back of each that gives back what it holds, and what ends
 -- others: the meaning, the scope, how long it is kept that all below the target ended too, the target, … those above it.
-local token, keep, status, flags, names, renewed, outcome, bookings, frees =
-  struct.unpack('>c16I8I2BBc0Bc0c1I2I2', ARGV[3])
+local token, keep, status, flags, names, renewed, renewed_for, outcome, bookings, frees =
+  struct.unpack('>c16I8I2BBc0Bc0I8c1I2I2', ARGV[3])
 local answer, stored = ARGV[4], ARGV[5]
 if stored == '' then stored = answer end
 -- Whether the attempt itself says it, and whether all is to be told (2).
@@ -30,10 +30,10 @@ for _ = 1, frees do
   free_booking(ARGV[rest], ARGV[rest + 1] == '1')
   rest = rest + 2
 end
-if kept and renewed ~= '' then add_alias(renewed, record[SCOPE], now + keep) end
+local alias_until = kept and renewed ~= '' and add_alias(renewed, record[SCOPE], renewed_for) or 0
 if #ARGV > rest + 1 then
   local targets = {}
   for at = rest + 3, #ARGV do table.insert(targets, ARGV[at]) end
   end_intents(targets, ARGV[rest + 1], ARGV[rest], tonumber(ARGV[rest + 2]), now)
 end
-return {1, 1, kept and 1 or 0, record[SCOPE], now, record[LANE] or ''}
+return {1, 1, kept and 1 or 0, record[SCOPE], now, record[LANE] or '', alias_until}

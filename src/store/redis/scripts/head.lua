@@ -32,6 +32,8 @@ local END_KEPT = 60000
 local INLINE = 8192
 -- Scopes that stand for others, at most.
 local ALIASES_MOST = 1000000
+-- An alias is made to last longer than it is asked to, by this part of that: then not every write through it prolongs it.
+local ALIAS_AHEAD = 8
 
 -- An instant in digits. Left to the server it would be formatted as a fraction, which costs as much as a whole command; `%d`
 -- alone has room for it on a machine of 64 bits only.

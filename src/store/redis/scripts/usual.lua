@@ -125,8 +125,8 @@ local function complete(key, bytes, given)
   if not bytes or byte(bytes, 6) ~= 115 or sub(bytes, 8, 23) ~= token then return nil end
   local rest, claimed, doubt_for, ended, over, _, why, _, named, waited, _ = cmsgpack.unpack_limit(bytes, 10, 118)
   if now >= over or ended or why or named then return nil end
-  -- No alias, no slots and nothing that is given back stand before the answer.
-  local id, last, answer = sub(key, #P + 3), now + keep, sub(given, behind + 6)
+  -- No alias and how long it lasts, no slots and nothing that is given back stand before the answer: 14 bytes.
+  local id, last, answer = sub(key, #P + 3), now + keep, sub(given, behind + 14)
   local ends, is_keyless = in_digits(last), byte(bytes, 75) == FALSE
   to_enter(P .. 'd', ends, id, last)
   settled[#settled + 1] = id
