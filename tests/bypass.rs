@@ -52,9 +52,49 @@ fn a_method_in_a_header_or_a_query_does_not_bypass_the_guard_of_that_method() {
     }
     assert_eq!(executions(&stand, &raw, &Call::new("PATCH", "/api/x?a=b&_method=DELETE")), 1);
     assert_eq!(executions(&stand, &raw, &Call::new("PATCH", "/api/x?a=b&x_method=DELETE")), 2);
+    let original = Stand::with(Config {
+        backend: Some(raw.address),
+        upstream: "target = \"original\"",
+        ..Config::default()
+    });
+    for (number, query) in
+        ["%5Fmethod=DELETE", "_method=%44ELETE", "q=100%&%5fmethod=delete"].iter().enumerate()
+    {
+        for stand in [&stand, &original] {
+            let call = Call::new("PATCH", &format!("/api/{number}?{query}"));
+            assert_eq!(executions(stand, &raw, &call), 1, "{query}");
+        }
+    }
     // Elsewhere nothing is guarded, whatever it asks for.
     let call = Call::new("POST", "/other").header("X-HTTP-Method-Override", "DELETE");
     assert_eq!(executions(&stand, &raw, &call), 2);
+}
+
+#[test]
+fn behind_a_cancellation_that_a_post_asks_for_the_same_booking_is_another_intent() {
+    let raw = RawBackend::start(ok);
+    let plain = "[[route]]\nname = \"plain\"\nmatch = \"POST /plain\"\nupstream = \"scheduler\"\n[route.idempotency]\nremember_fingerprint = \"60s\"\n";
+    let idempotency = "remember_fingerprint = \"60s\"";
+    let stand =
+        Stand::with(Config { backend: Some(raw.address), routes: plain, idempotency, ..Config::default() });
+    // Below /api the POST is guarded by itself, below /plain nothing is.
+    for collection in ["/api/bookings", "/plain"] {
+        let book = Call::post(collection, "{}");
+        for (id, query, header) in [
+            (1, "", "X-HTTP-Method-Override"),
+            (2, "?_method=DELETE", "X-A"),
+            (3, "?%5Fmethod=delete", "X-A"),
+        ] {
+            assert_eq!(executions(&stand, &raw, &book), 1, "{collection} before {id}");
+            let cancel = Call::new("POST", &format!("{collection}/{id}{query}"));
+            stand.send(&cancel.header(header, "DELETE"));
+            assert_eq!(raw.waiting(), 1, "{collection}/{id}");
+        }
+        assert_eq!(executions(&stand, &raw, &book), 1, "{collection}");
+        stand.send(&Call::new("POST", &format!("{collection}/4")).header("X-HTTP-Method-Override", "POST"));
+        assert_eq!(raw.waiting(), 1, "{collection}/4");
+        assert_eq!(executions(&stand, &raw, &book), 0, "a POST is a POST");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::caller::{Caller, caller};
 use super::changes::is_unsafe_change;
 use super::clock;
 use super::connection::Connection;
-use super::disguise;
+use super::disguise::{self, Meant};
 use super::forward;
 use super::guard;
 use super::h2;
@@ -55,6 +55,8 @@ pub struct Exchange {
     pub pattern: usize,
     /// Whether the route guards this request.
     pub guarded: bool,
+    /// The method that it asks for beside its own, as far as its success counts as another's.
+    pub disguise: Option<Method>,
     /// The same in the answer, the log, and the backend's request.
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
@@ -221,7 +223,7 @@ pub(super) async fn pass(
     body.take_what_came().await;
     let (body, upload) = RequestBody::stream(body);
     let request = Box::new(Request::from_parts(parts, body));
-    if !is_unsafe_change(request.method()) {
+    if !is_unsafe_change(exchange.counts_as(request.method())) {
         return forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
     }
     let running = Running::new(&exchange.worker);
@@ -283,8 +285,10 @@ fn route(
             format!("No route of the gateway matches {} {}.", parts.method, normal.path()),
         )
     })?;
-    if taken.guard.is_none() && (found.disguise || parts.uri.query().is_some()) {
-        taken = disguise::guarded(policy, parts, normal.path(), found.disguise).unwrap_or(taken);
+    let mut disguise = None;
+    if found.disguise || parts.uri.query().is_some() {
+        Meant { taken, method: disguise } =
+            disguise::meant(policy, parts, normal.path(), taken, found.disguise);
     }
     if parts.uri.authority().is_some() || normal.as_str() != target {
         let uri = Uri::try_from(normal.as_str())
@@ -304,6 +308,7 @@ fn route(
         route,
         pattern: taken.pattern,
         guarded,
+        disguise,
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
         cert: connection.cert.clone(),
