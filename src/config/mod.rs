@@ -9,6 +9,7 @@
 
 mod certificates;
 mod document;
+mod jwks;
 mod keys;
 mod mask;
 mod model;
@@ -30,6 +31,7 @@ mod throttle;
 mod values;
 
 pub use certificates::{CertificateFiles, ClientCertificates, ServerTls, UpstreamTls, authorities};
+pub use jwks::{Jwks, SYMMETRIC, VerifyingKey};
 pub use model::*;
 pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
