@@ -1,6 +1,6 @@
 //! What counts as the same request, and what must never.
 
-use crate::harness::{Backend, Call, Stand, assert_one_answer, at_once};
+use crate::harness::{Backend, Call, Config, RawBackend, Stand, assert_one_answer, at_once, ok};
 
 /// Bodies that mean the same, in pairs, each with its Content-Type.
 fn pairs() -> Vec<(&'static str, [Call; 2])> {
@@ -113,6 +113,25 @@ fn another_target_or_method_is_another_intent() {
     stand.send(&Call::post("/api/notes?a=2", "{}"));
     stand.send(&Call::post("/api/bookings", "{}"));
     assert_eq!(stand.backend.effects().len(), 3);
+}
+
+#[test]
+fn headers_that_say_what_is_written_and_when_are_part_of_the_intent() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    for name in [
+        "If-Schedule-Tag-Match",
+        "Schedule-Reply",
+        "Upload-Concat",
+        "Upload-Length",
+        "Upload-Metadata",
+        "Upload-Offset",
+    ] {
+        for value in ["1", "2", "1"] {
+            stand.send(&Call::post(&format!("/api/{name}"), "{}").header(name, value));
+        }
+        assert_eq!(raw.waiting(), 2, "{name}");
+    }
 }
 
 #[test]
