@@ -1,6 +1,8 @@
 //! What counts as the same request, and what must never.
 
-use crate::harness::{Backend, Call, Config, RawBackend, Stand, assert_one_answer, at_once, ok};
+use crate::harness::{
+    Backend, Call, Config, RawBackend, Stand, assert_one_answer, assert_problem, at_once, ok,
+};
 
 /// Bodies that mean the same, in pairs, each with its Content-Type.
 fn pairs() -> Vec<(&'static str, [Call; 2])> {
@@ -132,6 +134,29 @@ fn headers_that_say_what_is_written_and_when_are_part_of_the_intent() {
         }
         assert_eq!(raw.waiting(), 2, "{name}");
     }
+}
+
+#[test]
+fn a_query_that_comes_with_a_key_is_written_once() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let saved = Call::post("/api/saved", r#"{"query":"{ bookings { id } }"}"#);
+    for _ in 0..2 {
+        assert!(!stand.send(&saved).is_replay(), "without a key it only reads");
+    }
+    assert_eq!(raw.waiting(), 2);
+    let keyed = |call: &Call| call.clone().header("Idempotency-Key", "7e91c6d4-a2bb-4a43-9f0e-1f2e3d4c5b6a");
+    assert!(!stand.send(&keyed(&saved)).is_replay());
+    assert!(stand.send(&keyed(&saved)).is_replay());
+    // To a reader of the query the comma is nothing; to who keeps the text it is another one.
+    let other = Call::post("/api/saved", r#"{"query":"{ bookings, { id } }"}"#);
+    assert_problem(&stand.send(&keyed(&other)), 422, "key-reused");
+    assert_eq!(raw.waiting(), 1);
+
+    let idempotency = "graphql = \"off\"";
+    let stand = Stand::with(Config { backend: Some(raw.address), idempotency, ..Config::default() });
+    assert!(!stand.send(&saved).is_replay());
+    assert!(stand.send(&saved).is_replay(), "the route says that it keeps such bodies");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::config::model::{
 use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::config::slots::SlotRules;
 use crate::config::throttle::{Concurrency, ThrottlePolicy};
-use crate::domain::canon::Rules;
+use crate::domain::canon::{GraphqlRule, Rules};
 use crate::domain::client::Identity;
 use crate::domain::fingerprint::policy_version;
 use crate::domain::ledger::PolicyVersion;
@@ -238,7 +238,8 @@ impl RoutePolicy {
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),
                 on_outage: rules.on_outage.unwrap_or(config.store.on_outage),
-                meaning: Rules::new(&rules.ignore, &rules.unordered, decoded_bytes_max),
+                meaning: Rules::new(&rules.ignore, &rules.unordered, decoded_bytes_max)
+                    .with_graphql(rules.graphql),
                 version: version(&route.name, rules, decoded_bytes_max),
                 lane: route.lane.clone(),
                 retry: route.retry.clone(),
@@ -324,6 +325,10 @@ fn version(name: &str, rules: &Idempotency, decoded_bytes_max: usize) -> PolicyV
         part(&texts.len().to_string());
         texts.iter().for_each(|text| part(text));
     }
+    // What a file without it has always had stays the same.
+    if rules.graphql == GraphqlRule::Off {
+        part("graphql off");
+    }
     policy_version(&bytes)
 }
 
@@ -398,9 +403,13 @@ mod tests {
     #[test]
     fn version_changes_with_the_rules_that_shape_the_fingerprint_and_no_others() {
         let base = version_of("");
-        for other in
-            ["ignore = [\"$.a\"]", "unordered = [\"$.a\"]", "key = \"header\"", "ignore = [\"$.a\", \"$.b\"]"]
-        {
+        for other in [
+            "ignore = [\"$.a\"]",
+            "unordered = [\"$.a\"]",
+            "key = \"header\"",
+            "ignore = [\"$.a\", \"$.b\"]",
+            "graphql = \"off\"",
+        ] {
             assert_ne!(version_of(other), base, "{other}");
         }
         assert_ne!(version_of("ignore = [\"$.a\"]"), version_of("unordered = [\"$.a\"]"));
