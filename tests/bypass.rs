@@ -71,6 +71,47 @@ fn a_method_in_a_header_or_a_query_does_not_bypass_the_guard_of_that_method() {
 }
 
 #[test]
+fn what_a_backend_may_take_for_a_guarded_path_is_guarded() {
+    let raw = RawBackend::start(ok);
+    let routes = r#"
+[[route]]
+name = "health"
+match = "POST /api/health"
+upstream = "scheduler"
+[[route]]
+name = "book"
+match = ["POST /app/book", "POST /users/@me/bookings", "POST /v1/bookings:create"]
+upstream = "scheduler"
+[route.idempotency]
+[[route]]
+name = "named"
+match = "POST /app/book;open=1"
+upstream = "scheduler"
+"#;
+    let stand = Stand::with(Config { backend: Some(raw.address), routes, ..Config::default() });
+    for path in [
+        "/app/book",
+        "/app/book;jsessionid=ABC",
+        "/app;a/book;b/",
+        "/;a/app/book",
+        "/users/%40me/bookings",
+        "/users/@me/bookings;x",
+        "/v1/bookings%3Acreate",
+        "/v1/bookings%3acreate;x=1",
+    ] {
+        let call = Call::post(path, "{}");
+        stand.send(&call);
+        assert!(raw.next().starts_with(&format!("POST {} ", path.replace("%3a", "%3A"))), "{path}");
+        assert!(stand.send(&call).is_replay(), "{path}");
+    }
+    // A route that is named in full is its own, and what only may be an unguarded path loses no guard by that.
+    assert_eq!(executions(&stand, &raw, &Call::post("/app/book;open=1", "{}")), 2);
+    assert_eq!(executions(&stand, &raw, &Call::post("/api/health", "{}")), 2);
+    assert_eq!(executions(&stand, &raw, &Call::post("/api/health;x", "{}")), 1);
+    assert_eq!(executions(&stand, &raw, &Call::post("/app/book%3Bx", "{}")), 2);
+}
+
+#[test]
 fn behind_a_cancellation_that_a_post_asks_for_the_same_booking_is_another_intent() {
     let raw = RawBackend::start(ok);
     let plain = "[[route]]\nname = \"plain\"\nmatch = \"POST /plain\"\nupstream = \"scheduler\"\n[route.idempotency]\nremember_fingerprint = \"60s\"\n";

@@ -12,7 +12,7 @@ use crate::domain::client::Identity;
 use crate::domain::fingerprint::policy_version;
 use crate::domain::ledger::PolicyVersion;
 use crate::domain::read::Keeping;
-use crate::domain::route::{Router, is_safe};
+use crate::domain::route::{Match, Router, is_safe};
 use http::{HeaderName, Method};
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,14 +160,29 @@ impl Policy {
 
     /// The pattern that a request's route has for it, as the file says it, for logs.
     pub fn template(&self, method: &Method, path: &str) -> Option<Arc<str>> {
-        let found = self.router.find(method, path)?;
+        let found = self.route(method, path)?;
         let patterns = self.config.routes.iter().flat_map(|route| &route.patterns);
         patterns.skip(found.pattern).map(|pattern| pattern.to_string().into()).next()
     }
 
     /// The route for a request; `path` is in normal form, without its query. Allocates nothing.
     pub fn route(&self, method: &Method, path: &str) -> Option<Taken<'_>> {
-        let found = self.router.find(method, path)?;
+        let found = self.router.find(method, path);
+        let taken = found.and_then(|found| self.taken(method, found));
+        match self.router.find_loosely(method, path, found) {
+            None => taken,
+            // What a backend may take for another path takes that one's route; a guard is never lost by that.
+            Some(loose) => {
+                let loose = self.taken(method, loose);
+                let keeps_guard = |taken: &Taken| {
+                    taken.guard.is_some() && loose.as_ref().is_none_or(|loose| loose.guard.is_none())
+                };
+                taken.filter(keeps_guard).or(loose)
+            }
+        }
+    }
+
+    fn taken(&self, method: &Method, found: Match) -> Option<Taken<'_>> {
         let route = self.routes.get(found.route)?;
         // A pattern guards the methods that it names, GET included. `*` names none, so it guards those that write:
         // answering a page's preflights and reads from the record is nobody's intent.
