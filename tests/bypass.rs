@@ -112,6 +112,26 @@ upstream = "scheduler"
 }
 
 #[test]
+fn names_that_look_like_the_gateways_own_reach_no_backend() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    for call in [Call::new("GET", "/x"), Call::new("PATCH", "/api/x"), Call::post("/api/x", "{}")] {
+        let call = call
+            .header("X_Under", "kept")
+            .header("X_Forwarded_For", "6.6.6.6")
+            .header("x-forwarded_Proto", "gopher")
+            .header("X_HTTP_Method_Override", "DELETE")
+            .header("X_Request_Id", "mine");
+        assert_eq!(stand.send(&call.header("X-Last", "1")).status, 200);
+        let seen = raw.next();
+        assert!(seen.contains("\r\nX_Under: kept\r\nX-Last: 1\r\n"), "{seen}");
+        for said in ["6.6.6.6", "gopher", "DELETE", "mine"] {
+            assert!(!seen.contains(said), "{said} in {seen}");
+        }
+    }
+}
+
+#[test]
 fn behind_a_cancellation_that_a_post_asks_for_the_same_booking_is_another_intent() {
     let raw = RawBackend::start(ok);
     let plain = "[[route]]\nname = \"plain\"\nmatch = \"POST /plain\"\nupstream = \"scheduler\"\n[route.idempotency]\nremember_fingerprint = \"60s\"\n";

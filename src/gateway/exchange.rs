@@ -14,6 +14,7 @@ use super::h2;
 use super::headers::{Found, RATELIMIT, RATELIMIT_POLICY, strip_hop_by_hop, strip_hop_by_hop_of_answer};
 use super::identity::client_address;
 use super::line::Line;
+use super::look_alikes;
 use super::own_lines::OwnLines;
 use super::reads;
 use super::tell;
@@ -121,6 +122,8 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     strip_hop_by_hop_of_request(&mut parts, &body, found);
+    let request_id = &worker.shared.policy.config().server.request_id_header;
+    look_alikes::strip(&mut parts.headers, found.look_alikes, request_id);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &parts);
     let mut exchange = match route(&worker, &connection, &mut parts, &line, found) {

@@ -1,6 +1,7 @@
 //! Header rules on both ways: what belongs to one hop is removed in one pass, what tells the backend about the client
 //! is added. Names keep their case and order, because legacy backends depend on both.
 
+use super::look_alikes;
 use crate::config::ForwardedStyle;
 use http::Version;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
@@ -39,6 +40,8 @@ pub struct Found {
     pub limits: bool,
     /// A header that names another method.
     pub disguise: bool,
+    /// A name that may look like one of the gateway's own.
+    pub look_alikes: bool,
     /// `Origin`
     pub origin: bool,
     /// `TE: trailers`
@@ -300,7 +303,7 @@ impl Found {
                     first = first.or(Some(at));
                 }
                 name if first.is_none() && is_hop_by_hop(name) => first = Some(at),
-                _ => {}
+                name => found.look_alikes |= look_alikes::may_be(name),
             }
         }
         Found { hop_by_hop: first, ..found }
