@@ -52,9 +52,110 @@ fn a_method_in_a_header_or_a_query_does_not_bypass_the_guard_of_that_method() {
     }
     assert_eq!(executions(&stand, &raw, &Call::new("PATCH", "/api/x?a=b&_method=DELETE")), 1);
     assert_eq!(executions(&stand, &raw, &Call::new("PATCH", "/api/x?a=b&x_method=DELETE")), 2);
+    let original = Stand::with(Config {
+        backend: Some(raw.address),
+        upstream: "target = \"original\"",
+        ..Config::default()
+    });
+    for (number, query) in
+        ["%5Fmethod=DELETE", "_method=%44ELETE", "q=100%&%5fmethod=delete"].iter().enumerate()
+    {
+        for stand in [&stand, &original] {
+            let call = Call::new("PATCH", &format!("/api/{number}?{query}"));
+            assert_eq!(executions(stand, &raw, &call), 1, "{query}");
+        }
+    }
     // Elsewhere nothing is guarded, whatever it asks for.
     let call = Call::new("POST", "/other").header("X-HTTP-Method-Override", "DELETE");
     assert_eq!(executions(&stand, &raw, &call), 2);
+}
+
+#[test]
+fn what_a_backend_may_take_for_a_guarded_path_is_guarded() {
+    let raw = RawBackend::start(ok);
+    let routes = r#"
+[[route]]
+name = "health"
+match = "POST /api/health"
+upstream = "scheduler"
+[[route]]
+name = "book"
+match = ["POST /app/book", "POST /users/@me/bookings", "POST /v1/bookings:create"]
+upstream = "scheduler"
+[route.idempotency]
+[[route]]
+name = "named"
+match = "POST /app/book;open=1"
+upstream = "scheduler"
+"#;
+    let stand = Stand::with(Config { backend: Some(raw.address), routes, ..Config::default() });
+    for path in [
+        "/app/book",
+        "/app/book;jsessionid=ABC",
+        "/app;a/book;b/",
+        "/;a/app/book",
+        "/users/%40me/bookings",
+        "/users/@me/bookings;x",
+        "/v1/bookings%3Acreate",
+        "/v1/bookings%3acreate;x=1",
+    ] {
+        let call = Call::post(path, "{}");
+        stand.send(&call);
+        assert!(raw.next().starts_with(&format!("POST {} ", path.replace("%3a", "%3A"))), "{path}");
+        assert!(stand.send(&call).is_replay(), "{path}");
+    }
+    // A route that is named in full is its own, and what only may be an unguarded path loses no guard by that.
+    assert_eq!(executions(&stand, &raw, &Call::post("/app/book;open=1", "{}")), 2);
+    assert_eq!(executions(&stand, &raw, &Call::post("/api/health", "{}")), 2);
+    assert_eq!(executions(&stand, &raw, &Call::post("/api/health;x", "{}")), 1);
+    assert_eq!(executions(&stand, &raw, &Call::post("/app/book%3Bx", "{}")), 2);
+}
+
+#[test]
+fn names_that_look_like_the_gateways_own_reach_no_backend() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    for call in [Call::new("GET", "/x"), Call::new("PATCH", "/api/x"), Call::post("/api/x", "{}")] {
+        let call = call
+            .header("X_Under", "kept")
+            .header("X_Forwarded_For", "6.6.6.6")
+            .header("x-forwarded_Proto", "gopher")
+            .header("X_HTTP_Method_Override", "DELETE")
+            .header("X_Request_Id", "mine");
+        assert_eq!(stand.send(&call.header("X-Last", "1")).status, 200);
+        let seen = raw.next();
+        assert!(seen.contains("\r\nX_Under: kept\r\nX-Last: 1\r\n"), "{seen}");
+        for said in ["6.6.6.6", "gopher", "DELETE", "mine"] {
+            assert!(!seen.contains(said), "{said} in {seen}");
+        }
+    }
+}
+
+#[test]
+fn behind_a_cancellation_that_a_post_asks_for_the_same_booking_is_another_intent() {
+    let raw = RawBackend::start(ok);
+    let plain = "[[route]]\nname = \"plain\"\nmatch = \"POST /plain\"\nupstream = \"scheduler\"\n[route.idempotency]\nremember_fingerprint = \"60s\"\n";
+    let idempotency = "remember_fingerprint = \"60s\"";
+    let stand =
+        Stand::with(Config { backend: Some(raw.address), routes: plain, idempotency, ..Config::default() });
+    // Below /api the POST is guarded by itself, below /plain nothing is.
+    for collection in ["/api/bookings", "/plain"] {
+        let book = Call::post(collection, "{}");
+        for (id, query, header) in [
+            (1, "", "X-HTTP-Method-Override"),
+            (2, "?_method=DELETE", "X-A"),
+            (3, "?%5Fmethod=delete", "X-A"),
+        ] {
+            assert_eq!(executions(&stand, &raw, &book), 1, "{collection} before {id}");
+            let cancel = Call::new("POST", &format!("{collection}/{id}{query}"));
+            stand.send(&cancel.header(header, "DELETE"));
+            assert_eq!(raw.waiting(), 1, "{collection}/{id}");
+        }
+        assert_eq!(executions(&stand, &raw, &book), 1, "{collection}");
+        stand.send(&Call::new("POST", &format!("{collection}/4")).header("X-HTTP-Method-Override", "POST"));
+        assert_eq!(raw.waiting(), 1, "{collection}/4");
+        assert_eq!(executions(&stand, &raw, &book), 0, "a POST is a POST");
+    }
 }
 
 #[test]

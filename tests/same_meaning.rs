@@ -1,6 +1,8 @@
 //! What counts as the same request, and what must never.
 
-use crate::harness::{Backend, Call, Stand, assert_one_answer, at_once};
+use crate::harness::{
+    Backend, Call, Config, RawBackend, Stand, assert_one_answer, assert_problem, at_once, ok,
+};
 
 /// Bodies that mean the same, in pairs, each with its Content-Type.
 fn pairs() -> Vec<(&'static str, [Call; 2])> {
@@ -113,6 +115,48 @@ fn another_target_or_method_is_another_intent() {
     stand.send(&Call::post("/api/notes?a=2", "{}"));
     stand.send(&Call::post("/api/bookings", "{}"));
     assert_eq!(stand.backend.effects().len(), 3);
+}
+
+#[test]
+fn headers_that_say_what_is_written_and_when_are_part_of_the_intent() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    for name in [
+        "If-Schedule-Tag-Match",
+        "Schedule-Reply",
+        "Upload-Concat",
+        "Upload-Length",
+        "Upload-Metadata",
+        "Upload-Offset",
+    ] {
+        for value in ["1", "2", "1"] {
+            stand.send(&Call::post(&format!("/api/{name}"), "{}").header(name, value));
+        }
+        assert_eq!(raw.waiting(), 2, "{name}");
+    }
+}
+
+#[test]
+fn a_query_that_comes_with_a_key_is_written_once() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let saved = Call::post("/api/saved", r#"{"query":"{ bookings { id } }"}"#);
+    for _ in 0..2 {
+        assert!(!stand.send(&saved).is_replay(), "without a key it only reads");
+    }
+    assert_eq!(raw.waiting(), 2);
+    let keyed = |call: &Call| call.clone().header("Idempotency-Key", "7e91c6d4-a2bb-4a43-9f0e-1f2e3d4c5b6a");
+    assert!(!stand.send(&keyed(&saved)).is_replay());
+    assert!(stand.send(&keyed(&saved)).is_replay());
+    // To a reader of the query the comma is nothing; to who keeps the text it is another one.
+    let other = Call::post("/api/saved", r#"{"query":"{ bookings, { id } }"}"#);
+    assert_problem(&stand.send(&keyed(&other)), 422, "key-reused");
+    assert_eq!(raw.waiting(), 1);
+
+    let idempotency = "graphql = \"off\"";
+    let stand = Stand::with(Config { backend: Some(raw.address), idempotency, ..Config::default() });
+    assert!(!stand.send(&saved).is_replay());
+    assert!(stand.send(&saved).is_replay(), "the route says that it keeps such bodies");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Slots beyond the incidents: what was there before the gate came, and an operator's word.
 
-use crate::harness::{Call, Config, Reply, Stand, assert_problem, program};
+use crate::harness::{Call, Config, RawBackend, Reply, Stand, assert_problem, program};
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 const ROUTES: &str = r#"
@@ -263,6 +264,46 @@ fn an_end_that_the_request_names_counts_and_what_is_missing_may_take_no_slot() {
         422,
         "slot-unnamed",
     );
+}
+
+#[test]
+fn a_cancellation_that_a_post_asks_for_gives_its_slot_back() {
+    // A backend that acts on such methods, and has one booking.
+    let raw = RawBackend::start(|connection| {
+        let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\nConnection: close\r\n\r\n{\"id\":7}");
+    });
+    let cancel = |name: &str, path: &str, guard: &str| {
+        format!(
+            "[[route]]\nname = \"{name}\"\nmatch = \"DELETE {path}/{{id}}\"\nupstream = \"scheduler\"\n\
+             release = {{ slot = \"doctor-slot\", id = \"path:id\" }}\n{guard}\n"
+        )
+    };
+    // Of the POST itself the first is guarded by a later route, and of the others nothing is.
+    let guard = "[route.idempotency]";
+    let routes =
+        [cancel("a", "/api/strict", guard), cancel("b", "/strict", guard), cancel("c", "/plain", "")]
+            .concat();
+    let routes = (routes + ROUTES).leak();
+    let stand = Stand::with(Config { backend: Some(raw.address), routes, ..Config::default() });
+    let overridden = ("X-HTTP-Method-Override", "DELETE");
+    for (cancel, (name, value)) in [
+        (Call::new("POST", "/plain/7"), overridden),
+        (Call::new("POST", "/plain/7?%5Fmethod=DELETE"), ("X-A", "b")),
+        (Call::new("POST", "/api/strict/7"), overridden),
+        (Call::new("POST", "/strict/7"), overridden),
+        (Call::new("PATCH", "/strict/7"), overridden),
+    ] {
+        let what = format!("{} {}", cancel.method, cancel.target);
+        assert_eq!(stand.send(&book("ann", 1)).status, 200, "before {what}");
+        assert_eq!(state(&stand.send(&book("eve", 1))), "held", "before {what}");
+        assert_eq!(stand.send(&cancel.header(name, value)).status, 200, "{what}");
+        assert_eq!(stand.send(&book("eve", 1)).status, 200, "after {what}");
+        assert_eq!(stand.send(&Call::new("DELETE", "/api/bookings/7")).status, 200);
+    }
+    // What asks for nothing cancels nothing.
+    assert_eq!(stand.send(&book("ann", 1)).status, 200);
+    assert_eq!(stand.send(&Call::new("POST", "/plain/7?method=DELETE")).status, 200);
+    assert_eq!(state(&stand.send(&book("eve", 1))), "held");
 }
 
 #[test]

@@ -241,6 +241,7 @@ pub(super) const KEYS: &[Key] = &[
     with("route.idempotency", "in_doubt", Choice(&["refuse", "recover", "forward"]), "refuse"),
     with("route.idempotency", "in_doubt_for", KEPT, "24h"),
     key("route.idempotency", "on_outage", Choice(&["refuse", "forward"])),
+    with("route.idempotency", "graphql", Choice(&["detect", "off"]), "detect"),
     // [route.throttle]
     key("route.throttle", "limits", Texts),
     with("route.throttle", "per", Choice(&["client", "client+resource", "route"]), "client"),

@@ -9,6 +9,7 @@
 
 mod certificates;
 mod document;
+mod jwks;
 mod keys;
 mod mask;
 mod model;
@@ -19,6 +20,7 @@ mod race;
 mod read;
 mod redis_url;
 mod relations;
+mod secret;
 mod sections;
 mod slots;
 mod substitute;
@@ -30,11 +32,13 @@ mod throttle;
 mod values;
 
 pub use certificates::{CertificateFiles, ClientCertificates, ServerTls, UpstreamTls, authorities};
+pub use jwks::{Jwks, SYMMETRIC, VerifyingKey};
 pub use model::*;
 pub use policy::{Guard, Policy, Reads, RoutePolicy, Taken};
 pub use problem::{Paint, Problem, Problems, Severity};
 pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
 pub use redis_url::{RedisLayout, RedisUrl, SharedStore};
+pub use secret::Secret;
 pub use slots::{AskRule, ChangeRule, RouteSlots, SlotCatalogue, SlotRules};
 pub use summary::summary;
 pub use throttle::{Concurrency, RouteThrottle, ThrottlePolicy};

@@ -3,9 +3,10 @@
 use crate::config::certificates::{ServerTls, UpstreamTls};
 use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::config::redis_url::{RedisUrl, SharedStore};
+use crate::config::secret::Secret;
 use crate::config::slots::RouteSlots;
 use crate::config::throttle::{Concurrency, RouteThrottle};
-use crate::domain::canon::JsonPath;
+use crate::domain::canon::{GraphqlRule, JsonPath};
 use crate::domain::client::Identity;
 use crate::domain::route::{Pattern, is_safe};
 use crate::domain::selector::Zone;
@@ -424,6 +425,8 @@ pub struct Idempotency {
     pub in_doubt_for: Duration,
     /// `on_outage`, where the route has its own.
     pub on_outage: Option<OnOutage>,
+    /// `graphql`
+    pub graphql: GraphqlRule,
 }
 
 /// What names an intent.
@@ -455,10 +458,6 @@ pub struct StatusSet {
     pub ranges: Vec<(u16, u16)>,
 }
 
-/// A value that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
-
 // === impl Route ===
 
 impl Route {
@@ -476,25 +475,5 @@ impl StatusSet {
     /// Whether `status` is in the set.
     pub fn contains(&self, status: http::StatusCode) -> bool {
         self.ranges.iter().any(|&(low, high)| (low..=high).contains(&status.as_u16()))
-    }
-}
-
-// === impl Secret ===
-
-impl Secret {
-    /// Wraps a value so that no debug output shows it.
-    pub fn new(value: impl Into<Arc<str>>) -> Secret {
-        Secret(value.into())
-    }
-
-    /// The value itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[secret]")
     }
 }

@@ -7,12 +7,12 @@ use crate::config::model::{
 use crate::config::race::{Detect, Lane, Recover, Retry};
 use crate::config::slots::SlotRules;
 use crate::config::throttle::{Concurrency, ThrottlePolicy};
-use crate::domain::canon::Rules;
+use crate::domain::canon::{GraphqlRule, Rules};
 use crate::domain::client::Identity;
 use crate::domain::fingerprint::policy_version;
 use crate::domain::ledger::PolicyVersion;
 use crate::domain::read::Keeping;
-use crate::domain::route::{Router, is_safe};
+use crate::domain::route::{Match, Router, is_safe};
 use http::{HeaderName, Method};
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,14 +160,29 @@ impl Policy {
 
     /// The pattern that a request's route has for it, as the file says it, for logs.
     pub fn template(&self, method: &Method, path: &str) -> Option<Arc<str>> {
-        let found = self.router.find(method, path)?;
+        let found = self.route(method, path)?;
         let patterns = self.config.routes.iter().flat_map(|route| &route.patterns);
         patterns.skip(found.pattern).map(|pattern| pattern.to_string().into()).next()
     }
 
     /// The route for a request; `path` is in normal form, without its query. Allocates nothing.
     pub fn route(&self, method: &Method, path: &str) -> Option<Taken<'_>> {
-        let found = self.router.find(method, path)?;
+        let found = self.router.find(method, path);
+        let taken = found.and_then(|found| self.taken(method, found));
+        match self.router.find_loosely(method, path, found) {
+            None => taken,
+            // What a backend may take for another path takes that one's route; a guard is never lost by that.
+            Some(loose) => {
+                let loose = self.taken(method, loose);
+                let keeps_guard = |taken: &Taken| {
+                    taken.guard.is_some() && loose.as_ref().is_none_or(|loose| loose.guard.is_none())
+                };
+                taken.filter(keeps_guard).or(loose)
+            }
+        }
+    }
+
+    fn taken(&self, method: &Method, found: Match) -> Option<Taken<'_>> {
         let route = self.routes.get(found.route)?;
         // A pattern guards the methods that it names, GET included. `*` names none, so it guards those that write:
         // answering a page's preflights and reads from the record is nobody's intent.
@@ -238,7 +253,8 @@ impl RoutePolicy {
             guard: route.idempotency.as_ref().map(|rules| Guard {
                 rules: rules.clone(),
                 on_outage: rules.on_outage.unwrap_or(config.store.on_outage),
-                meaning: Rules::new(&rules.ignore, &rules.unordered, decoded_bytes_max),
+                meaning: Rules::new(&rules.ignore, &rules.unordered, decoded_bytes_max)
+                    .with_graphql(rules.graphql),
                 version: version(&route.name, rules, decoded_bytes_max),
                 lane: route.lane.clone(),
                 retry: route.retry.clone(),
@@ -324,6 +340,10 @@ fn version(name: &str, rules: &Idempotency, decoded_bytes_max: usize) -> PolicyV
         part(&texts.len().to_string());
         texts.iter().for_each(|text| part(text));
     }
+    // What a file without it has always had stays the same.
+    if rules.graphql == GraphqlRule::Off {
+        part("graphql off");
+    }
     policy_version(&bytes)
 }
 
@@ -398,9 +418,13 @@ mod tests {
     #[test]
     fn version_changes_with_the_rules_that_shape_the_fingerprint_and_no_others() {
         let base = version_of("");
-        for other in
-            ["ignore = [\"$.a\"]", "unordered = [\"$.a\"]", "key = \"header\"", "ignore = [\"$.a\", \"$.b\"]"]
-        {
+        for other in [
+            "ignore = [\"$.a\"]",
+            "unordered = [\"$.a\"]",
+            "key = \"header\"",
+            "ignore = [\"$.a\", \"$.b\"]",
+            "graphql = \"off\"",
+        ] {
             assert_ne!(version_of(other), base, "{other}");
         }
         assert_ne!(version_of("ignore = [\"$.a\"]"), version_of("unordered = [\"$.a\"]"));

@@ -1,7 +1,7 @@
 //! A shared store: its address (`redis://`, `rediss://`, `redis-sentinel://`, `redis-cluster://`) and the keys of `[store]`
 //! that are about it alone.
 
-use crate::config::model::Secret;
+use crate::config::secret::Secret;
 use crate::config::values::{Read, Wrong, host_and_port};
 use percent_encoding::percent_decode_str;
 use std::path::PathBuf;

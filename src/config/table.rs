@@ -4,9 +4,9 @@
 use crate::config::document::join;
 use crate::config::keys::{self, Key, Kind};
 use crate::config::mask;
-use crate::config::model::Secret;
 use crate::config::problem::Severity;
 use crate::config::read::{Reader, Text};
+use crate::config::secret::Secret;
 use crate::config::substitute::substitute;
 use crate::config::values::{self, Read, Wrong, quote};
 use std::path::Path;

@@ -326,6 +326,25 @@ fn the_examples_comments_are_accepted_too() {
 }
 
 #[test]
+fn keys_of_a_jwk_set_that_cannot_verify_are_told_of_and_some_have_to_be_left() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let check = |keys: &str| {
+        let set = format!("{{\"keys\":[{keys}]}}");
+        std::fs::write(directory.path().join("jwks.json"), set).expect("writable");
+        let text = minimal("[clients.jwt]\njwks = \"jwks.json\"");
+        validate(&text, "config.toml", directory.path(), &|_| None)
+            .map(|loaded| loaded.notices.to_string())
+            .map_err(|problems| problems.to_string())
+    };
+    let known = r#"{"kty":"oct","k":"c2VjcmV0c2VjcmV0"}"#;
+    let unknown = r#"{"kty":"OKP","crv":"Ed448","x":"AAAA"},{"kty":"oct","k":"no base64!"}"#;
+    let told = check(&format!("{known},{unknown}")).expect("one is left");
+    assert!(told.contains("2 of the JWK set's 3 keys cannot be used"), "{told}");
+    assert!(!check(known).expect("it is good").contains("JWK"));
+    assert!(check(unknown).expect_err("none is left").contains("no key that can verify"));
+}
+
+#[test]
 fn variables_reach_every_kind_of_value() {
     let env = |name: &str| match name {
         "PORT" => Some("8123".to_owned()),

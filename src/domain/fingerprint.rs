@@ -37,9 +37,10 @@ pub struct Parts<'a> {
 }
 
 /// Headers that change what a method does to its target: two requests that differ in one of them are two intents. They
-/// are the conditions of RFC 9110, the method overrides of web frameworks, partial writes, and WebDAV's (RFC 4918), where
-/// a MOVE is nothing without its `Destination`.
-pub const MEANING_HEADERS: [&str; 16] = [
+/// are the conditions of RFC 9110, the method overrides of web frameworks, partial writes, those of resumable uploads
+/// (tus, whose requests have no other content), of WebDAV (RFC 4918), where a MOVE is nothing without its `Destination`, and
+/// of CalDAV's scheduling (RFC 6638).
+pub const MEANING_HEADERS: [&str; 22] = [
     "content-range",
     "depth",
     "destination",
@@ -48,11 +49,17 @@ pub const MEANING_HEADERS: [&str; 16] = [
     "if-modified-since",
     "if-none-match",
     "if-range",
+    "if-schedule-tag-match",
     "if-unmodified-since",
     "lock-token",
     "overwrite",
     "prefer",
     "range",
+    "schedule-reply",
+    "upload-concat",
+    "upload-length",
+    "upload-metadata",
+    "upload-offset",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",

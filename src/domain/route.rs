@@ -3,6 +3,8 @@
 //! Owns the patterns' language, what one pattern hides from a later one, and the [`Router`]. The normal form of a
 //! request's path is `domain::target`'s; what a route does with the request is the policy's.
 
+mod loose;
+
 use crate::domain::target::NormalTarget;
 use http::Method;
 
@@ -31,6 +33,8 @@ pub enum Segment {
 #[derive(Clone, Debug)]
 pub struct Router {
     entries: Vec<Entry>,
+    /// Some literal has an escape that a request may bring bare.
+    has_escapes: bool,
 }
 
 /// The route that a request takes.
@@ -204,7 +208,10 @@ fn normal_segment(text: &str) -> Result<String, String> {
 impl Router {
     /// Compiles patterns with their routes' indexes. The order decides: the first match wins.
     pub fn new(patterns: Vec<(Pattern, usize)>) -> Router {
-        Router { entries: patterns.into_iter().map(|(pattern, route)| Entry::new(pattern, route)).collect() }
+        let entries: Vec<_> =
+            patterns.into_iter().map(|(pattern, route)| Entry::new(pattern, route)).collect();
+        let has_escapes = entries.iter().any(Entry::has_escapes);
+        Router { entries, has_escapes }
     }
 
     /// The route that a request takes. `path` is in normal form, without a query.
@@ -217,15 +224,21 @@ impl Router {
         // `/api/bookings/` takes the route of `/api/bookings`: a closing slash must not lead past a guard.
         let path = path.strip_suffix('/').unwrap_or(path);
         let takes = |entry: &Entry| entry.takes(method) && entry.matches(path);
-        let pattern = self.entries.iter().position(takes)?;
+        self.entries.iter().position(takes).map(|pattern| self.matched(pattern))
+    }
+
+    fn matched(&self, pattern: usize) -> Match {
         let entry = &self.entries[pattern];
-        Some(Match { route: entry.route, method_named: entry.method.is_some(), pattern })
+        Match { route: entry.route, method_named: entry.method.is_some(), pattern }
     }
 
     /// The segments of `path` that the pattern of a [`Match`] names, as they stand in the path's normal form.
     pub fn named<'a>(&'a self, pattern: usize, path: &'a str) -> Vec<(&'a str, &'a str)> {
         let Some(entry) = self.entries.get(pattern) else { return Vec::new() };
-        let Some(rest) = path.strip_prefix(&*entry.prefix) else { return Vec::new() };
+        if !entry.matches(path.strip_suffix('/').unwrap_or(path)) {
+            return entry.named_loosely(path);
+        }
+        let rest = &path[entry.prefix.len()..];
         let segments = rest.strip_prefix('/').unwrap_or(rest).split('/');
         let named = entry.rest.iter().zip(segments).filter_map(|(segment, text)| match segment {
             Segment::Named(name) => Some((name.as_str(), text)),
@@ -290,147 +303,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pattern(text: &str) -> Pattern {
-        Pattern::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"))
-    }
-
-    fn router(patterns: &[&str]) -> Router {
-        Router::new(patterns.iter().enumerate().map(|(index, text)| (pattern(text), index)).collect())
-    }
-
-    #[test]
-    fn first_match_wins() {
-        let router = router(&["POST /api/bookings", "GET /api/{kind}/{id}", "* /api/**", "* /**"]);
-        let route = |method: &str, path: &str| {
-            router.route(&Method::from_bytes(method.as_bytes()).expect("ok"), path)
-        };
-        assert_eq!(route("POST", "/api/bookings"), Some(0));
-        assert_eq!(route("GET", "/api/bookings/7"), Some(1));
-        assert_eq!(route("PROPFIND", "/api/bookings/7"), Some(2));
-        assert_eq!(route("GET", "/api"), Some(2), "** matches none, too");
-        assert_eq!(route("POST", "/api/bookings-old"), Some(2), "a segment matches as a whole");
-        assert_eq!(route("POST", "/apiary"), Some(3), "so does the one before `**`");
-        assert_eq!(route("GET", "/"), Some(3));
-        assert_eq!(route("OPTIONS", "*"), Some(3));
-    }
-
-    #[test]
-    fn nothing_matches_what_no_pattern_names() {
-        let router = router(&["POST /api/bookings", "GET /", "MKCALENDAR /dav/{user}/x"]);
-        assert_eq!(router.route(&Method::POST, "/api"), None);
-        assert_eq!(router.route(&Method::POST, "/api/bookings/7"), None);
-        assert_eq!(router.route(&Method::POST, "/API/bookings"), None);
-        assert_eq!(router.route(&Method::GET, "/x"), None);
-        assert_eq!(router.route(&Method::GET, "*"), None);
-        let calendar = Method::from_bytes(b"MKCALENDAR").expect("a token");
-        assert_eq!(router.route(&calendar, "/dav/ann/x"), Some(2));
-        assert_eq!(router.route(&calendar, "/dav//x"), None, "a named segment is never empty");
-        assert_eq!(router.route(&calendar, "/dav/ann/y"), None);
-        assert_eq!(router.route(&calendar, "/dav/ann/xy"), None);
-        assert_eq!(router.route(&calendar, "/dav/ann/x/y"), None);
-    }
-
-    #[test]
-    fn closing_slash_never_leads_past_a_route() {
-        let router = router(&["POST /api/bookings", "PUT /api/bookings/{id}/", "* /**"]);
-        assert_eq!(router.route(&Method::POST, "/api/bookings/"), Some(0));
-        assert_eq!(router.route(&Method::PUT, "/api/bookings/7/"), Some(1));
-        assert_eq!(router.route(&Method::PUT, "/api/bookings/7"), Some(1));
-    }
-
-    #[test]
-    fn head_takes_the_route_of_get() {
-        let router = router(&["GET /start", "* /**"]);
-        let found = router.find(&Method::HEAD, "/start");
-        assert_eq!(found, Some(Match { route: 0, method_named: true, pattern: 0 }));
-        let other = router.find(&Method::OPTIONS, "/start");
-        assert_eq!(other, Some(Match { route: 1, method_named: false, pattern: 1 }));
-    }
-
-    #[test]
-    fn literals_are_compared_in_their_normal_form() {
-        assert_eq!(pattern("GET /%7euser/a%20b/é").to_string(), "GET /~user/a%20b/%C3%A9");
-        assert_eq!(pattern("GET /caf%c3%a9").to_string(), "GET /caf%C3%A9");
-        assert_eq!(pattern("GET /a:b@c;d=1").to_string(), "GET /a:b@c;d=1");
-        assert_eq!(
-            pattern("GET /a%3Ab").to_string(),
-            "GET /a%3Ab",
-            "an encoded reserved character stays encoded"
-        );
-        assert!(router(&["GET /%7Euser"]).route(&Method::GET, "/~user").is_some());
-    }
-
-    #[test]
-    fn named_segments_are_found_again() {
-        let router = router(&["GET /api/b", "PUT /api/{clinic}/slots/{slot}/**", "* /{all}"]);
-        let named = |method: Method, path: &'static str| {
-            let found = router.find(&method, path).expect("a match");
-            router
-                .named(found.pattern, path)
-                .iter()
-                .map(|(name, text)| format!("{name}={text}"))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(named(Method::PUT, "/api/c%20d/slots/7/x/y"), ["clinic=c%20d", "slot=7"]);
-        assert_eq!(named(Method::GET, "/api/b/"), [""; 0]);
-        assert_eq!(named(Method::GET, "/x/"), ["all=x"]);
-    }
-
-    #[test]
-    fn patterns_survive_their_display() {
-        for text in
-            ["POST /api/bookings", "* /**", "GET /", "DELETE /api/{id}/x/**", "MKCALENDAR /dav/{user}"]
-        {
-            assert_eq!(pattern(text).to_string(), text);
-            assert_eq!(pattern(&pattern(text).to_string()), pattern(text));
-        }
-    }
-
-    #[test]
-    fn bad_patterns_say_what_to_write() {
-        let wrong = |text: &str| Pattern::parse(text).expect_err(text);
-        for (text, says) in [
-            ("/api", "a method and a path"),
-            ("GET POST /api", "a method and a path"),
-            ("GET api", "\"/api\""),
-            ("post /api", "capitals: POST"),
-            ("G@T /api", "not a method"),
-            ("GET /a//b", "empty segment"),
-            ("GET /a/../b", "never match"),
-            ("GET /a/*", "{name} for one segment"),
-            ("GET /a/**/b", "nothing can follow"),
-            ("GET /a/{id}.json", "named as a whole"),
-            ("GET /a/{}", "segment's name"),
-            ("GET /{id}/{id}", "same name"),
-            ("GET /a?x=1", "without query"),
-            ("GET /a%2Fb", "different ways"),
-            ("GET /a\\b", "different ways"),
-            ("GET /a/%2E", "can never match"),
-            ("GET /%2E%2e/b", "above its root"),
-            ("GET /a%zz", "hexadecimal"),
-            ("GET /a%c", "hexadecimal"),
-            ("GET /a%é", "hexadecimal"),
-        ] {
-            assert!(wrong(text).contains(says), "{text}: {}", wrong(text));
-        }
-    }
-
-    #[test]
-    fn pattern_covers_exactly_what_it_hides() {
-        let covers = |a: &str, b: &str| pattern(a).covers(&pattern(b));
-        assert!(covers("* /**", "POST /api"));
-        assert!(covers("GET /a/**", "GET /a"));
-        assert!(covers("GET /a/**", "HEAD /a/{id}/**"));
-        assert!(covers("GET /a/{x}", "GET /a/b"));
-        assert!(covers("GET /a", "GET /a/"));
-        assert!(!covers("GET /a/b", "GET /a/{x}"));
-        assert!(!covers("GET /a/{x}", "GET /a/{x}/**"));
-        assert!(!covers("GET /a/{x}", "GET /a/**"));
-        assert!(!covers("GET /a/**", "* /a"));
-        assert!(!covers("HEAD /a", "GET /a"));
-        assert!(!covers("GET /a/b/**", "GET /a"));
-    }
-}
+mod tests;

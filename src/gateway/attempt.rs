@@ -118,7 +118,8 @@ impl Attempt {
         let running = Running::new(&self.exchange.worker);
         // What few attempts do is boxed where it is done: otherwise every attempt would hold room for it, and be copied with it.
         let work = Box::pin(async move {
-            let asked = Asked::of(request.method(), request.uri(), request.headers());
+            let method = self.exchange.counts_as(request.method());
+            let asked = Asked::of(method, request.uri(), request.headers());
             let told = match &self.lane {
                 None => self.execute(permit, request, &asked, &mut tell).await,
                 // Whoever waits holds no place at the backend.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// The request as far as it matters after it was sent.
 pub struct Asked {
-    /// Its method.
+    /// The method that its success counts as.
     pub method: Method,
     /// Its target, in normal form.
     pub uri: Uri,

@@ -7,13 +7,14 @@ use super::caller::{Caller, caller};
 use super::changes::is_unsafe_change;
 use super::clock;
 use super::connection::Connection;
-use super::disguise;
+use super::disguise::{self, Meant};
 use super::forward;
 use super::guard;
 use super::h2;
 use super::headers::{Found, RATELIMIT, RATELIMIT_POLICY, strip_hop_by_hop, strip_hop_by_hop_of_answer};
 use super::identity::client_address;
 use super::line::Line;
+use super::look_alikes;
 use super::own_lines::OwnLines;
 use super::reads;
 use super::tell;
@@ -55,6 +56,8 @@ pub struct Exchange {
     pub pattern: usize,
     /// Whether the route guards this request.
     pub guarded: bool,
+    /// The method that it asks for beside its own, as far as its success counts as another's.
+    pub disguise: Option<Method>,
     /// The same in the answer, the log, and the backend's request.
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
@@ -119,6 +122,8 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     strip_hop_by_hop_of_request(&mut parts, &body, found);
+    let request_id = &worker.shared.policy.config().server.request_id_header;
+    look_alikes::strip(&mut parts.headers, found.look_alikes, request_id);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &parts);
     let mut exchange = match route(&worker, &connection, &mut parts, &line, found) {
@@ -221,7 +226,7 @@ pub(super) async fn pass(
     body.take_what_came().await;
     let (body, upload) = RequestBody::stream(body);
     let request = Box::new(Request::from_parts(parts, body));
-    if !is_unsafe_change(request.method()) {
+    if !is_unsafe_change(exchange.counts_as(request.method())) {
         return forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
     }
     let running = Running::new(&exchange.worker);
@@ -283,8 +288,10 @@ fn route(
             format!("No route of the gateway matches {} {}.", parts.method, normal.path()),
         )
     })?;
-    if taken.guard.is_none() && (found.disguise || parts.uri.query().is_some()) {
-        taken = disguise::guarded(policy, parts, normal.path(), found.disguise).unwrap_or(taken);
+    let mut disguise = None;
+    if found.disguise || parts.uri.query().is_some() {
+        Meant { taken, method: disguise } =
+            disguise::meant(policy, parts, normal.path(), taken, found.disguise);
     }
     if parts.uri.authority().is_some() || normal.as_str() != target {
         let uri = Uri::try_from(normal.as_str())
@@ -304,6 +311,7 @@ fn route(
         route,
         pattern: taken.pattern,
         guarded,
+        disguise,
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
         cert: connection.cert.clone(),

@@ -15,7 +15,7 @@ use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::route::is_safe;
 use crate::store::{EndIntents, StoreError};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Request, Response, StatusCode, response};
+use http::{Method, Request, Response, StatusCode, response};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -44,7 +44,7 @@ pub async fn pass(
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
     // Boxed, as all that few requests do: the others would be copied with room for it.
-    let mut writing = match is_safe(request.method()) || exchange.reads().is_none() {
+    let mut writing = match is_safe(exchange.counts_as(request.method())) || exchange.reads().is_none() {
         true => None,
         false => Box::pin(exchange.writing(&request)).await,
     };
@@ -73,10 +73,11 @@ pub async fn ask(
     hearing: Option<Rc<Connection>>,
 ) -> Result<Answered, Refusal> {
     // What the answer may have consequences for is looked at before the request is gone.
-    let changed = changed_paths(&request);
+    let method = exchange.counts_as(request.method());
+    let changed = changed_paths(method, &request);
     let renews = request.method().is_safe() && first_of(request.headers(), &header::COOKIE).is_some();
     let caller = (!changed.is_empty() || renews).then(|| exchange.shown(request.headers()));
-    let frees = slots::frees_of_head(exchange, request.method(), request.uri(), request.headers());
+    let frees = slots::frees_of_head(exchange, method, request.uri(), request.headers());
     let held = upload.clone().filter(|upload| upload.is_held());
     let hears_continue = exchange.hears_continue;
     let flight = Flight::heard_by(Hearing { client: hearing, hears_continue, upload: held.clone() })
@@ -169,9 +170,9 @@ pub fn is_success(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
 
-/// The paths of what a success of `request` changes, each with whether it changes what lies below.
-fn changed_paths<B>(request: &Request<B>) -> Vec<(String, bool)> {
-    let (method, target) = (request.method(), request.uri());
+/// The paths of what a success of `request` as a `method` changes, each with whether it changes what lies below.
+fn changed_paths<B>(method: &Method, request: &Request<B>) -> Vec<(String, bool)> {
+    let target = request.uri();
     let own = changes_target(method).then(|| (target.path().to_owned(), changes_below(method)));
     let made = destination(method, target, request.headers()).map(|path| (path, true));
     own.into_iter().chain(made).collect()

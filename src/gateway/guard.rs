@@ -23,7 +23,7 @@ use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
 use super::whole::{Read, read_whole};
 use crate::config::{Guard, Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
-use crate::domain::canon;
+use crate::domain::canon::{self, GraphqlRule};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{Decision, Event};
 use crate::domain::fingerprint::{Fingerprint, MEANING_HEADERS, Parts as Meant, bears_meaning};
@@ -186,9 +186,13 @@ pub fn intent(
         query: target.query(),
         body,
     };
-    let meaning = canon::meaning(&input, &guard.meaning);
+    let mut meaning = canon::meaning(&input, &guard.meaning);
     if meaning.read && !parts.method.is_safe() {
-        return Ok(None);
+        // A key says that something is written, such as a query that is to be kept: then it is a body like any other.
+        if key.is_none() {
+            return Ok(None);
+        }
+        meaning = canon::meaning(&input, &guard.meaning.clone().with_graphql(GraphqlRule::Off));
     }
     let shown = exchange.shown(&parts.headers);
     let last = &exchange.connection.last_caller;

@@ -1,6 +1,7 @@
 //! Header rules on both ways: what belongs to one hop is removed in one pass, what tells the backend about the client
 //! is added. Names keep their case and order, because legacy backends depend on both.
 
+use super::look_alikes;
 use crate::config::ForwardedStyle;
 use http::Version;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
@@ -39,6 +40,8 @@ pub struct Found {
     pub limits: bool,
     /// A header that names another method.
     pub disguise: bool,
+    /// A name that may look like one of the gateway's own.
+    pub look_alikes: bool,
     /// `Origin`
     pub origin: bool,
     /// `TE: trailers`
@@ -149,8 +152,8 @@ fn has_option(headers: &HeaderMap, option: &[u8]) -> bool {
         .any(|one| one.trim_ascii().eq_ignore_ascii_case(option))
 }
 
-/// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message: a client that lists
-/// them wants to confuse somebody, so they stay.
+/// The headers that `Connection` lists. `Host` and `Content-Length` frame and route the message, and `X-Forwarded-*` and
+/// `Forwarded` say behind a trusted proxy who asks: a client that lists them wants to confuse somebody, so they stay.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let lines = headers.get_all(header::CONNECTION);
     // Mostly one of the options stands alone.
@@ -161,7 +164,8 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens
         .filter(|token| !is_option(token.trim_ascii()))
         .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::FORWARDED].contains(name))
+        .filter(|name| !name.as_str().starts_with("x-forwarded-"))
         .take(64)
         .collect()
 }
@@ -299,7 +303,7 @@ impl Found {
                     first = first.or(Some(at));
                 }
                 name if first.is_none() && is_hop_by_hop(name) => first = Some(at),
-                _ => {}
+                name => found.look_alikes |= look_alikes::may_be(name),
             }
         }
         Found { hop_by_hop: first, ..found }
@@ -395,6 +399,17 @@ mod tests {
             map(&[("host", "a"), ("content-length", "3"), ("connection", "host, content-length")]);
         strip_hop_by_hop(&mut headers);
         assert_eq!(names(&headers), ["host", "content-length"]);
+    }
+
+    #[test]
+    fn connection_cannot_remove_for_whom_a_proxy_asks() {
+        let listed = "X-Forwarded-For, forwarded, x-forwarded-port, x-one";
+        let names_told = ["x-forwarded-for", "forwarded", "x-forwarded-port"];
+        let mut headers = map(&names_told.map(|name| (name, "1.2.3.4")));
+        headers.append("x-one", HeaderValue::from_static("1"));
+        headers.append(header::CONNECTION, HeaderValue::from_static(listed));
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), names_told);
     }
 
     fn forward(headers: &mut HeaderMap, trusted: bool, style: ForwardedStyle) {

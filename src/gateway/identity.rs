@@ -68,24 +68,47 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
 /// The addresses that proxies noted, client first: `X-Forwarded-For`, or `Forwarded` where there is none. Of a list that
 /// is absurdly long the end counts, which is what the nearest proxies wrote.
 fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let list = |name: &HeaderName| -> Vec<Vec<u8>> {
-        let lines: Vec<_> = headers.get_all(name).iter().collect();
-        let from_the_right = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|&b| b == b','));
-        let mut nearest: Vec<Vec<u8>> = from_the_right.take(HOPS_MOST).map(<[u8]>::to_vec).collect();
-        nearest.reverse();
-        nearest
+    let lines = |name: HeaderName| -> Vec<_> { headers.get_all(name).iter().collect() };
+    let listed = lines(X_FORWARDED_FOR);
+    let mut nearest: Vec<_> = if listed.is_empty() {
+        let forwarded = lines(header::FORWARDED);
+        let elements = forwarded.iter().rev().flat_map(|line| pieces(line.as_bytes(), b','));
+        elements.take(HOPS_MOST).map(element_address).collect()
+    } else {
+        let hops = listed.iter().rev().flat_map(|line| line.as_bytes().rsplit(|&b| b == b','));
+        hops.take(HOPS_MOST).map(node_address).collect()
     };
-    let listed = list(&X_FORWARDED_FOR);
-    if !listed.is_empty() {
-        return listed.iter().map(|hop| node_address(hop)).collect();
-    }
-    let elements = list(&header::FORWARDED);
-    let node = |element: &Vec<u8>| {
-        let mut pairs = element.split(|&b| b == b';').map(<[u8]>::trim_ascii);
-        let pair = pairs.find(|pair| pair.len() > 4 && pair[..4].eq_ignore_ascii_case(b"for="))?;
-        node_address(&pair[4..])
-    };
-    elements.iter().map(node).collect()
+    nearest.reverse();
+    nearest
+}
+
+/// The `for` of an element of `Forwarded`.
+fn element_address(element: &[u8]) -> Option<IpAddr> {
+    let pairs = pieces(element, b';').map(<[u8]>::trim_ascii);
+    let names_it = |pair: &&[u8]| pair.len() > 4 && pair[..4].eq_ignore_ascii_case(b"for=");
+    node_address(&pairs.filter(names_it).last()?[4..])
+}
+
+/// The pieces of `text` between separators that stand outside of quotes (RFC 7239, 4), the last one first. Quotes are
+/// counted from the right: one that somebody further away has left open must not hide what the nearest proxy wrote.
+fn pieces(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut quoted = false;
+        let mut is_cut = |(at, &byte): (usize, &u8)| {
+            quoted ^= byte == b'"' && !is_escaped(&text[..at]);
+            byte == separator && !quoted
+        };
+        let cut = text.iter().enumerate().rev().find(|&place| is_cut(place)).map(|(at, _)| at);
+        rest = cut.map(|at| &text[..at]);
+        Some(&text[cut.map_or(0, |at| at + 1)..])
+    })
+}
+
+/// Whether what follows `before` is the second half of a quoted pair.
+fn is_escaped(before: &[u8]) -> bool {
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 /// Reads `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`, `"[fe80::1%eth0]"`.

@@ -1,42 +1,36 @@
 //! Bearer tokens whose signature is verified. A token that is not, for whatever reason, shows nothing beyond its own
 //! bytes.
 
-use crate::config::{JwtConfig, JwtKeys};
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use crate::config::{Jwks, JwtConfig, JwtKeys, SYMMETRIC, VerifyingKey};
+use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use std::sync::Arc;
 
 /// Verifies tokens against the keys of `[clients.jwt]`.
 #[derive(Clone)]
 pub struct Verifier {
-    keys: Arc<[Key]>,
+    keys: Arc<[VerifyingKey]>,
     validation: Validation,
-}
-
-struct Key {
-    id: Option<String>,
-    family: Vec<Algorithm>,
-    key: DecodingKey,
 }
 
 /// The claims of a verified token.
 pub struct Claims(serde_json::Map<String, serde_json::Value>);
 
-const SYMMETRIC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-
 // === impl Verifier ===
 
 impl Verifier {
-    /// Takes the keys apart; the error names the key that cannot be used.
+    /// Takes the keys apart; an error where none of them can be used.
     pub fn new(config: &JwtConfig) -> Result<Verifier, String> {
         let keys = match &config.keys {
-            JwtKeys::Secret(secret) => vec![Key {
+            JwtKeys::Secret(secret) => vec![VerifyingKey {
                 id: None,
-                family: SYMMETRIC.to_vec(),
+                family: SYMMETRIC,
                 key: DecodingKey::from_secret(secret.expose().as_bytes()),
             }],
-            JwtKeys::Jwks(text) => jwks(text)?,
+            JwtKeys::Jwks(text) => Jwks::parse(text).ok_or("not a JWK set")?.keys,
         };
+        if keys.is_empty() {
+            return Err("the JWK set has no key that can verify a token".into());
+        }
         let mut validation = Validation::default();
         validation.set_required_spec_claims::<&str>(&[]);
         validation.validate_nbf = true;
@@ -55,7 +49,7 @@ impl Verifier {
     /// The claims of `token`, where one of the keys signed it, it has not expired, and issuer and audience fit.
     pub fn verify(&self, token: &str) -> Option<Claims> {
         let header = decode_header(token).ok()?;
-        let fits = |key: &&Key| {
+        let fits = |key: &&VerifyingKey| {
             // The key decides which algorithms are possible, never the token alone.
             let named = key.id.is_none() || header.kid.is_none() || key.id == header.kid;
             named && key.family.contains(&header.alg)
@@ -82,33 +76,6 @@ pub fn unverified(token: &str) -> Option<Claims> {
     serde_json::from_slice(&json).ok().map(Claims)
 }
 
-fn jwks(text: &str) -> Result<Vec<Key>, String> {
-    use jsonwebtoken::jwk::AlgorithmParameters as P;
-    let set: JwkSet = serde_json::from_str(text).map_err(|error| format!("not a JWK set: {error}"))?;
-    let mut keys = Vec::new();
-    for jwk in &set.keys {
-        let family = match &jwk.algorithm {
-            P::RSA(_) => vec![
-                Algorithm::RS256,
-                Algorithm::RS384,
-                Algorithm::RS512,
-                Algorithm::PS256,
-                Algorithm::PS384,
-                Algorithm::PS512,
-            ],
-            P::EllipticCurve(_) => vec![Algorithm::ES256, Algorithm::ES384],
-            P::OctetKeyPair(_) => vec![Algorithm::EdDSA],
-            P::OctetKey(_) => SYMMETRIC.to_vec(),
-        };
-        let id = jwk.common.key_id.clone();
-        let key = DecodingKey::from_jwk(jwk).map_err(|error| {
-            format!("key {} cannot be used: {error}", id.as_deref().unwrap_or("without kid"))
-        })?;
-        keys.push(Key { id, family, key });
-    }
-    if keys.is_empty() { Err("the JWK set has no keys".into()) } else { Ok(keys) }
-}
-
 // === impl Claims ===
 
 impl Claims {
@@ -120,5 +87,29 @@ impl Claims {
             serde_json::Value::Bool(value) => Some(value.to_string()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNKNOWN: &str = r#"{"kty":"OKP","crv":"Ed448","kid":"b","x":"AAAA"}"#;
+
+    fn verifier(keys: &[&str]) -> Result<Verifier, String> {
+        let set = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
+        Verifier::new(&JwtConfig { keys: JwtKeys::Jwks(set.into()), issuer: None, audience: None })
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_is_left_out_and_none_at_all_is_an_error() {
+        let known = r#"{"kty":"oct","kid":"a","alg":"HS256","k":"c2VjcmV0c2VjcmV0"}"#;
+        let key = jsonwebtoken::EncodingKey::from_secret(b"secretsecret");
+        let claims = serde_json::json!({"sub": "ann", "exp": 9_999_999_999_u64});
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token");
+        let verified = verifier(&[UNKNOWN, known]).expect("a verifier").verify(&token);
+        assert_eq!(verified.and_then(|claims| claims.text("sub")).as_deref(), Some("ann"));
+        assert!(verifier(&[UNKNOWN]).is_err());
+        assert!(verifier(&[]).is_err());
     }
 }

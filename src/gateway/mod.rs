@@ -45,6 +45,7 @@ mod lane;
 mod line;
 mod linger;
 mod listener;
+mod look_alikes;
 mod made;
 mod observe;
 mod own_lines;

@@ -234,7 +234,7 @@ pub async fn ask_about(
     let Some(guard) = exchange.guard().filter(asks) else { return false };
     let found = |head: &response::Parts, found: &Bytes| {
         let answer = respond::record(head.status, &head.headers, Some(found));
-        let asked = Written::of(&parts.method, &parts.uri, &parts.headers);
+        let asked = Written::of(exchange.counts_as(&parts.method), &parts.uri, &parts.headers);
         completion(exchange, intent, doubt.token, answer, head, &asked)
     };
     let settled = settle(exchange, guard, (parts, body), intent.id, doubt, found).await;

@@ -81,12 +81,13 @@ impl Slotted {
             return Slotted::default();
         }
         let fields = source::request_fields(exchange, parts, body);
+        let method = exchange.counts_as(&parts.method);
         let said = {
             let named = source::named(exchange, parts.uri.path());
             let source = request(&named, parts, &fields);
-            said(exchange, &parts.method, rules, &source)
+            said(exchange, method, rules, &source)
         };
-        Slotted { fields: Some(fields), deletes: parts.method == Method::DELETE, wanted: Vec::new(), said }
+        Slotted { fields: Some(fields), deletes: *method == Method::DELETE, wanted: Vec::new(), said }
     }
 
     /// Whether its claim may have to reserve something: only then its body was read for slots.

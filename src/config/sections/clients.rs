@@ -1,5 +1,6 @@
 //! `[clients]` and `[clients.jwt]`: who asks, and what proves it.
 
+use crate::config::jwks::Jwks;
 use crate::config::model::{Clients, JwtConfig, JwtKeys};
 use crate::config::problem::Severity;
 use crate::config::read::{Reader, Text};
@@ -61,29 +62,18 @@ fn read_jwks(reader: &Reader<'_>, table: &Table<'_>, file: &Text) -> Option<Arc<
         return error(later("a key set from a URL").help("save it as a file beside the configuration"));
     }
     let text = table.file(file, JWKS_BYTES_MAX)?;
-    let keys =
-        serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|mut set| match set["keys"].take() {
-            serde_json::Value::Array(keys) => Some(keys),
-            _ => None,
-        });
-    let Some(keys) = keys else {
+    let Some(Jwks { keys, count }) = Jwks::parse(&text) else {
         return error(
             Wrong::new("the file is not a JWK set").help("it has to be JSON with a list `keys` (RFC 7517)"),
         );
     };
-    let usable =
-        |key: &serde_json::Value| serde_json::from_value::<jsonwebtoken::jwk::Jwk>(key.clone()).is_ok();
-    match keys.iter().filter(|key| usable(key)).count() {
-        0 => error(Wrong::new("the JWK set has no key that can verify a token")),
-        count if count < keys.len() => {
-            let wrong = format!(
-                "{} of the JWK set's {} keys cannot be used and are left out",
-                keys.len() - count,
-                keys.len()
-            );
+    match count - keys.len() {
+        _ if keys.is_empty() => error(Wrong::new("the JWK set has no key that can verify a token")),
+        0 => Some(text.into()),
+        unusable => {
+            let wrong = format!("{unusable} of the JWK set's {count} keys cannot be used and are left out");
             reader.report(Severity::Warning, &file.path, Wrong::new(wrong));
             Some(text.into())
         }
-        _ => Some(text.into()),
     }
 }

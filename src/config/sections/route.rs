@@ -7,6 +7,7 @@ use crate::config::sections::slot;
 use crate::config::sections::throttle;
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, alternatives, quote, similar};
+use crate::domain::canon::GraphqlRule;
 use crate::domain::route::Pattern;
 use crate::domain::selector::Zone;
 
@@ -24,6 +25,11 @@ impl Word for InDoubtRule {
         ("recover", InDoubtRule::Recover),
         ("forward", InDoubtRule::Forward),
     ];
+}
+
+impl Word for GraphqlRule {
+    const WORDS: &'static [(&'static str, GraphqlRule)] =
+        &[("detect", GraphqlRule::Detect), ("off", GraphqlRule::Off)];
 }
 
 /// One `[[route]]`. `upstreams` are those of the file, also where they have problems of their own.
@@ -85,6 +91,7 @@ fn idempotency(table: &Table<'_>) -> Idempotency {
             None => table.duration("in_doubt_for").max(remember).max(remember_fingerprint),
         },
         on_outage: table.word_set("on_outage"),
+        graphql: table.word("graphql"),
     }
 }
 

@@ -64,6 +64,26 @@ fn the_rightmost_untrusted_hop_is_the_client() {
 }
 
 #[test]
+fn what_is_quoted_in_forwarded_is_no_hop_and_no_parameter() {
+    let cases = [
+        (r#"for=198.51.100.7;host="x,for=7.7.7.7""#, "198.51.100.7"),
+        (r#"by="a;for=7.7.7.7";for=198.51.100.7"#, "198.51.100.7"),
+        (r#"for=198.51.100.7;by="a;for=7.7.7.7""#, "198.51.100.7"),
+        (r#"for=198.51.100.7;host="x\",for=7.7.7.7""#, "198.51.100.7"),
+        (r#"for=198.51.100.7;host="x\\", for=10.0.0.2"#, "198.51.100.7"),
+        (r#"for=6.6.6.6;host="a, b", for="198.51.100.7:80";proto=http, FOR=10.0.0.2"#, "198.51.100.7"),
+        // What a client left open hides nothing of what the proxy wrote behind it.
+        (r#"for="6.6.6.6, for=198.51.100.7"#, "198.51.100.7"),
+        (r#"host="x, for="198.51.100.7";by=a"#, "198.51.100.7"),
+        (r#"for=6.6.6.6, host="for=7.7.7.7""#, "10.0.0.1"),
+    ];
+    for (list, client) in cases {
+        let said = headers(&[("forwarded", list)]);
+        assert_eq!(client_address(address("10.0.0.1"), &said, &trusted()), address(client), "{list}");
+    }
+}
+
+#[test]
 fn a_long_forged_list_cannot_push_the_real_hop_out() {
     let forged = vec!["6.6.6.6"; 500].join(", ");
     let said = headers(&[("x-forwarded-for", &forged), ("x-forwarded-for", "198.51.100.7")]);
