@@ -35,6 +35,7 @@ fn the_ttl_counts_where_the_backend_is_silent_and_not_where_it_speaks() {
         "nothing is guessed"
     );
     assert!(is_kept(SILENT, &plain, "Cache-Control: max-age=60\r\n"));
+    assert!(is_kept(SILENT, &plain, "Cache-Control: max-age=18446744073709551615\r\n"));
     assert!(!is_kept(TTL, &plain, "Cache-Control: max-age=0\r\n"));
     assert!(!is_kept(TTL, &plain, "Cache-Control: no-cache\r\n"));
     assert!(!is_kept(TTL, &plain, "Expires: 0\r\n"));
