@@ -346,7 +346,9 @@ impl Exchange {
     /// `goes_on`: to a client whose connection does.
     pub fn strip_answer(&self, headers: &mut HeaderMap, goes_on: bool) {
         let strip = if goes_on { strip_hop_by_hop_of_answer } else { strip_hop_by_hop };
-        if strip(headers).limits && self.rules().throttle.is_some() {
+        let has_own =
+            |rules: &RoutePolicy| rules.throttle.as_ref().is_some_and(|throttle| !throttle.observed);
+        if strip(headers).limits && has_own(self.rules()) {
             for name in [RATELIMIT, RATELIMIT_POLICY] {
                 headers.remove(name);
             }

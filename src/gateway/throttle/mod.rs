@@ -39,6 +39,7 @@ use http::request::Parts;
 use ready::Ready;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
+use std::borrow::Cow;
 use tokio::time::Instant;
 use watch::Watches;
 
@@ -296,9 +297,15 @@ fn digest(keyed: &impl BuildHasher, bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A path as it is counted. A closing slash means nothing, in counting as in matching.
-fn resource(path: &str) -> &[u8] {
-    path.strip_suffix('/').unwrap_or(path).as_bytes()
+/// A path as it is counted. A closing slash means nothing, in counting as in matching, and neither do the parameters of a
+/// segment: with them each request could have a bucket of its own.
+fn resource(path: &str) -> Cow<'_, [u8]> {
+    if !path.contains(';') {
+        return Cow::Borrowed(path.strip_suffix('/').unwrap_or(path).as_bytes());
+    }
+    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    let path = segments.collect::<Vec<_>>().join("/");
+    Cow::Owned(path.strip_suffix('/').unwrap_or(&path).into())
 }
 
 // === impl Who ===
@@ -308,7 +315,7 @@ impl<'a> Who<'a> {
         let throttles = &exchange.shared().throttles;
         let caller = exchange.caller(&parts.headers);
         let client = caller.digest_by(&throttles.keyed, &exchange.connection.last_address);
-        let path = digest(&throttles.keyed, resource(parts.uri.path()));
+        let path = digest(&throttles.keyed, &resource(parts.uri.path()));
         Who { exchange, parts, client, path, caller, now: throttles.now() }
     }
 
@@ -359,7 +366,8 @@ impl<'a> Asked<'a> {
         }
         let stand = verdict.stand(self.throttle.rules.limits.len());
         let origin = if exchange.of_page { parts.headers.get(header::ORIGIN).cloned() } else { None };
-        line.limits.notice = Some(Notice { stand, origin });
+        // Whoever is only observed is told nothing.
+        line.limits.notice = (!self.throttle.observed).then_some(Notice { stand, origin });
         let over = self.throttle.rules.over;
         match verdict {
             Verdict::Allowed(_) => Gate::Passes,
