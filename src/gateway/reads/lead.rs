@@ -340,7 +340,7 @@ impl Under {
         if names.is_empty() {
             return reads.cache.put(base, slot, metrics);
         }
-        let key = reading.varied(exchange, rules, &asked.uri, &asked.headers, &names);
+        let key = reading.varied(exchange, rules, asked, &names);
         reads.cache.put(base, Slot::Varies(names.into()), metrics);
         reads.cache.put(key, slot, metrics);
     }

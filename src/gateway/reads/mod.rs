@@ -168,7 +168,7 @@ impl Reads {
             None => self.cache.get(&reading.key),
             Some(base) => match self.cache.get(&base) {
                 Some(Slot::Varies(names)) => {
-                    self.cache.get(&reading.varied(exchange, rules, &parts.uri, &parts.headers, &names))
+                    self.cache.get(&reading.varied(exchange, rules, parts, &names))
                 }
                 slot => slot,
             },
