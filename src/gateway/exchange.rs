@@ -180,7 +180,12 @@ async fn handle(
 ) -> Result<Outcome, Refusal> {
     if let Some(waits) = waits {
         let port = exchange.connection.port.get();
-        let waited = Box::pin(throttle::wait(&exchange, port, &parts, line, waits)).await?;
+        // Nothing else may have what another request gets.
+        let is_plain = protocol.is_none()
+            && !exchange.guarded
+            && exchange.rules().slots.ask.is_none()
+            && body.is_end_stream();
+        let waited = Box::pin(throttle::wait(&exchange, port, &parts, line, waits, is_plain)).await?;
         if let Some(answered) = waited {
             return Ok(answered);
         }
@@ -201,7 +206,7 @@ async fn handle(
         return Box::pin(upgrade::pass(&exchange, parts, protocol)).await;
     }
     match exchange.may_be_kept(&parts.method) {
-        true => Box::pin(reads::read(exchange, parts, body)).await,
+        true => Box::pin(reads::read(exchange, parts, body, line)).await,
         false => Box::pin(pass(exchange, parts, body)).await,
     }
 }
