@@ -217,6 +217,7 @@ impl Attempt {
         tell: &mut oneshot::Sender<Outcome>,
     ) -> Option<Outcome> {
         self.told.set(true);
+        self.outcome_is_unknown();
         let timeout = self.exchange.rules().timeout;
         if let Some(answered) = self.settled_by_asking(Some(exchanging.as_mut())).await {
             return Some(self.concluded(Box::new(answered), false, asked).await);
@@ -301,10 +302,21 @@ impl Attempt {
                 self.not_sent(&why).await
             }
             // The lane stays closed: what was sent may still be executed.
-            Ended::Unknown(why, detail) => match Box::pin(self.settled_by_asking(no_exchange())).await {
-                Some(answered) => self.concluded(Box::new(answered), false, asked).await,
-                None => self.unknown(why, &detail).await,
-            },
+            Ended::Unknown(why, detail) => {
+                self.outcome_is_unknown();
+                match Box::pin(self.settled_by_asking(no_exchange())).await {
+                    Some(answered) => self.concluded(Box::new(answered), false, asked).await,
+                    None => self.unknown(why, &detail).await,
+                }
+            }
+        }
+    }
+
+    /// From now on the effect may come at any moment, and nobody says so: before anybody is asked or told of it, its caller
+    /// gets no kept answer any more.
+    fn outcome_is_unknown(&self) {
+        if let Some(writing) = &mut *self.writing.borrow_mut() {
+            writing.unknown();
         }
     }
 

@@ -185,7 +185,12 @@ async fn handle(
 ) -> Result<Outcome, Refusal> {
     if let Some(waits) = waits {
         let port = exchange.connection.port.get();
-        let waited = Box::pin(throttle::wait(&exchange, port, &parts, line, waits)).await?;
+        // Nothing else may have what another request gets.
+        let is_plain = protocol.is_none()
+            && !exchange.guarded
+            && exchange.rules().slots.ask.is_none()
+            && body.is_end_stream();
+        let waited = Box::pin(throttle::wait(&exchange, port, &parts, line, waits, is_plain)).await?;
         if let Some(answered) = waited {
             return Ok(answered);
         }
@@ -206,7 +211,7 @@ async fn handle(
         return Box::pin(upgrade::pass(&exchange, parts, protocol)).await;
     }
     match exchange.may_be_kept(&parts.method) {
-        true => Box::pin(reads::read(exchange, parts, body)).await,
+        true => Box::pin(reads::read(exchange, parts, body, line)).await,
         false => Box::pin(pass(exchange, parts, body)).await,
     }
 }
@@ -354,7 +359,9 @@ impl Exchange {
     /// `goes_on`: to a client whose connection does.
     pub fn strip_answer(&self, headers: &mut HeaderMap, goes_on: bool) {
         let strip = if goes_on { strip_hop_by_hop_of_answer } else { strip_hop_by_hop };
-        if strip(headers).limits && self.rules().throttle.is_some() {
+        let has_own =
+            |rules: &RoutePolicy| rules.throttle.as_ref().is_some_and(|throttle| !throttle.observed);
+        if strip(headers).limits && has_own(self.rules()) {
             for name in [RATELIMIT, RATELIMIT_POLICY] {
                 headers.remove(name);
             }

@@ -11,7 +11,7 @@ use super::headers::add_via;
 use super::identity::client_address;
 use super::own_lines::OwnLines;
 use super::respond;
-use super::throttle::{Flight, Notice};
+use super::throttle::{Flight, Notice, Shares};
 use super::worker::{Shared, Worker};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{self, Decision};
@@ -52,6 +52,8 @@ pub struct Limits {
     pub would: Option<Decision>,
     /// Its place among the client's requests in flight, up to its answer's last byte.
     pub flight: Option<Flight>,
+    /// What it knows of a turn that equal reads share, as long as it has none of its own.
+    pub shares: Option<Shares>,
     /// Under what the watch for storms knows this read.
     pub polled: Option<u64>,
 }

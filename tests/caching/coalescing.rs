@@ -184,6 +184,33 @@ fn an_answer_larger_than_the_limit_streams_to_its_client_and_the_others_go_thems
 }
 
 #[test]
+fn those_who_wait_go_themselves_where_the_answer_takes_longer_than_they_wait() {
+    let backend = Scripted::start(|asked| match asked.number {
+        1 => Said {
+            by_hand: Some(|stream| {
+                for _ in 0..25 {
+                    let _ = stream.write_all(b"1\r\nx\r\n");
+                    thread::sleep(Duration::from_millis(100));
+                }
+                let _ = stream.write_all(b"0\r\n\r\n");
+            }),
+            ..Said::ok("Transfer-Encoding: chunked\r\n\r\n", "")
+        },
+        _ => nonce(asked),
+    });
+    let stand = Stand::new(backend.address, "coalesce = true\ntimeout = \"1s\"", "");
+    backend.hold();
+    let clients = calls(&stand, 4, &Call::new("GET", "/a").header("Host", "h"));
+    eventually("all but one wait", || (waiting(&stand) == 3).then_some(()));
+    backend.release();
+    let replies: Vec<Reply> = clients.into_iter().map(|client| client.join().unwrap().unwrap()).collect();
+    assert!(replies.iter().all(|reply| reply.status == 200), "{replies:?}");
+    let own = replies.iter().filter(|reply| reply.text().starts_with("nonce ")).count();
+    assert_eq!((own, backend.count()), (3, 4));
+    assert!(replies.iter().any(|reply| reply.text() == "x".repeat(25)));
+}
+
+#[test]
 fn the_first_client_gets_its_answer_as_it_comes() {
     let backend = Scripted::start(|_| Said {
         by_hand: Some(|stream| {

@@ -180,6 +180,78 @@ fn a_stale_copy_is_given_at_once_and_renewed_by_one_call() {
 }
 
 #[test]
+fn a_failure_behind_a_clients_back_takes_no_copy_that_may_still_be_given() {
+    let backend = Scripted::start(|asked| match asked.number {
+        1 => nonce(asked),
+        _ => Said::status(500, "", "failed"),
+    });
+    let stand =
+        Stand::new(backend.address, "cache = { ttl = \"1ms\", stale_while_revalidate = \"60s\" }", "");
+    stand.send(&get("/a"));
+    thread::sleep(Duration::from_millis(5));
+    assert_eq!(stand.send(&get("/a")).text(), "nonce 1");
+    eventually("the failure has come", || {
+        (stand.figure("oncegate_cache_barred_total{why=\"status\"}") >= 1).then_some(())
+    });
+    for _ in 0..3 {
+        assert_eq!(stand.send(&get("/a")).text(), "nonce 1");
+    }
+    assert_eq!(backend.count(), 2, "for a moment a backend that failed is left alone");
+}
+
+#[test]
+fn one_callers_answer_takes_nobody_elses_copy_on_a_page_for_everyone() {
+    let everyone = "coalesce = true\ncache = { ttl = \"60s\", share = \"everyone\" }";
+    let backend = Scripted::start(|asked| match (asked.header("authorization"), asked.header("cookie")) {
+        (Some(_), _) => Said::ok("Cache-Control: max-age=60\r\n", "for one"),
+        (_, Some(_)) => Said::ok("Set-Cookie: s=2\r\n", "for one"),
+        _ if asked.header("x-api-key").is_some() => Said::status(404, "", "gone"),
+        _ => nonce(asked),
+    });
+    let stand = Stand::new(backend.address, everyone, "");
+    let anew = |name: &str, value: &str| {
+        stand.send(&get("/a").header(name, value).header("Cache-Control", "no-cache")).text()
+    };
+    assert_eq!(stand.send(&get("/a")).text(), "nonce 1");
+    assert_eq!([anew("Authorization", "Bearer 1"), anew("Cookie", "s=1")], ["for one", "for one"]);
+    assert_eq!(stand.send(&get("/a")).text(), "nonce 1");
+    // Nor does it keep others from having a copy of what was asked for first by somebody with a token.
+    assert_eq!(stand.send(&get("/b").header("Authorization", "Bearer 1")).text(), "for one");
+    assert_eq!([stand.send(&get("/b")).text(), stand.send(&get("/b")).text()], ["nonce 5", "nonce 5"]);
+    // A page that is gone is gone for everyone.
+    assert_eq!(anew("X-Api-Key", "k"), "gone");
+    assert_ne!(stand.send(&get("/a")).text(), "nonce 1");
+}
+
+#[test]
+fn who_wants_only_a_copy_is_not_forwarded_where_reads_go_by_themselves_either() {
+    let backend = Scripted::start(|_| Said::ok("Cache-Control: no-store\r\n", "for one"));
+    let stand = Stand::new(backend.address, LONG, "");
+    stand.send(&get("/a"));
+    let reply = stand.send(&get("/a").header("Cache-Control", "only-if-cached"));
+    assert_eq!((reply.status, backend.count()), (504, 1));
+}
+
+#[test]
+fn a_confirmed_copy_is_as_old_as_its_confirmation_also_where_that_has_no_date() {
+    let backend = Scripted::start(|asked| match asked.header("if-none-match") {
+        Some(_) => Said::status(304, "ETag: \"v1\"\r\n", ""),
+        None => Said::ok(
+            "ETag: \"v1\"\r\nCache-Control: max-age=60\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n",
+            "the body",
+        ),
+    });
+    let stand = Stand::new(backend.address, "cache = { }", "");
+    stand.send(&get("/a"));
+    let confirmed = stand.send(&get("/a"));
+    assert_eq!(confirmed.header("cache-status"), Some("oncegate; fwd=stale; fwd-status=304"));
+    assert!(!confirmed.header("date").unwrap().contains("2023"), "{confirmed:?}");
+    let again = stand.send(&get("/a"));
+    assert!(again.header("cache-status").unwrap().starts_with("oncegate; hit"), "{again:?}");
+    assert_eq!(backend.count(), 2);
+}
+
+#[test]
 fn what_the_client_says_about_copies_is_heeded() {
     let backend = Scripted::start(nonce);
     let stand = Stand::new(backend.address, LONG, "");

@@ -6,6 +6,7 @@ mod fleet;
 mod keeping;
 mod rules;
 mod strangers;
+mod turns;
 mod writes;
 
 use crate::harness::{Call, Reply, program};

@@ -35,6 +35,7 @@ fn the_ttl_counts_where_the_backend_is_silent_and_not_where_it_speaks() {
         "nothing is guessed"
     );
     assert!(is_kept(SILENT, &plain, "Cache-Control: max-age=60\r\n"));
+    assert!(is_kept(SILENT, &plain, "Cache-Control: max-age=18446744073709551615\r\n"));
     assert!(!is_kept(TTL, &plain, "Cache-Control: max-age=0\r\n"));
     assert!(!is_kept(TTL, &plain, "Cache-Control: no-cache\r\n"));
     assert!(!is_kept(TTL, &plain, "Expires: 0\r\n"));
@@ -124,6 +125,47 @@ fn a_backend_that_is_believed_about_vary_is_asked_once_for_each_of_its_answers()
         stand.send(&call);
         assert_eq!(counted(&backend, before), 1, "{name} is who asks, whatever the backend says");
     }
+}
+
+#[test]
+fn a_header_that_names_callers_is_who_asks_whatever_the_backend_says() {
+    let backend = Scripted::start(|asked| Said::ok("", format!("for {:?}", asked.header("x-client"))));
+    let clients = "[clients]\nidentify_by = [\"header:X-Client\", \"ip\"]";
+    let stand = Stand::new(backend.address, "cache = { ttl = \"60s\", key = \"vary\" }", clients);
+    for client in ["ann", "bob", "ann"] {
+        assert_eq!(
+            stand.send(&get("/a").header("X-Client", client)).text(),
+            format!("for Some(\"{client}\")")
+        );
+    }
+    assert_eq!(backend.count(), 2);
+}
+
+#[test]
+fn what_the_backend_gets_as_it_was_spelled_is_a_page_for_each_spelling() {
+    let backend = Scripted::start(|asked| Said::ok("", asked.target.clone()));
+    let original = format!(
+        "[[upstream]]\nname = \"original\"\nurl = \"http://{}\"\ntarget = \"original\"\n\
+         [[route]]\nname = \"spelled\"\nmatch = \"GET /pub/**\"\nupstream = \"original\"\n{EVERYONE}\n",
+        backend.address
+    );
+    let stand = Stand::new(backend.address, EVERYONE, &original);
+    for target in ["/pub/x/../home", "/pub/home", "/pub/h%6fme", "/pub/home"] {
+        assert_eq!(stand.send(&get(target)).text(), target);
+    }
+    assert_eq!(backend.count(), 3);
+}
+
+#[test]
+fn where_a_proxy_says_a_page_was_asked_for_counts_and_who_asked_it_does_not() {
+    let backend = Scripted::start(|asked| Said::ok("", format!("{:?}", asked.header("forwarded"))));
+    let clients = "[clients]\ntrusted_proxies = [\"127.0.0.0/8\"]";
+    let stand = Stand::new(backend.address, EVERYONE, clients);
+    let read = |says: &str| stand.send(&get("/a").header("Forwarded", says)).text();
+    let first = read("for=192.0.2.1;host=a.example");
+    assert_eq!(read("for=192.0.2.2;host=a.example"), first, "another client");
+    assert_ne!(read("for=192.0.2.1;host=b.example"), first, "another host");
+    assert_ne!(read("for=192.0.2.1;host=a.example;proto=https"), first);
 }
 
 #[test]

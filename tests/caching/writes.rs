@@ -93,6 +93,67 @@ fn until_the_outcome_of_a_write_can_be_known_nothing_is_kept() {
 }
 
 #[test]
+fn whoever_is_told_that_nobody_knows_gets_nothing_from_before_the_effect() {
+    let (state, answers) = (Arc::new(AtomicU64::new(1)), Arc::new(Mutex::new(())));
+    let (shared, held) = (state.clone(), answers.clone());
+    let backend = Scripted::start(move |asked| match asked.target.as_str() {
+        "/late" => {
+            drop(held.lock());
+            Said::ok("", "written")
+        }
+        _ => Said::ok("", format!("state {}", shared.load(Ordering::SeqCst))),
+    });
+    let late = format!(
+        "[[upstream]]\nname = \"quick\"\nurl = \"http://{}\"\ntimeout = \"1s\"\n\
+         [[route]]\nname = \"late\"\nmatch = \"POST /late\"\nupstream = \"quick\"\n[route.idempotency]\n",
+        backend.address
+    );
+    let stand = Stand::new(backend.address, LONG, &late);
+    let held = answers.lock().unwrap();
+    let told = stand.send(&from("ann", "POST", "/late").body("x"));
+    assert_eq!(told.status, 504);
+    assert_eq!(read(&stand, "ann", "/a"), "state 1", "the effect has not come yet");
+    // Now it comes, and nobody says so.
+    state.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(read(&stand, "ann", "/a"), "state 2");
+    drop(held);
+    // The answer comes late; from then on answers are kept again.
+    eventually("answers are kept again", || {
+        let before = backend.count();
+        read(&stand, "ann", "/a");
+        (backend.count() == before).then_some(())
+    });
+}
+
+#[test]
+fn an_answer_from_before_a_write_takes_no_later_ones_place() {
+    let (state, answers) = (Arc::new(AtomicU64::new(1)), Arc::new(Mutex::new(())));
+    let (shared, held) = (state.clone(), answers.clone());
+    let backend = Scripted::start(move |asked| {
+        if asked.method != "GET" {
+            shared.fetch_add(1, Ordering::SeqCst);
+            return Said::ok("", "written");
+        }
+        let seen = shared.load(Ordering::SeqCst);
+        if asked.header("authorization") == Some("Bearer bob") {
+            drop(held.lock());
+        }
+        Said::ok("", format!("state {seen}"))
+    });
+    let stand = Stand::new(backend.address, "cache = { ttl = \"60s\", share = \"everyone\" }", "");
+    let held = answers.lock().unwrap();
+    let address = stand.gate.address;
+    let slow = thread::spawn(move || from("bob", "GET", "/a").send(address).unwrap().text());
+    eventually("the slow read is under way", || (backend.count() == 1).then_some(()));
+    stand.send(&from("ann", "POST", "/x").body("x"));
+    assert_eq!(read(&stand, "ann", "/a"), "state 2");
+    drop(held);
+    assert_eq!(slow.join().unwrap(), "state 1");
+    let before = backend.count();
+    assert_eq!((read(&stand, "ann", "/a"), backend.count()), ("state 2".into(), before));
+}
+
+#[test]
 fn a_success_ends_what_everybody_has_of_its_target_and_of_what_it_names() {
     let (backend, _) = stateful();
     let stand = Stand::new(backend.address, LONG, "");

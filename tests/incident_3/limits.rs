@@ -161,12 +161,18 @@ fn above_the_hard_limit_nobody_waits() {
 }
 
 #[test]
-fn paths_count_in_their_normal_form_and_without_their_query() {
+fn paths_count_in_their_normal_form_and_without_query_and_parameters() {
     let stand = Stand::with(throttled("limits = \"2/min\"\nper = \"client+resource\"\nover = \"reject\""));
     let ask = |target: &str| stand.send(&Call::new("GET", target).header("X-Api-Key", "k")).status;
     assert_ne!((ask("/professionals/1"), ask("/professionals//1/?_=1")), (429, 429));
-    for target in ["/professionals/1?_=2", "/professionals/x/../1", "/professionals/%31", "/professionals/1/"]
-    {
+    for target in [
+        "/professionals/1?_=2",
+        "/professionals/x/../1",
+        "/professionals/%31",
+        "/professionals/1/",
+        "/professionals/1;a=1",
+        "/professionals/1;a=2/",
+    ] {
         assert_eq!(ask(target), 429, "{target}");
     }
     assert_eq!(ask("/professionals/2"), 200, "another resource");
@@ -262,6 +268,22 @@ fn observing_refuses_nobody_and_says_what_it_would_have_done() {
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert_eq!(metric(&stand, "oncegate_requests_total{route=\"profile\",decision=\"would-hold\"}"), 3);
     assert_eq!(metric(&stand, "oncegate_requests_total{route=\"profile\",decision=\"passed\"}"), 2);
+}
+
+#[test]
+fn observing_tells_clients_nothing_and_leaves_what_the_backend_says() {
+    let backend = RawBackend::start(|connection| {
+        let answer =
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nRateLimit: \"own\";r=5\r\nContent-Length: 2\r\n\r\nok";
+        let _ = connection.write_all(answer.as_bytes());
+    });
+    let config = routed("ip", "mode = \"observe\"\n[route.throttle]\nlimits = \"1/min\"\nx_ratelimit = true");
+    let stand = Stand::with(Config { backend: Some(backend.address), ..config });
+    for _ in 0..2 {
+        let reply = stand.send(&Call::new("GET", PAGE));
+        assert_eq!((reply.status, reply.header("ratelimit")), (200, Some("\"own\";r=5")));
+        assert_eq!((reply.header("ratelimit-policy"), reply.header("x-ratelimit-limit")), (None, None));
+    }
 }
 
 /// A refusal is decided as soon as its request was read. That may be while the end of the answer before it still waits for its

@@ -15,7 +15,7 @@ pub struct ReadKey(pub [u8; 32]);
 
 /// For whom an answer may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader<'a> {
+pub enum Reader {
     /// One caller: its scope, and the address that it counts under, which also keeps callers apart that have shown
     /// nothing.
     Scope {
@@ -27,30 +27,31 @@ pub enum Reader<'a> {
         /// renewed finds the copy.
         token_proves_it: bool,
     },
-    /// Everyone: `share = "everyone"`. Headers that say who asks are left out, these among them.
-    Everyone {
-        /// Headers beside `Authorization` and `Cookie` that name callers (`scope_by`, `identify_by`), in lower case.
-        credentials: &'a [HeaderName],
-    },
+    /// Everyone: `share = "everyone"`. Headers that say who asks are left out.
+    Everyone,
 }
 
 /// What of a request, beside its method and its headers, tells it from others.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// For whom the answer may be.
-    pub reader: Reader<'a>,
+    pub reader: Reader,
     /// The route's name: under another route other rules hold.
     pub route: &'a str,
     /// `http` or `https`, as the client came.
     pub scheme: &'a str,
-    /// Path and query in normal form, as they are forwarded.
+    /// Path and query in normal form.
     pub uri: &'a Uri,
+    /// The same as they are forwarded, where the backend gets the client's own spelling: it may mean another page.
+    pub spelling: Option<&'a str>,
     /// Under which a GET's copy also answers a HEAD, so it is given rather than taken from the request.
     pub method: &'a Method,
     /// The headers as the backend will see them.
     pub headers: &'a HeaderMap,
     /// Which of them count.
     pub counted: Counted<'a>,
+    /// Headers beside `Authorization` and `Cookie` that name callers (`scope_by`, `identify_by`), in lower case.
+    pub credentials: &'a [HeaderName],
     /// The header of the request's id.
     pub request_id: &'a HeaderName,
 }
@@ -109,6 +110,38 @@ pub(super) fn says_who(name: &HeaderName, credentials: &[HeaderName]) -> bool {
         || credentials.contains(name)
 }
 
+/// What a `Forwarded` says of where a request was sent to (RFC 7239: `host`, `proto`), without who sent it and through
+/// whom: its parameters but for `for` and `by`, and all of it where it cannot be taken apart.
+fn where_to(forwarded: &[u8]) -> Vec<u8> {
+    let (mut kept, mut rest) = (Vec::new(), forwarded);
+    loop {
+        let (mut quoted, mut escaped) = (false, false);
+        let end = rest.iter().position(|&byte| {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b',' | b';' => return !quoted,
+                _ => {}
+            }
+            false
+        });
+        let pair = rest[..end.unwrap_or(rest.len())].trim_ascii();
+        let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
+        if quoted || (name.len() == pair.len() && !pair.is_empty()) {
+            return forwarded.to_vec();
+        }
+        if !pair.is_empty() && !name.eq_ignore_ascii_case(b"for") && !name.eq_ignore_ascii_case(b"by") {
+            kept.extend_from_slice(pair);
+            kept.push(b';');
+        }
+        match end {
+            Some(end) => rest = &rest[end + 1..],
+            None => return kept,
+        }
+    }
+}
+
 // === impl FingerprintKey ===
 
 impl FingerprintKey {
@@ -125,7 +158,7 @@ impl FingerprintKey {
                     IpAddr::V6(address) => fields.field(&address.octets()),
                 }
             }
-            Reader::Everyone { .. } => fields.field(b"everyone"),
+            Reader::Everyone => fields.field(b"everyone"),
         }
         match asked.counted {
             Counted::All => fields.field(b"all"),
@@ -140,34 +173,55 @@ impl FingerprintKey {
         fields.field(asked.scheme.as_bytes());
         fields.field(asked.method.as_str().as_bytes());
         fields.field(asked.uri.authority().map_or("", |authority| authority.as_str()).as_bytes());
-        fields.field(asked.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes());
+        let normal = || asked.uri.path_and_query().map_or("", |target| target.as_str());
+        fields.field(asked.spelling.unwrap_or_else(normal).as_bytes());
         for (name, value) in asked.headers {
-            let left_out = match asked.reader {
-                Reader::Scope { token_proves_it, .. } => token_proves_it && *name == header::AUTHORIZATION,
-                Reader::Everyone { credentials } => says_who(name, credentials),
-            };
-            if !left_out && asked.counted.counts(name) && !is_noise(name.as_str()) && name != asked.request_id
-            {
+            if asked.counts(name) {
                 fields.field(name.as_str().as_bytes());
                 fields.field(value.as_bytes());
+            } else if *name == header::FORWARDED {
+                let where_to = where_to(value.as_bytes());
+                if !where_to.is_empty() {
+                    fields.field(b"forwarded");
+                    fields.field(&where_to);
+                }
             }
         }
         ReadKey(fields.finish())
     }
 }
 
-// === impl Counted ===
+// === impl Asked ===
 
-impl Counted<'_> {
-    fn counts(self, name: &HeaderName) -> bool {
-        let Counted::Varied(names) = self else { return true };
+impl Asked<'_> {
+    /// Whether a header counts whole.
+    fn counts(&self, name: &HeaderName) -> bool {
+        let left_out = match self.reader {
+            Reader::Scope { token_proves_it, .. } => token_proves_it && *name == header::AUTHORIZATION,
+            Reader::Everyone => says_who(name, self.credentials),
+        };
+        !left_out && self.may_vary_by(name) && !is_noise(name.as_str()) && name != self.request_id
+    }
+
+    fn may_vary_by(&self, name: &HeaderName) -> bool {
+        let Counted::Varied(names) = self.counted else { return true };
         let always =
             ["host", "authorization", "cookie", "x-api-key", "x-forwarded-proto", "x-forwarded-host"];
-        always.contains(&name.as_str()) || names.contains(name)
+        always.contains(&name.as_str()) || self.credentials.contains(name) || names.contains(name)
     }
 }
 
 // === impl ReadKey ===
+
+impl ReadKey {
+    /// Where it is noted that such reads do not wait for each other: not in the place of their answer. `kind` tells apart
+    /// which of them.
+    pub fn aside(mut self, kind: u8) -> ReadKey {
+        // Still as good as a digest: no other one is likely to differ in this byte alone.
+        self.0[31] ^= kind.saturating_add(1);
+        self
+    }
+}
 
 impl fmt::Debug for ReadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 pub enum Slot {
     /// Its answer.
     Kept(Arc<Kept>),
-    /// Until then nobody waits for anybody else's call: the answer was for its own request alone.
+    /// Until then nobody waits for anybody else's call: the answer was for its own request alone. Beside the answer's
+    /// place, see [`ReadKey::aside`].
     Alone(Instant, &'static str),
     /// `key = "vary"`: what the backend named in `Vary`.
     Varies(Arc<[HeaderName]>),

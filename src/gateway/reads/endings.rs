@@ -145,6 +145,10 @@ impl Endings {
         let mut shard = self.shard(&id);
         let mut mark = shard.find(&id).unwrap_or(Mark { at, open: 0, until: None });
         mark.at = mark.at.max(at);
+        // Writes whose end was never told are over by then: the next one's end is the only one that is waited for.
+        if mark.until.is_some_and(|until| until <= now) {
+            (mark.open, mark.until) = (0, None);
+        }
         change(&mut mark);
         if shard.young.len() >= MARKS_MOST && !shard.young.contains_key(&id) {
             self.floor.fetch_max(shard.forget(now), Ordering::SeqCst);
@@ -228,6 +232,19 @@ mod tests {
         let now = endings.moment();
         assert!(endings.ended(now, until - Duration::from_millis(1), || [ANN, PAGE]));
         assert!(!endings.ended(now, until + Duration::from_millis(1), || [ANN, PAGE]));
+    }
+
+    #[test]
+    fn a_write_that_never_ended_leaves_the_next_one_its_end() {
+        let endings = Endings::new(clock::now());
+        let began = clock::now();
+        let until = began + Duration::from_secs(5);
+        endings.opened(ANN, began, until);
+        let later = until + Duration::from_secs(1);
+        endings.opened(ANN, later, later + Duration::from_secs(5));
+        assert!(endings.ended(endings.moment(), later, || [ANN, PAGE]), "it is open");
+        endings.closed(ANN, later);
+        assert!(!endings.ended(endings.moment(), later, || [ANN, PAGE]), "and closed");
     }
 
     #[test]

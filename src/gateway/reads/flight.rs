@@ -12,7 +12,7 @@ use crate::journal::Gauge;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -27,18 +27,23 @@ pub struct Flights {
 }
 
 /// One call.
+#[derive(Debug)]
 pub struct Flight {
     /// When it set out.
     pub born: Moment,
     /// The resource that it asks for.
     pub resource: TargetId,
+    /// Somebody will follow who has not come yet.
+    awaited: bool,
+    /// The answer has begun.
+    answered: AtomicBool,
     followers: AtomicUsize,
     landing: Mutex<Option<Landing>>,
     landed: Notify,
 }
 
 /// How a flight ended, for those who waited.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Landing {
     /// With an answer for all of them; and whether it is a copy that stands in for a backend that failed.
     Shared(Arc<Kept>, Origin),
@@ -63,6 +68,8 @@ pub enum Joined {
     Lead(Seat),
     /// It waits.
     Follow(Follower),
+    /// It may not lead, and there is nobody to follow.
+    Barred,
     /// There are as many flights, or as many who wait, as there may be: it goes by itself.
     Full,
 }
@@ -107,31 +114,26 @@ impl Flights {
         }
     }
 
-    /// Joins the flight for `key` where there is one that `is_good`, or begins one. One that is not good any more (a
-    /// write came after it) goes on for those who wait for it already.
+    /// Joins the flight for `key` where there is one that `is_good`, or begins its `own`, where it may. One that is not
+    /// good any more (a write came after it) goes on for those who wait for it already.
     pub fn join(
         self: &Arc<Flights>,
         key: ReadKey,
-        own: impl FnOnce() -> Flight,
+        own: impl FnOnce() -> Option<Arc<Flight>>,
         is_good: impl FnOnce(&Flight) -> bool,
     ) -> Joined {
         let mut flights = self.shard(&key);
         match flights.entry(key) {
-            Entry::Occupied(present) if is_good(present.get()) => {
-                if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MOST {
-                    self.waiting.fetch_sub(1, Ordering::Relaxed);
-                    return Joined::Full;
-                }
-                let flight = present.get().clone();
-                flight.followers.fetch_add(1, Ordering::Relaxed);
-                Joined::Follow(Follower { flights: self.clone(), flight })
-            }
+            Entry::Occupied(present) if is_good(present.get()) => self.follow(present.get().clone()),
             place => {
                 if self.flying.fetch_add(1, Ordering::Relaxed) >= FLIGHTS_MOST {
                     self.flying.fetch_sub(1, Ordering::Relaxed);
                     return Joined::Full;
                 }
-                let flight = Arc::new(own());
+                let Some(flight) = own() else {
+                    self.flying.fetch_sub(1, Ordering::Relaxed);
+                    return Joined::Barred;
+                };
                 match place {
                     Entry::Occupied(mut overtaken) => drop(overtaken.insert(flight.clone())),
                     Entry::Vacant(vacant) => drop(vacant.insert(flight.clone())),
@@ -139,6 +141,16 @@ impl Flights {
                 Joined::Lead(Seat { flights: self.clone(), key, flight, landed: false })
             }
         }
+    }
+
+    /// Waits for a flight that is known, and may have landed already.
+    pub fn follow(self: &Arc<Flights>, flight: Arc<Flight>) -> Joined {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MOST {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Joined::Full;
+        }
+        flight.followers.fetch_add(1, Ordering::Relaxed);
+        Joined::Follow(Follower { flights: self.clone(), flight })
     }
 
     /// Whether a call for `key` is under way.
@@ -160,15 +172,22 @@ impl Flights {
 // === impl Flight ===
 
 impl Flight {
-    /// A call that sets out now.
-    pub fn new(born: Moment, resource: TargetId) -> Flight {
-        Flight {
+    /// A call that sets out now. `awaited`: by somebody who will follow and has not come yet.
+    pub fn new(born: Moment, resource: TargetId, awaited: bool) -> Arc<Flight> {
+        Arc::new(Flight {
             born,
             resource,
+            awaited,
+            answered: AtomicBool::new(false),
             followers: AtomicUsize::new(0),
             landing: Mutex::new(None),
             landed: Notify::new(),
-        }
+        })
+    }
+
+    /// Whether it ended without an answer.
+    pub fn has_failed(&self) -> bool {
+        matches!(*self.landing(), Some(Landing::Failed))
     }
 
     fn landing(&self) -> MutexGuard<'_, Option<Landing>> {
@@ -184,9 +203,14 @@ impl Seat {
         self.flight.born
     }
 
-    /// Whether anybody waits.
+    /// Whether anybody waits, or will.
     pub fn is_followed(&self) -> bool {
-        self.flight.followers.load(Ordering::Relaxed) > 0
+        self.flight.awaited || self.flight.followers.load(Ordering::Relaxed) > 0
+    }
+
+    /// The backend has begun to answer.
+    pub fn answered(&self) {
+        self.flight.answered.store(true, Ordering::Relaxed);
     }
 
     /// Nobody can join any more; whether anybody waits.
@@ -229,6 +253,11 @@ impl Drop for Seat {
 // === impl Follower ===
 
 impl Follower {
+    /// Whether the backend has begun to answer.
+    pub fn is_answered(&self) -> bool {
+        self.flight.answered.load(Ordering::Relaxed)
+    }
+
     /// Waits for the flight's end.
     pub async fn landing(&self, waiters: &Gauge) -> Landing {
         let _counted = waiters.held();
@@ -276,8 +305,8 @@ mod tests {
 
     const KEY: ReadKey = ReadKey([7; 32]);
 
-    fn flight() -> Flight {
-        Flight::new(Endings::new(clock::now()).moment(), TargetId([2; 16]))
+    fn flight() -> Option<Arc<Flight>> {
+        Some(Flight::new(Endings::new(clock::now()).moment(), TargetId([2; 16]), false))
     }
 
     fn lead(flights: &Arc<Flights>) -> Seat {

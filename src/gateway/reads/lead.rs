@@ -171,6 +171,22 @@ impl Lead {
         self.caches() || self.seat.as_ref().is_some_and(Seat::is_followed)
     }
 
+    /// Whether an answer for its own request alone says nothing against what is kept: the backend failed, or on a page for
+    /// everyone it is what this caller has shown that bars the answer. What says that the page is another now (it is
+    /// gone, or must not be stored) spares nothing, and nor does a caller's own new answer: it would see the old one next.
+    fn spares_the_copy(&self, why: Bar, status: StatusCode) -> bool {
+        let everyone = self.rules().is_some_and(Rules::everyone);
+        status.is_server_error() || (everyone && matches!(why, Bar::Authorization | Bar::Cookie))
+    }
+
+    /// Says when an answer came whose backend does not (RFC 9110, 6.6.1).
+    fn date(&self, headers: &mut HeaderMap) {
+        let date = httpdate::fmt_http_date(self.exchange.wall_clock());
+        if let Ok(date) = HeaderValue::from_str(&date) {
+            headers.insert(header::DATE, date);
+        }
+    }
+
     fn origin(&self) -> kept::Origin {
         kept::Origin { came: clock::now(), born: self.born, resource: self.resource }
     }
@@ -237,7 +253,10 @@ impl Under {
     /// The backend says that the copy still holds.
     fn confirmed(mut self, stale: &Kept, head: &response::Parts) {
         let lead = &self.lead;
-        let (headers, body) = (stale.merged(&head.headers), stale.body());
+        let (mut headers, body) = (stale.merged(&head.headers), stale.body());
+        if !head.headers.contains_key(header::DATE) {
+            lead.date(&mut headers);
+        }
         // What the 304 itself brings counts too: a cookie in it is for this client alone.
         let why = lead.bar(StatusCode::OK, &headers);
         let Some((lifetime, true)) = lead.lifetime(&headers, Duration::ZERO).filter(|_| why.is_none()) else {
@@ -245,7 +264,8 @@ impl Under {
             *response.headers_mut() = headers;
             CacheStatus::Confirmed.add_to(response.headers_mut());
             let outcome = lead.outcome(response, Decision::Revalidated, None);
-            self.alone(why.unwrap_or(Bar::NoStore));
+            let why = why.unwrap_or(Bar::NoStore);
+            self.alone(why, lead.spares_the_copy(why, head.status));
             return self.client.tell(Ok(outcome));
         };
         let kept = Arc::new(Kept::new(&headers, &body, lifetime, lead.origin()));
@@ -263,15 +283,16 @@ impl Under {
         let lead = &self.lead;
         let large = body.size_hint().lower() > lead.reads.answer_limit;
         if let Some(why) = lead.bar(head.status, &head.headers).or(large.then_some(Bar::Large)) {
+            let spares = lead.spares_the_copy(why, head.status);
             let response = lead.own(head, ResponseBody::stream(body), CacheStatus::Bypass(why.word()));
             let outcome = lead.outcome(response, Decision::Passed, upstream);
-            self.alone(why);
+            self.alone(why, spares);
             return self.client.tell(Ok(outcome));
         }
         if !head.headers.contains_key(header::DATE) {
-            let date = httpdate::fmt_http_date(lead.exchange.wall_clock());
-            head.headers.extend(HeaderValue::from_str(&date).ok().map(|date| (header::DATE, date)));
+            lead.date(&mut head.headers);
         }
+        lead.seat.iter().for_each(Seat::answered);
         let bounds = Bounds {
             limit: lead.reads.answer_limit,
             room: lead.reads.flights.gather(),
@@ -291,7 +312,7 @@ impl Under {
             Read::Piped(body) => {
                 self.whole(&mut head.headers, &body, upstream);
             }
-            Read::Alone => self.alone(Bar::Large),
+            Read::Alone => self.alone(Bar::Large, false),
             Read::Broken(error) => {
                 let detail = format!("The backend broke off in the middle of its answer. ({error})");
                 self.failed(Refusal::new(Reason::UpstreamFailed, detail));
@@ -307,7 +328,7 @@ impl Under {
         let Some((lifetime, may_keep)) = lead.lifetime(headers, upstream.unwrap_or_default()) else {
             return Stored::No;
         };
-        let keeps = caches && may_keep && is_worth_keeping(&lifetime, headers);
+        let mut keeps = caches && may_keep && is_worth_keeping(&lifetime, headers);
         if caches && !headers.contains_key(header::ETAG) {
             headers.insert(header::ETAG, own_tag(body));
         }
@@ -317,42 +338,51 @@ impl Under {
         // A copy is only made for somebody. Whoever comes from here on leads a call of its own, or finds what is kept.
         if keeps || self.lead.seat.as_ref().is_some_and(Seat::close) {
             let kept = Arc::new(Kept::new(headers, body, lifetime, self.lead.origin()));
-            if keeps {
-                self.keep(&kept);
-            }
+            keeps = keeps && self.keep(&kept);
             self.land(Landing::Shared(kept, Origin::Backend));
         }
         if keeps { Stored::Yes } else { Stored::No }
     }
 
-    /// Keeps an answer under what it depends on.
-    fn keep(&self, kept: &Arc<Kept>) {
+    /// Keeps an answer under what it depends on, unless what is there was asked for after a write that came after this one
+    /// was.
+    fn keep(&self, kept: &Arc<Kept>) -> bool {
         let Lead { reads, exchange, reading, .. } = &self.lead;
-        let metrics = exchange.shared().journal.metrics();
-        metrics.reads.stored();
-        let slot = Slot::Kept(kept.clone());
-        let (Some(base), Some(asked), Some(rules)) = (reading.base, &self.asked, self.lead.rules()) else {
-            return reads.cache.put(reading.key, slot, metrics);
+        let (metrics, base) = (exchange.shared().journal.metrics(), reading.base.unwrap_or(reading.key));
+        let mut names: Vec<_> = match reading.base {
+            Some(_) => varied(&kept.headers()).flatten().collect(),
+            None => Vec::new(),
         };
-        let mut names: Vec<_> = varied(&kept.headers()).flatten().collect();
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
-        if names.is_empty() {
-            return reads.cache.put(base, slot, metrics);
+        let key = match (&self.asked, self.lead.rules()) {
+            (Some(asked), Some(rules)) if !names.is_empty() => reading.varied(exchange, rules, asked, &names),
+            _ => base,
+        };
+        let is_later = |slot| matches!(slot, Some(Slot::Kept(known)) if known.born > kept.born);
+        if is_later(reads.cache.get(&key)) {
+            return false;
         }
-        let key = reading.varied(exchange, rules, &asked.uri, &asked.headers, &names);
-        reads.cache.put(base, Slot::Varies(names.into()), metrics);
-        reads.cache.put(key, slot, metrics);
+        metrics.reads.stored();
+        if key != base {
+            reads.cache.put(base, Slot::Varies(names.into()), metrics);
+        }
+        reads.cache.put(key, Slot::Kept(kept.clone()), metrics);
+        reads.cache.forget(&reading.alone);
+        true
     }
 
-    /// An answer for its own request alone: those who wait go by themselves, and for a while nobody waits.
-    fn alone(&mut self, why: Bar) {
+    /// An answer for its own request alone: those who wait go by themselves, and for a while nobody waits. It takes the place of
+    /// what was kept, unless it `spares_the_copy`.
+    fn alone(&mut self, why: Bar, spares_the_copy: bool) {
         let Lead { reads, exchange, reading, .. } = &self.lead;
         let metrics = exchange.shared().journal.metrics();
         metrics.reads.barred(why);
         let pause = if why == Bar::Status { ALONE_FOR_A_STATUS } else { ALONE_FOR };
-        let slot = Slot::Alone(clock::now() + pause, why.word());
-        reads.cache.put(reading.base.unwrap_or(reading.key), slot, metrics);
+        if !spares_the_copy {
+            reads.cache.forget(&reading.base.unwrap_or(reading.key));
+        }
+        reads.cache.put(reading.alone, Slot::Alone(clock::now() + pause, why.word()), metrics);
         self.land(Landing::Alone);
     }
 

@@ -22,20 +22,25 @@ mod second;
 mod status;
 mod writing;
 
+pub use flight::Flight;
 pub use pipe::Outlet;
 pub use writing::Writing;
 
 use super::clock;
 use super::exchange::{self, Exchange, Outcome};
+use super::line::{Limits, Line};
+use super::throttle::stand_again;
 use super::upload::ClientBody;
 use crate::config::{CacheMemory, Mode, Reads as Rules};
 use crate::domain::event::Decision;
+use crate::domain::ledger::TargetId;
 use crate::domain::read::{ReadKey, Standing, is_shareable};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::journal::Journal;
 use cache::{Cache, Slot};
 use endings::Endings;
-use flight::{Flight, Flights, Joined, Landing, Origin};
+use flight::{Flights, Joined, Landing, Origin};
+use http::Method;
 use http::request::Parts;
 use kept::Kept;
 use lead::Lead;
@@ -54,15 +59,6 @@ pub struct Reads {
     journal: Arc<Journal>,
 }
 
-/// What is known of a read when it comes.
-enum Known {
-    /// A copy that may be given.
-    Copy(Arc<Kept>, Standing),
-    /// Equal requests go by themselves, for this reason.
-    Alone(&'static str),
-    Nothing,
-}
-
 /// How often a read waits for others before it goes by itself.
 const ROUNDS: usize = 2;
 /// Answers that are being gathered may take this part of the cache's memory.
@@ -70,7 +66,12 @@ const GATHERED_PART: u64 = 4;
 
 /// Answers a GET or HEAD of a route that keeps or shares answers. What goes on to the backend is boxed: a copy that is there
 /// needs no room for it.
-pub async fn read(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
+pub async fn read(
+    exchange: Exchange,
+    parts: Parts,
+    body: ClientBody,
+    line: &mut Line,
+) -> Result<Outcome, Refusal> {
     let worker = exchange.worker.clone();
     let (Some(reads), Some(rules)) =
         (exchange.reads().cloned(), worker.shared.policy.routes()[exchange.route].reads.as_ref())
@@ -81,34 +82,40 @@ pub async fn read(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<
         return Box::pin(exchange::pass(exchange, parts, body)).await;
     }
     if !is_shareable(&parts, !http_body::Body::is_end_stream(&body)) {
-        return by_itself(exchange, parts, body, "request").await;
+        return by_itself(exchange, parts, body, "request", line).await;
     }
     let reading = Reading::of(&exchange, rules, &parts);
     if reading.wants.no_store {
-        return by_itself(exchange, parts, body, "no-store").await;
+        return by_itself(exchange, parts, body, "no-store", line).await;
     }
     let stale = match reads.known(&exchange, rules, &reading, &parts) {
-        Known::Copy(kept, Standing::Fresh) => return Ok(reads.answer(&kept, &reading)),
-        Known::Copy(kept, Standing::Refresh) => {
+        Some((kept, Standing::Fresh)) => return Ok(reads.answer(&kept, &reading)),
+        Some((kept, Standing::Refresh)) => {
             let outcome = reads.answer_stale(&kept, &reading, "stale-while-revalidate");
-            reads.refresh(exchange, reading, parts, kept);
+            reads.refresh(exchange, reading, parts, kept, &line.limits);
             return Ok(outcome);
         }
-        Known::Copy(kept, Standing::Stale) => Some(kept),
-        Known::Alone(why) => return by_itself(exchange, parts, body, why).await,
-        Known::Nothing => None,
+        Some((kept, Standing::Stale)) => Some(kept),
+        None => None,
     };
     if reading.wants.only_if_cached {
         let detail = "The request wants a kept answer (only-if-cached), and there is none that it may have.";
         return Err(Refusal::new(Reason::NotCached, detail));
     }
-    if reading.head_only {
-        return by_itself(exchange, parts, body, "method").await;
+    if let Some(why) = reads.alone(&reading) {
+        return by_itself(exchange, parts, body, why, line).await;
     }
-    Box::pin(reads.fly(exchange, rules, reading, parts, body, stale)).await
+    if reading.head_only {
+        return by_itself(exchange, parts, body, "method", line).await;
+    }
+    if rules.coalesce {
+        return Box::pin(reads.fly(exchange, reading, parts, body, stale, line)).await;
+    }
+    let (resource, seat, born) = (exchange.own_target(parts.uri.path()), None, reads.endings.moment());
+    Lead { reads, exchange, reading, resource, stale, seat, born }.for_client(parts).await
 }
 
-/// The copy that a read may have whose client would have to wait for its turn too long: younger than
+/// The copy that a read without a body may have whose client would have to wait for its turn too long: younger than
 /// `stale_if_throttled`. `None` where there is none; nothing is sent either way.
 pub fn throttled(exchange: &Exchange, parts: &Parts) -> Option<Outcome> {
     let (reads, rules) = (exchange.reads()?, exchange.rules().reads.as_ref()?);
@@ -117,32 +124,42 @@ pub fn throttled(exchange: &Exchange, parts: &Parts) -> Option<Outcome> {
         return None;
     }
     let reading = Reading::of(exchange, rules, parts);
+    if reading.wants.no_store {
+        return None;
+    }
     match reads.known(exchange, rules, &reading, parts) {
-        Known::Copy(kept, Standing::Fresh) => Some(reads.answer(&kept, &reading)),
-        Known::Copy(kept, _) if kept.is_younger(clock::now(), limit) => {
+        Some((kept, Standing::Fresh)) => Some(reads.answer(&kept, &reading)),
+        Some((kept, _)) if kept.is_younger(clock::now(), limit) => {
             Some(reads.answer_stale(&kept, &reading, "stale-if-throttled"))
         }
         _ => None,
     }
 }
 
-/// Which reads are one, for whoever lets equal reads wait together: `None` where a request is unlike any other, or where
-/// equal ones are not one call to the backend.
+/// Which reads without a body are one, for whoever lets equal reads wait together: `None` where a request is unlike any
+/// other, or where equal ones are not one call to the backend.
 pub fn key(exchange: &Exchange, parts: &Parts) -> Option<ReadKey> {
-    let rules = exchange.rules().reads.as_ref()?;
-    if !rules.coalesce || !is_shareable(parts, false) {
+    let (reads, rules) = (exchange.reads()?, exchange.rules().reads.as_ref()?);
+    if !rules.coalesce || parts.method != Method::GET || !is_shareable(parts, false) {
         return None;
     }
-    Some(Reading::of(exchange, rules, parts).key)
+    let reading = Reading::of(exchange, rules, parts);
+    (!reading.wants.no_store && reads.alone(&reading).is_none()).then_some(reading.key)
 }
 
-/// Forwards a read whose answer is for itself alone.
+/// Forwards a read whose answer is for itself alone: in a turn of its own.
 async fn by_itself(
     exchange: Exchange,
     parts: Parts,
     body: ClientBody,
     why: &'static str,
+    line: &mut Line,
 ) -> Result<Outcome, Refusal> {
+    if !line.limits.may_call(None)
+        && let Some(answered) = Box::pin(stand_again(&exchange, &parts, line, None)).await?
+    {
+        return Ok(answered);
+    }
     let mut outcome = Box::pin(exchange::pass(exchange, parts, body)).await?;
     CacheStatus::Bypass(why).add_to(outcome.response.headers_mut());
     Ok(outcome)
@@ -162,29 +179,36 @@ impl Reads {
         })
     }
 
-    /// What is known of a read, as far as no write has ended it.
-    fn known(&self, exchange: &Exchange, rules: &Rules, reading: &Reading, parts: &Parts) -> Known {
+    /// The copy that a read may have, as far as no write has ended it.
+    fn known(
+        &self,
+        exchange: &Exchange,
+        rules: &Rules,
+        reading: &Reading,
+        parts: &Parts,
+    ) -> Option<(Arc<Kept>, Standing)> {
         let slot = match reading.base {
             None => self.cache.get(&reading.key),
             Some(base) => match self.cache.get(&base) {
-                Some(Slot::Varies(names)) => {
-                    self.cache.get(&reading.varied(exchange, rules, &parts.uri, &parts.headers, &names))
-                }
+                Some(Slot::Varies(names)) => self.cache.get(&reading.varied(exchange, rules, parts, &names)),
                 slot => slot,
             },
         };
+        let Some(Slot::Kept(kept)) = slot else { return None };
         let now = clock::now();
-        match slot {
-            Some(Slot::Kept(kept)) => {
-                if self.endings.ended(kept.born, now, || reading.ended_by(kept.resource)) {
-                    self.journal.metrics().reads.ended.fetch_add(1, Relaxed);
-                    return Known::Nothing;
-                }
-                let standing = kept.standing(now, &reading.wants);
-                Known::Copy(kept, standing)
-            }
-            Some(Slot::Alone(until, why)) if now < until => Known::Alone(why),
-            _ => Known::Nothing,
+        if self.endings.ended(kept.born, now, || reading.ended_by(kept.resource)) {
+            self.journal.metrics().reads.ended.fetch_add(1, Relaxed);
+            return None;
+        }
+        let standing = kept.standing(now, &reading.wants);
+        Some((kept, standing))
+    }
+
+    /// Why equal reads go by themselves for now, where they do.
+    fn alone(&self, reading: &Reading) -> Option<&'static str> {
+        match self.cache.get(&reading.alone) {
+            Some(Slot::Alone(until, why)) if clock::now() < until => Some(why),
+            _ => None,
         }
     }
 
@@ -192,38 +216,41 @@ impl Reads {
     async fn fly(
         self: Arc<Reads>,
         exchange: Exchange,
-        rules: &Rules,
         reading: Reading,
         parts: Parts,
         body: ClientBody,
         stale: Option<Arc<Kept>>,
+        line: &mut Line,
     ) -> Result<Outcome, Refusal> {
-        let deadline = clock::now() + exchange.rules().timeout;
         let resource = exchange.own_target(parts.uri.path());
-        if !rules.coalesce {
-            let (reads, seat, born) = (self.clone(), None, self.endings.moment());
-            let lead = Lead { reads, exchange, reading, resource, stale, seat, born };
-            return lead.for_client(parts).await;
-        }
-        for _ in 0..ROUNDS {
-            let own = || Flight::new(self.endings.moment(), resource);
-            let is_good = |flight: &Flight| {
-                !self.endings.ended(flight.born, clock::now(), || reading.ended_by(flight.resource))
-            };
-            let follower = match self.flights.join(reading.key, own, is_good) {
+        let mut rounds = 0..ROUNDS;
+        let mut deadline = clock::now() + exchange.rules().timeout;
+        while !rounds.is_empty() {
+            let follower = match self.join(&reading, resource, &line.limits) {
                 Joined::Lead(seat) => {
-                    let (reads, born, seat) = (self.clone(), seat.born(), Some(seat));
-                    let lead = Lead { reads, exchange, reading, resource, stale, seat, born };
+                    let (born, seat) = (seat.born(), Some(seat));
+                    let lead = Lead { reads: self, exchange, reading, resource, stale, seat, born };
                     return lead.for_client(parts).await;
                 }
                 Joined::Follow(follower) => follower,
+                Joined::Barred => {
+                    let again = stand_again(&exchange, &parts, line, Some(reading.key));
+                    if let Some(answered) = Box::pin(again).await? {
+                        return Ok(answered);
+                    }
+                    deadline = clock::now() + exchange.rules().timeout;
+                    continue;
+                }
                 Joined::Full => break,
             };
+            rounds.next();
             let landing = {
                 let landing = pin!(follower.landing(&self.journal.metrics().reads.waiting));
                 exchange.worker.deadlines.within(deadline, landing).await
             };
             match landing {
+                // The backend works; its answer takes longer than anybody waits for another's.
+                None if follower.is_answered() => break,
                 None => return Err(too_slow(&exchange)),
                 Some(Landing::Shared(kept, Origin::Backend)) => {
                     return Ok(self.answer_shared(&kept, &reading));
@@ -235,16 +262,46 @@ impl Reads {
                 Some(Landing::Failed) => {}
             }
         }
-        by_itself(exchange, parts, body, "alone").await
+        by_itself(exchange, parts, body, "alone", line).await
+    }
+
+    /// Joins an equal read's call, or begins one where it may. Whoever shares a turn with one that was made and is over has
+    /// that one's answer, unless it had none.
+    fn join(&self, reading: &Reading, resource: TargetId, limits: &Limits) -> Joined {
+        let is_good = |flight: &Flight| {
+            !self.endings.ended(flight.born, clock::now(), || reading.ended_by(flight.resource))
+        };
+        let own = || {
+            let flight = Flight::new(self.endings.moment(), resource, limits.is_shared());
+            limits.may_call(Some(&flight)).then_some(flight)
+        };
+        match self.flights.join(reading.key, own, is_good) {
+            Joined::Barred => {
+                let called = limits.called().filter(|flight| !flight.has_failed() && is_good(flight));
+                called.map_or(Joined::Barred, |flight| self.flights.follow(flight))
+            }
+            joined => joined,
+        }
     }
 
     /// Asks for a copy anew that was given although it is stale, unless somebody does already.
-    fn refresh(self: Arc<Reads>, exchange: Exchange, reading: Reading, parts: Parts, kept: Arc<Kept>) {
-        if reading.head_only {
+    fn refresh(
+        self: Arc<Reads>,
+        exchange: Exchange,
+        reading: Reading,
+        parts: Parts,
+        kept: Arc<Kept>,
+        limits: &Limits,
+    ) {
+        // A backend that has just failed is not asked again at once: the copy is there.
+        if reading.head_only || self.alone(&reading).is_some() {
             return;
         }
         let (resource, stale) = (kept.resource, Some(kept));
-        let own = || Flight::new(self.endings.moment(), resource);
+        let own = || {
+            let flight = Flight::new(self.endings.moment(), resource, false);
+            limits.may_call(Some(&flight)).then_some(flight)
+        };
         if let Joined::Lead(seat) = self.flights.join(reading.key, own, |_| true) {
             let (reads, born, seat) = (self.clone(), seat.born(), Some(seat));
             Lead { reads, exchange, reading, resource, stale, seat, born }.for_nobody(parts);

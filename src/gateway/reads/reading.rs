@@ -6,9 +6,10 @@ use crate::domain::client::{ScopeId, counted_address};
 use crate::domain::ledger::TargetId;
 use crate::domain::read::{Asked, Counted, Directives, Keyed, ReadKey, Reader};
 use crate::gateway::exchange::Exchange;
+use crate::gateway::upstream::OriginalTarget;
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
-use http::{Method, Uri};
 
 /// A request that may be answered from a copy.
 pub struct Reading {
@@ -16,6 +17,9 @@ pub struct Reading {
     pub key: ReadKey,
     /// What its answer is kept under, where that is another key: see [`Reading::kept_under`].
     pub base: Option<ReadKey>,
+    /// Where it is noted that such reads go by themselves. On a page for everyone, one caller's credentials say nothing
+    /// about the reads of those who have none.
+    pub alone: ReadKey,
     /// Who asks.
     pub scope: ScopeId,
     /// What it says about copies.
@@ -52,6 +56,7 @@ impl Reading {
         let mut reading = Reading {
             key: ReadKey([0; 32]),
             base: None,
+            alone: ReadKey([0; 32]),
             scope,
             wants: Directives::of(&parts.headers),
             conditions,
@@ -61,29 +66,23 @@ impl Reading {
             authorization: parts.headers.contains_key(header::AUTHORIZATION),
             token_proves_it,
         };
-        let key = |counted| {
-            shared.digest.read_key(&reading.asked(exchange, rules, &parts.uri, &parts.headers, counted))
-        };
+        let key = |counted| shared.digest.read_key(&reading.asked(exchange, rules, parts, counted));
         let whole = key(Counted::All);
         let base = rules
             .cache
             .as_ref()
             .filter(|cache| cache.key == CacheKey::Vary)
             .map(|_| key(Counted::Varied(&[])));
+        let shows = |name: HeaderName| everyone && parts.headers.contains_key(name);
+        let kind = u8::from(shows(header::AUTHORIZATION)) | u8::from(shows(header::COOKIE)) << 1;
+        reading.alone = base.unwrap_or(whole).aside(kind);
         (reading.key, reading.base) = (whole, base);
         reading
     }
 
     /// Names what a copy is kept under, where the backend's word counts on what it varies by.
-    pub fn varied(
-        &self,
-        exchange: &Exchange,
-        rules: &Rules,
-        uri: &Uri,
-        headers: &HeaderMap,
-        names: &[HeaderName],
-    ) -> ReadKey {
-        let asked = self.asked(exchange, rules, uri, headers, Counted::Varied(names));
+    pub fn varied(&self, exchange: &Exchange, rules: &Rules, parts: &Parts, names: &[HeaderName]) -> ReadKey {
+        let asked = self.asked(exchange, rules, parts, Counted::Varied(names));
         exchange.shared().digest.read_key(&asked)
     }
 
@@ -91,12 +90,11 @@ impl Reading {
         &self,
         exchange: &'a Exchange,
         rules: &'a Rules,
-        uri: &'a Uri,
-        headers: &'a HeaderMap,
+        parts: &'a Parts,
         counted: Counted<'a>,
     ) -> Asked<'a> {
         let reader = if rules.everyone() {
-            Reader::Everyone { credentials: &rules.credentials }
+            Reader::Everyone
         } else {
             let address = counted_address(exchange.address);
             Reader::Scope { scope: self.scope, address, token_proves_it: self.token_proves_it }
@@ -105,11 +103,13 @@ impl Reading {
             reader,
             route: &exchange.rules().name,
             scheme: if exchange.connection.secure { "https" } else { "http" },
-            uri,
+            uri: &parts.uri,
+            spelling: parts.extensions.get().map(|OriginalTarget(target)| target.as_str()),
             // A GET's copy answers a HEAD too.
             method: &Method::GET,
-            headers,
+            headers: &parts.headers,
             counted,
+            credentials: &rules.credentials,
             request_id: &exchange.shared().policy.config().server.request_id_header,
         }
     }

@@ -54,14 +54,15 @@ pub fn agreed(
     }
     let second = second_opinion(headers, keyed.everyone, keyed.authorization, now)?;
     // It counts whole seconds; one of them is no difference.
-    Some(Lifetime { fresh: lifetime.fresh.min(second + Duration::from_secs(1)), ..lifetime })
+    Some(Lifetime { fresh: lifetime.fresh.min(second.saturating_add(Duration::from_secs(1))), ..lifetime })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::read::Keeping;
+    use crate::domain::read::{Keeping, Standing};
     use crate::domain::time::Millis;
+    use http::HeaderName;
     use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
 
@@ -78,6 +79,38 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_millis(NOW.0);
         let second = second_opinion(headers, false, false, now);
         (own.fresh.as_secs(), second.map(|second| second.as_secs()))
+    }
+
+    #[test]
+    fn a_lifetime_without_end_is_read_like_any_other() {
+        static ID: HeaderName = HeaderName::from_static("x-request-id");
+        let keyed = Keyed {
+            everyone: true,
+            shown: false,
+            authorization: false,
+            token_proves_it: false,
+            credentials: &[],
+            request_id: &ID,
+        };
+        for name in ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"] {
+            for seconds in ["9223372036854775808", "18446744073709551615"] {
+                let mut headers = HeaderMap::new();
+                let says = format!("max-age={seconds}, {name}={seconds}");
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_str(&says).expect("a value"));
+                let keeping = Keeping {
+                    ttl: Duration::ZERO,
+                    overrides: false,
+                    stale_if_error: Duration::ZERO,
+                    stale_while_revalidate: Duration::ZERO,
+                };
+                let own = Lifetime::of(&headers, &keeping, NOW, Duration::ZERO);
+                let now = UNIX_EPOCH + Duration::from_millis(NOW.0);
+                let agreed = agreed(own, &headers, &keyed, now).expect("it may be kept");
+                let later = Duration::from_secs(86_400);
+                assert_eq!(agreed.standing(later, &Directives::default()), Standing::Fresh, "{says}");
+                assert!(agreed.stands_in(later) && agreed.is_younger(later, later), "{says}");
+            }
+        }
     }
 
     proptest! {

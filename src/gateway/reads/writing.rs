@@ -39,6 +39,8 @@ pub struct Writing {
 enum State {
     /// Bytes may have left, and no answer has come.
     Untold,
+    /// The same, and nobody waits for one any more: its scope is open.
+    Unknown,
     /// It is known how it ended.
     Told,
 }
@@ -99,7 +101,7 @@ impl Exchange {
 impl Writing {
     /// The answer's head came. To be told before any of it goes out.
     pub fn answered(&mut self, exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
-        self.state = State::Told;
+        self.told();
         let mut ended: Vec<TargetId> = Vec::new();
         if is_success(status) {
             ended.push(exchange.target(&self.path));
@@ -121,6 +123,22 @@ impl Writing {
 
     /// Known not executed.
     pub fn not_sent(&mut self) {
+        self.told();
+    }
+
+    /// The backend may carry it out at any moment, and nobody would hear of it: until the answer comes after all, or
+    /// cannot any more, nothing of this scope is kept.
+    pub fn unknown(&mut self) {
+        if self.state == State::Untold {
+            self.state = State::Unknown;
+            self.reads.write_untold(self.scope, Endings::untold(self.timeout));
+        }
+    }
+
+    fn told(&mut self) {
+        if self.state == State::Unknown {
+            self.reads.write_told(self.scope);
+        }
         self.state = State::Told;
     }
 
@@ -132,7 +150,7 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        if self.state == State::Untold {
+        if self.state != State::Told {
             // The backend may still carry it out: until it cannot any more, nothing of this scope is kept.
             self.reads.write_untold(self.scope, Endings::untold(self.timeout));
         }
@@ -181,6 +199,10 @@ impl Reads {
     fn write_untold(&self, scope: ScopeId, within: Duration) {
         let now = clock::now();
         self.endings.opened(scope.0, now, now + within);
+    }
+
+    fn write_told(&self, scope: ScopeId) {
+        self.endings.closed(scope.0, clock::now());
     }
 
     fn write_ended(&self, scope: ScopeId) {

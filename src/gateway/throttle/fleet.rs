@@ -128,7 +128,7 @@ impl Fleet {
         let Asked { who, throttle, .. } = asked;
         let space = self.spaces.get(who.exchange.route).copied().unwrap_or_default();
         let umbrella = who.caller.umbrella(&self.keyed);
-        let path = digest(&self.keyed, resource(who.parts.uri.path()));
+        let path = digest(&self.keyed, &resource(who.parts.uri.path()));
         let keys = Throttles::keys(throttle, space, who.caller.digest(&self.keyed), umbrella, path);
         let named = |bucket: Bucket| {
             let key = match (bucket.whose, keys.umbrella) {

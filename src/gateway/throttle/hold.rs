@@ -1,6 +1,7 @@
 //! Holding: a request that comes before its turn waits for it. It costs a timer for whoever is next in line, and nothing
 //! for those behind.
 
+use super::turn::SharedTurn;
 use crate::domain::poll::{Place, Role, Turns};
 use crate::domain::read::key::ReadKey;
 use crate::domain::throttle::Key;
@@ -8,7 +9,7 @@ use crate::gateway::clock;
 use crate::journal::{HoldEnd, LimitFigures};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
@@ -17,7 +18,15 @@ use tokio::time::{Instant, sleep_until};
 const SHARDS: usize = 16;
 
 /// The lines of one shard; whoever stands in one is told by its bell.
-type Lines = Turns<ReadKey, Arc<Notify>>;
+type Lines = Turns<ReadKey, Arc<Bell>>;
+
+/// How somebody in line is told.
+#[derive(Default)]
+struct Bell {
+    rings: Notify,
+    /// The turn that it shares, from when that has come.
+    turn: OnceLock<SharedTurn>,
+}
 
 /// Every line of held requests, shared by all workers.
 pub struct Holds {
@@ -30,12 +39,12 @@ pub struct Holds {
 }
 
 /// How a hold ended. That its client left is the one way that nobody is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum End {
-    /// Its turn came.
-    Turn,
+    /// Its turn came; it is said where others share it.
+    Turn(Option<SharedTurn>),
     /// The turn of an equal one came, which it shares.
-    Shared,
+    Shared(SharedTurn),
     /// It waited as long as it may. So many turns come before its own.
     Over(usize),
     /// As many are held as may be, of this client or in all; it did not wait.
@@ -68,7 +77,7 @@ struct Seat<'a> {
     holds: &'a Holds,
     held: Held,
     place: Place,
-    told: Arc<Notify>,
+    told: Arc<Bell>,
     gone: bool,
 }
 
@@ -115,8 +124,8 @@ impl Holds {
             None => End::Full,
         };
         counted.end = match end {
-            End::Turn => HoldEnd::Turn,
-            End::Shared => HoldEnd::Shared,
+            End::Turn(_) => HoldEnd::Turn,
+            End::Shared(_) => HoldEnd::Shared,
             End::Over(_) => HoldEnd::Over,
             End::Full => HoldEnd::Full,
             End::Draining => HoldEnd::Drained,
@@ -134,14 +143,11 @@ impl Holds {
             let ahead = match role {
                 Role::Gone => {
                     seat.gone = true;
-                    return End::Shared;
+                    return End::Shared(seat.told.turn.get().cloned().unwrap_or_default());
                 }
                 Role::Behind(ahead) => ahead,
                 Role::Front => match take().await {
-                    Ok(()) => {
-                        seat.go();
-                        return End::Turn;
-                    }
+                    Ok(()) => return End::Turn(seat.go()),
                     Err(wait) => {
                         wake = until.min(clock::now() + wait);
                         0
@@ -194,7 +200,7 @@ impl<'a> Seat<'a> {
             }
             *mine += 1;
         }
-        let told = Arc::new(Notify::new());
+        let told = Arc::new(Bell::default());
         let place = holds.lock(held.key).enter(held.key.0, held.read, told.clone());
         Some(Seat { holds, held, place, told, gone: false })
     }
@@ -202,17 +208,25 @@ impl<'a> Seat<'a> {
     /// Until it is told something, the gateway drains, or then.
     async fn wait(&self, until: Instant, draining: &mut watch::Receiver<bool>) {
         tokio::select! {
-            () = self.told.notified() => {}
+            () = self.told.rings.notified() => {}
             _ = draining.changed() => {}
             () = sleep_until(until) => {}
         }
     }
 
     /// Takes the turn, with everybody who shares it.
-    fn go(&mut self) {
-        let (along, next) = self.holds.lock(self.held.key).go(self.place);
+    fn go(&mut self) -> Option<SharedTurn> {
+        let mut lines = self.holds.lock(self.held.key);
+        let (along, next) = lines.go(self.place);
+        let shared = (!along.is_empty()).then(SharedTurn::default);
+        // While nobody can look: who is not in line any more knows its turn.
+        for (told, turn) in along.iter().zip(shared.iter().cycle()) {
+            let _ = told.turn.set(turn.clone());
+        }
+        drop(lines);
         self.gone = true;
-        along.into_iter().chain(next).for_each(|told| told.notify_one());
+        along.into_iter().chain(next).for_each(|told| told.rings.notify_one());
+        shared
     }
 }
 
@@ -220,7 +234,7 @@ impl Drop for Seat<'_> {
     fn drop(&mut self) {
         if !self.gone {
             let next = self.holds.lock(self.held.key).leave(self.place);
-            next.inspect(|told| told.notify_one());
+            next.inspect(|told| told.rings.notify_one());
         }
         let mut clients = lock(&self.holds.clients);
         if let Some(mine) = clients.get_mut(&self.held.client) {

@@ -10,10 +10,12 @@ mod fleet;
 mod flights;
 mod hold;
 mod ready;
+mod turn;
 mod watch;
 
 pub use answer::{Notice, decimal};
 pub use flights::Flight;
+pub use turn::{Shares, stand_again};
 
 use super::caller::Caller;
 use super::clock;
@@ -32,11 +34,12 @@ use answer::Origins;
 use buckets::{Buckets, Keys, Verdict};
 use fleet::{Asks, Fleet};
 use flights::Flights;
-use hold::{End, Held, Holds};
+use hold::Holds;
 use http::Method;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use ready::Ready;
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -115,13 +118,14 @@ pub fn gate(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> G
     }
 }
 
-/// Waits until it is said whether a request passes (`None`).
+/// Waits until it is said whether a request passes (`None`). `is_plain`: it may have what an equal read gets, or got.
 pub async fn wait(
     exchange: &Exchange,
     port: u16,
     parts: &Parts,
     line: &mut Line,
     waits: Waits,
+    is_plain: bool,
 ) -> Result<Option<Outcome>, Refusal> {
     let throttles = &exchange.shared().throttles;
     if let (Some(asked), Waits::Fleet | Waits::Turn(..)) = (Asked::by(exchange, parts), &waits) {
@@ -135,7 +139,11 @@ pub async fn wait(
             (waits, _) => Gate::Waits(waits),
         };
         let answered = match gate {
-            Gate::Waits(Waits::Turn(at_most, denied)) => asked.hold(at_most, denied, line).await?,
+            Gate::Waits(Waits::Turn(at_most, denied)) => {
+                // Equal reads that are one call to the backend share one turn.
+                let read = if is_plain { reads::key(exchange, parts) } else { None };
+                asked.hold(at_most, denied, read, is_plain, line).await?
+            }
             Gate::Ends(end) => Some(end?),
             _ => None,
         };
@@ -143,19 +151,17 @@ pub async fn wait(
             return Ok(answered);
         }
     }
-    if let Some(rules) = exchange.rules().concurrency {
-        line.limits.flight = fly(exchange, rules, parts).await?;
-    }
+    line.limits.flight = fly(exchange, parts).await?;
     Ok(None)
 }
 
 /// Waits until few enough of the client's requests are in flight. After its turn: whoever waits for that has nothing in
 /// flight.
-async fn fly(exchange: &Exchange, rules: Concurrency, parts: &Parts) -> Result<Option<Flight>, Refusal> {
+async fn fly(exchange: &Exchange, parts: &Parts) -> Result<Option<Flight>, Refusal> {
     let shared = exchange.shared();
-    if exchange.rules().mode == Mode::Observe {
+    let Some(rules) = exchange.rules().concurrency.filter(|_| exchange.rules().mode != Mode::Observe) else {
         return Ok(None);
-    }
+    };
     let caller = exchange.caller(&parts.headers);
     let keyed = &shared.throttles.keyed;
     let client = keyed.hash_one((caller.digest(keyed), exchange.route));
@@ -195,10 +201,6 @@ fn throttle(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> G
 fn is_read(parts: &Parts) -> bool {
     matches!(parts.method, Method::GET | Method::HEAD)
 }
-
-/// Of a fleet's turn, a request that has just come lets so much pass, at most, and at most such a part of the turn.
-const LETS_PASS: Duration = Duration::from_millis(24);
-const LETS_PASS_PART: u32 = 16;
 
 /// What the table takes where no route has limits: the least that `limit_memory` allows.
 const UNLIMITED_BYTES: u64 = 1 << 20;
@@ -296,9 +298,15 @@ fn digest(keyed: &impl BuildHasher, bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A path as it is counted. A closing slash means nothing, in counting as in matching.
-fn resource(path: &str) -> &[u8] {
-    path.strip_suffix('/').unwrap_or(path).as_bytes()
+/// A path as it is counted. A closing slash means nothing, in counting as in matching, and neither do the parameters of a
+/// segment: with them each request could have a bucket of its own.
+fn resource(path: &str) -> Cow<'_, [u8]> {
+    if !path.contains(';') {
+        return Cow::Borrowed(path.strip_suffix('/').unwrap_or(path).as_bytes());
+    }
+    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    let path = segments.collect::<Vec<_>>().join("/");
+    Cow::Owned(path.strip_suffix('/').unwrap_or(&path).into())
 }
 
 // === impl Who ===
@@ -308,7 +316,7 @@ impl<'a> Who<'a> {
         let throttles = &exchange.shared().throttles;
         let caller = exchange.caller(&parts.headers);
         let client = caller.digest_by(&throttles.keyed, &exchange.connection.last_address);
-        let path = digest(&throttles.keyed, resource(parts.uri.path()));
+        let path = digest(&throttles.keyed, &resource(parts.uri.path()));
         Who { exchange, parts, client, path, caller, now: throttles.now() }
     }
 
@@ -359,7 +367,8 @@ impl<'a> Asked<'a> {
         }
         let stand = verdict.stand(self.throttle.rules.limits.len());
         let origin = if exchange.of_page { parts.headers.get(header::ORIGIN).cloned() } else { None };
-        line.limits.notice = Some(Notice { stand, origin });
+        // Whoever is only observed is told nothing.
+        line.limits.notice = (!self.throttle.observed).then_some(Notice { stand, origin });
         let over = self.throttle.rules.over;
         match verdict {
             Verdict::Allowed(_) => Gate::Passes,
@@ -374,80 +383,6 @@ impl<'a> Asked<'a> {
                 Over::Hold { at_most } => Gate::Waits(Waits::Turn(at_most, denied)),
             },
         }
-    }
-
-    /// Waits for the turn. Past that: what is kept of an earlier answer, else the refusal.
-    async fn hold(
-        &self,
-        at_most: Duration,
-        denied: Denied,
-        line: &mut Line,
-    ) -> Result<Option<Outcome>, Refusal> {
-        let throttles = &self.who.exchange.shared().throttles;
-        // Equal reads that are one call to the backend share one turn.
-        let read = reads::key(self.who.exchange, self.who.parts);
-        let held = Held { key: self.keys.own, client: self.who.client, read, at_most };
-        let (began, mut last, mut stands) = (clock::now(), denied, None);
-        let end = throttles
-            .holds
-            .turn(held, &self.who.exchange.shared().journal.metrics().limits, async || {
-                match self.again().await {
-                    Verdict::Allowed(stand) => {
-                        stands = Some(stand);
-                        Ok(())
-                    }
-                    Verdict::Early(denied, _) | Verdict::Hard(denied, _) => {
-                        last = denied;
-                        let waited = clock::now().saturating_duration_since(began);
-                        let fleet = throttles.fleet.as_ref();
-                        Err(denied.wait + fleet.map_or(Duration::ZERO, |_| self.lets_pass(denied, waited)))
-                    }
-                }
-            })
-            .await;
-        line.limits.held = Some(clock::now().saturating_duration_since(began));
-        if let (Some(stand), Some(notice)) = (stands, &mut line.limits.notice) {
-            notice.stand = stand;
-        }
-        let refusal = match end {
-            End::Turn | End::Shared => return Ok(None),
-            End::Over(ahead) => {
-                let limits = &self.throttle.rules.limits;
-                let turn = limits[last.by % limits.len()].interval().saturating_mul(ahead as u64);
-                let wait = last.wait + Duration::from_nanos(turn);
-                Denied { wait, ..last }
-            }
-            End::Full => last,
-            End::Draining => return self.copy().map(Some).ok_or_else(draining),
-        };
-        match self.copy() {
-            Some(copy) => Ok(Some(copy)),
-            None => self.refused(refusal, false).map(Some),
-        }
-    }
-
-    /// Takes the turn for which it waits, if it has come.
-    async fn again(&self) -> Verdict {
-        let throttles = &self.who.exchange.shared().throttles;
-        match &throttles.fleet {
-            None => throttles.buckets.take(self.throttle, self.keys, throttles.now(), false),
-            Some(fleet) => fleet.decide(self, Asks::Again).await,
-        }
-    }
-
-    /// How much later than its turn it asks, so that those at other gateways who wait for longer ask before it: nobody
-    /// keeps a line for all of them, and who comes last would win as often as who waits.
-    fn lets_pass(&self, denied: Denied, waited: Duration) -> Duration {
-        let limits = &self.throttle.rules.limits;
-        let turn = limits[denied.by % limits.len()].interval().saturating_mul(self.throttle.rules.cost);
-        let turn = Duration::from_nanos(turn);
-        let newcomer = (turn / LETS_PASS_PART).min(LETS_PASS);
-        newcomer.div_f64(1.0 + waited.as_secs_f64() / turn.as_secs_f64().max(1e-6))
-    }
-
-    /// What is kept of an earlier answer, while it is young enough.
-    fn copy(&self) -> Option<Outcome> {
-        reads::throttled(self.who.exchange, self.who.parts)
     }
 
     /// 429, with the limit and how long it takes.
@@ -481,11 +416,4 @@ impl<'a> Asked<'a> {
         let refusal = ready::refusal(texts.get(at).map_or("", String::as_str), &seconds.to_string());
         Err(refusal.retry_after(Duration::from_secs(seconds)))
     }
-}
-
-/// The gateway drains, and whoever waits is told.
-fn draining() -> Refusal {
-    let detail =
-        "The gateway is shutting down, and this request was still waiting for its turn; nothing was sent.";
-    Refusal::new(Reason::Draining, detail).retry_after(Duration::from_secs(1))
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 
 const ID: HeaderName = HeaderName::from_static("x-request-id");
+static CLIENT: HeaderName = HeaderName::from_static("x-client");
 
 /// A request as a list of everything that tells it from others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +18,7 @@ struct Told {
     https: bool,
     head: bool,
     target: String,
+    spelling: Option<String>,
     headers: Vec<(String, String)>,
 }
 
@@ -30,7 +32,7 @@ fn read_key(told: &Told) -> ReadKey {
     }
     let uri: Uri = told.target.parse().expect("a target");
     let reader = if told.everyone {
-        Reader::Everyone { credentials: &[] }
+        Reader::Everyone
     } else {
         let address = counted_address(IpAddr::from([192, 0, 2, told.address]));
         Reader::Scope { scope: ScopeId([told.scope; 16]), address, token_proves_it: told.token }
@@ -40,9 +42,11 @@ fn read_key(told: &Told) -> ReadKey {
         route: &told.route,
         scheme: if told.https { "https" } else { "http" },
         uri: &uri,
+        spelling: told.spelling.as_deref(),
         method: if told.head { &Method::HEAD } else { &Method::GET },
         headers: &headers,
         counted: Counted::All,
+        credentials: &[],
         request_id: &ID,
     })
 }
@@ -58,6 +62,7 @@ fn told() -> Told {
         https: false,
         head: false,
         target: "/a?b=1".into(),
+        spelling: None,
         headers: headers.map(|(name, value)| (name.into(), value.into())).into(),
     }
 }
@@ -81,6 +86,7 @@ fn whatever_may_matter_makes_another_read() {
         Told { head: true, ..plain.clone() },
         Told { target: "/a?b=2".into(), ..plain.clone() },
         Told { target: "/a/?b=1".into(), ..plain.clone() },
+        Told { spelling: Some("/x/../a?b=1".into()), ..plain.clone() },
     ];
     for (name, value) in [
         ("authorization", "Bearer 1"),
@@ -135,12 +141,33 @@ fn a_renewed_token_is_the_same_reader_only_where_it_proves_the_scope() {
 #[test]
 fn everyone_shares_without_credentials_and_nothing_else_is_left_out() {
     let read = |name: &str, value: &str| read_key(&Told { everyone: true, ..with(name, value) });
-    for name in ["authorization", "cookie", "x-api-key", "x-forwarded-for", "forwarded"] {
+    for name in ["authorization", "cookie", "x-api-key", "x-forwarded-for"] {
         assert_eq!(read(name, "1"), read(name, "2"), "{name}");
     }
     for name in ["x-forwarded-host", "x-forwarded-proto", "accept-language", "x-user"] {
         assert_ne!(read(name, "1"), read(name, "2"), "{name}");
     }
+}
+
+#[test]
+fn where_a_request_was_sent_to_counts_in_forwarded_and_who_sent_it_does_not() {
+    let read = |value: &str| read_key(&Told { everyone: true, ..with("forwarded", value) });
+    let plain = read_key(&Told { everyone: true, ..told() });
+    for who in [
+        "for=192.0.2.1",
+        "For=\"[2001:db8::1]:80\";BY=_x",
+        "for=a, for=b;by=c",
+        "for=\"a, host=x; \\\"host=y\"",
+        " ; ",
+    ] {
+        assert_eq!(read(who), plain, "{who}");
+    }
+    let hosts = ["host=a", "host=b", "for=a;host=c", "for=a, proto=https", "host=\"a\""];
+    let broken = ["a", "for", "for=\"a", "for=a;host=\"b", "for=b;host=\"b", "for=a;x"];
+    let all: Vec<_> = [plain].into_iter().chain(hosts.into_iter().chain(broken).map(read)).collect();
+    let distinct: std::collections::HashSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len());
+    assert_eq!(read("for=a;host=c"), read("For=b; host=c"));
 }
 
 #[test]
@@ -160,9 +187,11 @@ fn a_backend_that_names_what_it_varies_by_is_believed_but_never_about_who_asks()
             route: "r",
             scheme: "http",
             uri: &Uri::from_static("/a"),
+            spelling: None,
             method: &Method::GET,
             headers: &headers,
             counted: Counted::Varied(varied),
+            credentials: std::slice::from_ref(&CLIENT),
             request_id: &ID,
         })
     };
@@ -176,8 +205,17 @@ fn a_backend_that_names_what_it_varies_by_is_believed_but_never_about_who_asks()
         read(std::slice::from_ref(&accept), "x-a", "1"),
         "absent is a value too"
     );
-    for name in ["host", "authorization", "cookie", "x-api-key", "x-forwarded-proto", "x-forwarded-host"] {
-        assert_ne!(read(&[], name, "1"), read(&[], name, "2"), "{name}");
+    for name in [
+        "host",
+        "authorization",
+        "cookie",
+        "x-api-key",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-client",
+        "forwarded",
+    ] {
+        assert_ne!(read(&[], name, "host=1"), read(&[], name, "host=2"), "{name}");
     }
 }
 
@@ -223,6 +261,7 @@ fn any_told() -> impl Strategy<Value = Told> {
             https,
             head,
             target,
+            spelling: None,
             headers: grouped(headers),
         },
     )
