@@ -1,6 +1,6 @@
 //! Recorded answers that are not in memory, read back from the log.
 
-use super::kept::Kept;
+use super::kept::{Kept, Place};
 use super::{Embedded, StoreError};
 use crate::domain::answer::Answer;
 use crate::domain::ledger::{Phase, RecordId};
@@ -43,15 +43,17 @@ impl Embedded {
             match read {
                 Ok(answer) => {
                     let mut state = self.shared.lock();
-                    state.index.warm(id, &answer);
+                    state.index.warm(id, place, &answer);
                     state.index.cool();
                     return Ok(answer);
                 }
                 Err(error) => why = error,
             }
-            // It may have been carried forward between the look and the reading.
+            // It may have been carried forward between the look and the reading: the same bytes elsewhere. Other bytes are
+            // the answer of another intent.
+            let same = |other: Place| other != place && (other.len, other.crc) == (place.len, place.crc);
             match self.shared.lock().index.get(&id).map(|entry| &entry.record.phase) {
-                Some(Phase::Done { answer, .. }) if answer.place != Some(place) => kept = answer.clone(),
+                Some(Phase::Done { answer, .. }) if answer.place.is_some_and(same) => kept = answer.clone(),
                 _ => break,
             }
         }
