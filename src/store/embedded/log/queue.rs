@@ -427,12 +427,9 @@ impl Inner {
         if self.open.is_none() {
             let needed = block::padded(BLOCK_HEADER + len) as u64;
             if self.tail.at + needed > self.tail.end {
-                let next = self.spares.pop_front()?;
-                if next.at + needed > next.end {
-                    self.spares.push_front(next);
-                    return None;
-                }
-                self.tail = next;
+                // A start makes small segments, and what is too large for one goes behind it. It stays unused.
+                let next = self.spares.iter().position(|spare| spare.at + needed <= spare.end)?;
+                self.tail = self.spares.drain(..=next).next_back()?;
             }
             let mut block = self.buffers.pop().unwrap_or_default();
             block::begin(&mut block);

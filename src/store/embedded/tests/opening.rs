@@ -3,6 +3,7 @@
 use super::faulty::Faulty;
 use super::machine::{options, setup};
 use super::model::{answer, claim};
+use crate::domain::answer::Answer;
 use crate::domain::ledger::Token;
 use crate::store::embedded::space::Log;
 use crate::store::embedded::state::{After, ClaimStep};
@@ -37,6 +38,22 @@ fn claimed(shared: &Shared, n: u32) -> ClaimStep {
     shared.run(claim).expect("the store works").0.expect("the store is not full")
 }
 
+fn complete(shared: &Shared, n: u32, answer: Answer) -> Held {
+    let completion = Completion {
+        id: request(n).id,
+        token: Token(u128::from(n) + 1),
+        answer,
+        keep: Duration::from_secs(3600),
+        ends: None,
+        names: None,
+        alias: None,
+        slots: Default::default(),
+        frees: Vec::new(),
+    };
+    let held = shared.run(|state, now, after| state.complete(completion.into(), now, after));
+    held.expect("the store works").0.expect("and does so here")
+}
+
 fn write(shared: &Shared) {
     let log = log(shared);
     log.queue.flush();
@@ -52,6 +69,40 @@ fn a_new_store_opens_with_little_more_than_a_mebibyte_and_claims_wait_for_more()
     assert!(matches!(claimed(&shared, 1), ClaimStep::NoRoom));
     assert!(shared.ensure_spare(log(&shared)));
     assert!(matches!(claimed(&shared, 1), ClaimStep::Granted));
+}
+
+#[test]
+fn what_is_too_large_for_the_small_segment_of_a_start_goes_behind_it() {
+    let large = |len: usize| {
+        let body = vec![b'x'; len];
+        Answer::new(http::StatusCode::CREATED, &http::HeaderMap::new(), Some(&body))
+    };
+    let execute = |shared: &Shared, n: u32, len: usize| {
+        assert!(matches!(claimed(shared, n), ClaimStep::Granted));
+        let held = complete(shared, n, large(len));
+        write(shared);
+        held
+    };
+    let disk = Faulty::default();
+    let first = open(&disk);
+    assert!(first.ensure_spare(log(&first)));
+    assert_eq!(execute(&first, 1, 1_000_000), Held::Yes);
+    drop(first);
+    // Nothing is left of the room that was made, but the end of the segment that was written.
+    let mut files = disk.files();
+    files.retain(|number, _| *number == 1);
+    let disk = Faulty::with(files);
+    let second = open(&disk);
+    assert!(disk.files()[&2].len() < 1_500_000, "this start made a small one");
+    assert!(second.ensure_spare(log(&second)));
+    for (n, len) in [(2, 1_500_000), (3, 30), (4, 1_500_000)] {
+        assert_eq!(execute(&second, n, len), Held::Yes, "{:?}", log(&second).queue.failed());
+    }
+    let third = open(&disk);
+    for (n, len) in [(1, 1_000_000), (2, 1_500_000), (3, 30), (4, 1_500_000)] {
+        let ClaimStep::Done(kept) = claimed(&third, n) else { panic!("a replay was due") };
+        assert!(third.read(kept.place.expect("it is on disk")) == Ok(large(len)), "answer {n}");
+    }
 }
 
 #[test]
@@ -79,19 +130,6 @@ fn there_is_room_at_once_for_all_that_is_found_in_flight() {
     assert_eq!(second.lock().index.counts().in_doubt, 3_000);
     write(&second);
     // A late answer of an attempt that was found in flight has its room, too.
-    let mut late = request(7);
-    let completion = Completion {
-        id: std::mem::replace(&mut late.id, crate::domain::ledger::RecordId([0; 32])),
-        token: Token(8),
-        answer: answer(300),
-        keep: Duration::from_secs(3600),
-        ends: None,
-        names: None,
-        alias: None,
-        slots: Default::default(),
-        frees: Vec::new(),
-    };
-    let held = second.run(|state, now, after| state.complete(completion.into(), now, after));
-    assert!(matches!(held, Ok((Ok(Held::Yes), _))));
+    assert_eq!(complete(&second, 7, answer(300)), Held::Yes);
     write(&second);
 }
