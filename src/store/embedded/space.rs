@@ -90,7 +90,7 @@ impl Shared {
             if self.closes_within(ROUND) {
                 return;
             }
-            if log.queue.failed().is_none() {
+            if log.queue.check().is_ok() {
                 self.drop_dead(log, &mut leaving);
                 self.compact_oldest(log);
             }
@@ -111,12 +111,19 @@ impl Shared {
 
     /// Keeps a segment's worth of room beyond what is set aside. False where the disk did not give it.
     pub(super) fn ensure_spare(&self, log: &Log) -> bool {
-        let wanted = {
-            let state = self.lock();
-            let Some(journal) = &state.journal else { return true };
-            journal.set_aside() + log.segments.segment_bytes
-        };
-        while log.queue.available() < wanted {
+        loop {
+            let (reserved, wanted) = {
+                let state = self.lock();
+                let Some(journal) = &state.journal else { return true };
+                (journal.reserved(), journal.set_aside() + log.segments.segment_bytes)
+            };
+            let available = log.queue.available();
+            if available >= reserved {
+                log.queue.set_short(false);
+            }
+            if available >= wanted {
+                return true;
+            }
             let number = log.segments.span().map_or(1, |(_, newest, _)| newest + 1);
             match log.make_segment(number, log.segments.segment_bytes) {
                 Ok(room) => {
@@ -138,7 +145,6 @@ impl Shared {
                 }
             }
         }
-        true
     }
 
     /// Removes old segments that nothing alive is in.
