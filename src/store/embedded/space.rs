@@ -41,6 +41,8 @@ pub(super) struct Leaving {
     segment: u32,
     /// Once this block is durable, so is everything that took the segment's last record out of it.
     barrier: u64,
+    /// It was said that it cannot be removed.
+    told: bool,
 }
 
 // === impl Log ===
@@ -147,14 +149,19 @@ impl Shared {
         }
     }
 
-    /// Removes old segments that nothing alive is in.
+    /// Removes old segments that nothing alive is in. One that the disk does not let go is tried again, and keeps all later
+    /// ones: a log without its middle is damaged.
     pub(super) fn drop_dead(&self, log: &Log, leaving: &mut Option<Leaving>) {
         loop {
             match leaving.take() {
-                Some(Leaving { segment, barrier }) if log.queue.is_synced(barrier) => {
+                Some(Leaving { segment, barrier, told }) if log.queue.is_synced(barrier) => {
                     if let Err(error) = log.segments.remove(segment) {
-                        let name = log.segments.disk.name(segment);
-                        tracing::warn!(%name, %error, "an old segment of the store cannot be removed");
+                        if !told {
+                            let name = log.segments.disk.name(segment);
+                            tracing::error!(%name, %error, "an old segment of the store cannot be removed, nor any behind it");
+                        }
+                        *leaving = Some(Leaving { segment, barrier, told: true });
+                        return;
                     }
                 }
                 Some(wait) => {
@@ -163,7 +170,7 @@ impl Shared {
                 }
                 None => {
                     let Some(segment) = self.dead_oldest(log) else { return };
-                    *leaving = Some(Leaving { segment, barrier: log.queue.flush() });
+                    *leaving = Some(Leaving { segment, barrier: log.queue.flush(), told: false });
                 }
             }
         }

@@ -21,7 +21,8 @@ pub(in super::super) trait Disk: Send + Sync {
     fn open(&self, number: u32) -> io::Result<Arc<dyn Segment>>;
     /// Makes a segment with all its bytes allocated. When this returns it is there after a power loss too.
     fn create(&self, head: SegmentHead) -> io::Result<Arc<dyn Segment>>;
-    /// Removes the segment `number`. Who has it open may read on.
+    /// Removes the segment `number`, if it is there. When this returns it is gone after a power loss too. Who has it open
+    /// may read on.
     fn remove(&self, number: u32) -> io::Result<()>;
     /// How an operator finds the segment `number`.
     fn name(&self, number: u32) -> String;
@@ -127,7 +128,10 @@ impl Disk for Directory {
     }
 
     fn remove(&self, number: u32) -> io::Result<()> {
-        std::fs::remove_file(self.path_of(number))
+        match std::fs::remove_file(self.path_of(number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.sync(),
+        }
     }
 
     fn name(&self, number: u32) -> String {
@@ -296,6 +300,15 @@ mod tests {
             let bytes = on_disk(&directory, number);
             assert!(bytes[600..20_000].iter().all(|found| *found == byte), "segment {number}");
         }
+    }
+
+    #[test]
+    fn a_segment_that_is_gone_can_be_removed_again() {
+        let (_dir, life) = directory(true);
+        let directory = life();
+        directory.create(head(1, LEN)).expect("room");
+        directory.remove(1).and_then(|()| directory.remove(1)).expect("it is gone");
+        assert!(directory.list().expect("a list").is_empty());
     }
 
     #[test]

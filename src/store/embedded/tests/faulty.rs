@@ -26,6 +26,8 @@ pub(super) struct World {
     pub(super) broken: bool,
     /// Reads fail from now on.
     pub(super) unreadable: bool,
+    /// This segment cannot be removed.
+    pub(super) stuck: Option<u32>,
 }
 
 /// See the module.
@@ -121,7 +123,11 @@ impl Disk for Faulty {
     }
 
     fn remove(&self, number: u32) -> io::Result<()> {
-        self.world().happens(Happened::Removed(number));
+        let mut world = self.world();
+        if world.stuck == Some(number) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        world.happens(Happened::Removed(number));
         Ok(())
     }
 
