@@ -3,6 +3,7 @@
 
 use super::holds::Holds;
 use super::kept::{Kept, Place, Recent};
+use super::log::compact::Begun;
 use super::parts::Parts;
 use super::waiters::Attempt;
 use crate::domain::client::ScopeId;
@@ -224,6 +225,12 @@ impl Index {
     /// The records whose ids begin with `byte`, in no order.
     pub(super) fn of_part(&self, byte: u8) -> impl Iterator<Item = (&RecordId, &Entry)> {
         self.records.of_part(byte).map(|(id, entry)| (id, entry.as_ref()))
+    }
+
+    /// The records and the holds whose ids begin with `byte` and whose oldest parts are in `segment`, in no order.
+    pub(super) fn at_home(&self, byte: u8, segment: u32) -> Begun {
+        let records = self.of_part(byte).filter(|(_, entry)| entry.home == segment).map(|(id, _)| *id);
+        Begun { records: records.collect(), holds: self.holds.at_home(byte, segment).collect() }
     }
 
     /// An answer was read back from `place`: it is the youngest in memory now. What lies elsewhere may be another answer,

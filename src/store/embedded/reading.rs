@@ -1,6 +1,6 @@
 //! Recorded answers that are not in memory, read back from the log.
 
-use super::kept::{Kept, Place};
+use super::kept::{Kept, Place, status_alone};
 use super::{Embedded, StoreError};
 use crate::domain::answer::Answer;
 use crate::domain::ledger::{Phase, RecordId};
@@ -15,13 +15,13 @@ const READ_ATTEMPTS: usize = 8;
 // === impl Embedded ===
 
 impl Embedded {
-    /// The answer, or what is certain of it: that the request was executed, and with which status. That its bytes cannot
-    /// be read is no reason to call it unknown, still less to execute it again.
+    /// The answer, or what is certain of it. That its bytes cannot be read is no reason to call it unknown, still less to
+    /// execute it again.
     pub(super) async fn read_or_tombstone(&self, id: RecordId, kept: Kept) -> Answer {
-        let status = http::StatusCode::from_u16(kept.status).unwrap_or(http::StatusCode::OK);
+        let status = kept.status;
         self.read(id, kept).await.unwrap_or_else(|error| {
             tracing::error!(%id, %error, "a recorded answer cannot be read; its copies get the status alone");
-            Answer::new(status, &http::HeaderMap::new(), None)
+            status_alone(status)
         })
     }
 

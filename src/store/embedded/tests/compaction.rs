@@ -5,6 +5,8 @@ use super::machine::{Machine, SEGMENT_BYTES};
 use super::model::{Do, Model, id};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::TargetId;
+use crate::store::embedded::kept::status_alone;
+use crate::store::embedded::state::ClaimStep;
 use crate::store::{Completion, EndIntents, Held};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -155,4 +157,38 @@ fn a_segment_that_cannot_be_removed_keeps_those_behind_it() {
     disk.world().stuck = None;
     round_and_round(&mut machine, &mut model);
     assert!(!disk.files().contains_key(&first) && disk.files().len() <= 9, "{:?}", disk.files().keys());
+}
+
+/// Three records that stay begin in the first segment, with `break_it` after the second one; then the log goes round.
+fn with_a_broken_answer(break_it: impl FnOnce(&Faulty)) {
+    let (disk, hand, mut machine, mut model) = open();
+    machine.both(&mut model, &Do::Claim { n: 101, meaning: 0, sent: true });
+    machine.both(&mut model, &complete(101, 700, u16::MAX, None));
+    machine.both(&mut model, &Do::Claim { n: 102, meaning: 0, sent: true });
+    machine.both(&mut model, &Do::Doubt { n: 102, right: true });
+    let first = *disk.files().keys().next().expect("a segment");
+    break_it(&disk);
+    round_and_round(&mut machine, &mut model);
+    assert!(!disk.files().contains_key(&first), "the segment that they began in is gone");
+    let again = Machine::open(Some(disk), &hand).expect("it opens, without what was broken");
+    for machine in [machine, again] {
+        let mut copy = super::model::claim(101, 0, true, crate::domain::ledger::Token(u128::MAX));
+        let found = machine.run(|state, now, after| state.claim(&mut copy, now, after));
+        let Ok(ClaimStep::Done(kept)) = found else { panic!("it was executed") };
+        let told = machine.shared.read(kept.place.expect("it is on disk"));
+        assert_eq!(told, Ok(status_alone(201)), "its copies get what is certain");
+        let seen = machine.seen();
+        assert!(matches!(seen[&id(102)], super::model::Seen::InDoubt { .. }), "{seen:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_rotted_stops_no_compaction_and_its_status_stays() {
+    // Its block cannot be read any more, and nothing that the segment says behind it.
+    with_a_broken_answer(|disk| disk.flip_in(&super::model::answer(700).body()));
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_stops_no_compaction() {
+    with_a_broken_answer(|disk| disk.world().bad = Some(1));
 }

@@ -26,6 +26,8 @@ pub(super) struct World {
     pub(super) broken: bool,
     /// Reads fail from now on.
     pub(super) unreadable: bool,
+    /// Reads of this segment fail.
+    pub(super) bad: Option<u32>,
     /// This segment cannot be removed.
     pub(super) stuck: Option<u32>,
 }
@@ -139,7 +141,7 @@ impl Disk for Faulty {
 impl Segment for File {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
         let world = self.disk.world();
-        if world.unreadable {
+        if world.unreadable || world.bad == Some(self.number) {
             return Err(io::Error::other("unreadable sector"));
         }
         let mut last = self.last.lock().expect("no test panics while it reads");
