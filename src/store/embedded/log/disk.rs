@@ -5,7 +5,7 @@ use super::block::{SEGMENT_HEADER, SegmentHead};
 use super::direct::{self, Aligned, Direct};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -139,10 +139,11 @@ impl Disk for Directory {
     }
 }
 
-/// Writes a new segment's bytes, and makes them durable. `directly`: past the page cache.
+/// Writes a new segment's bytes, and makes them durable. Only its owner may read it, whoever may read the directory.
+/// `directly`: past the page cache.
 fn fill(path: &Path, head: SegmentHead, directly: bool) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create(true).truncate(true).mode(0o600);
     let file = if directly { direct::options(&mut options) } else { &mut options }.open(path)?;
     let mut zeros = Aligned::zeros(FILL);
     zeros.bytes()[..SEGMENT_HEADER].copy_from_slice(&head.to_bytes());
@@ -227,6 +228,7 @@ impl Segment for Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     const LEN: u64 = 3 << 20;
 
@@ -299,6 +301,17 @@ mod tests {
         for (number, byte) in [(1, 1), (2, 2)] {
             let bytes = on_disk(&directory, number);
             assert!(bytes[600..20_000].iter().all(|found| *found == byte), "segment {number}");
+        }
+    }
+
+    #[test]
+    fn only_its_owner_reads_a_segment() {
+        for directly in [true, false] {
+            let (_dir, life) = directory(directly);
+            let directory = life();
+            directory.create(head(1, LEN)).expect("room");
+            let mode = std::fs::metadata(directory.path_of(1)).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
         }
     }
 
