@@ -34,6 +34,11 @@ pub enum OpenError {
         /// The store's directory.
         dir: PathBuf,
     },
+    /// The directory has records, and the secret that they were made with is gone.
+    SecretLost {
+        /// The store's directory.
+        dir: PathBuf,
+    },
     /// What was synced once cannot be read any more.
     Damaged {
         /// Where the damage begins.
@@ -99,6 +104,13 @@ impl std::fmt::Display for OpenError {
                 "the configured store.secret is not the one that the records in {} were made with, so none of them \
                  would be found; configure the old secret, or none, or use an empty directory",
                 dir.display()
+            ),
+            OpenError::SecretLost { dir } => write!(
+                f,
+                "{} is missing, and without it none of the records beside it would be found: their copies would execute \
+                 again. Restore it from a backup (where store.secret is configured, it holds just that), or move the \
+                 directory away and start empty after checking by hand what was in flight",
+                dir.join("secret").display()
             ),
             OpenError::Damaged { place, what } => write!(
                 f,

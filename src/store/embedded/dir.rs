@@ -1,5 +1,6 @@
 //! The store's directory, apart from its segments: who uses it, what format it is in, and the secret.
 
+use super::log::disk::{Directory, Disk};
 use super::random;
 use crate::store::OpenError;
 use rustix::fs::{FlockOperation, flock};
@@ -92,6 +93,12 @@ fn keep_secret(dir: &Path, configured: Option<Vec<u8>>) -> Result<Vec<u8>, OpenE
             _ => Ok(kept),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            let segments = Directory::new(dir.to_owned()).list();
+            if !segments.map_err(OpenError::io(format!("listing {}", dir.display())))?.is_empty() {
+                // With another secret none of their records would be found, and copies would execute again. A configured
+                // one may be another, too: only this file tells.
+                return Err(OpenError::SecretLost { dir: dir.to_owned() });
+            }
             let secret = match configured {
                 Some(secret) => secret,
                 None => random::<SECRET_BYTES>()?.to_vec(),
@@ -153,6 +160,28 @@ mod tests {
         assert_eq!(Dir::take(dir.path(), secret("one")).expect("it is free").secret, b"one");
         assert!(matches!(Dir::take(dir.path(), secret("two")), Err(OpenError::Secret { .. })));
         Dir::take(dir.path(), secret("one")).expect("the same one");
+    }
+
+    #[test]
+    fn a_lost_secret_is_not_replaced_where_there_are_records() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let secret = dir.path().join("secret");
+        let first = Dir::take(dir.path(), None).expect("it is free").secret;
+        std::fs::remove_file(&secret).expect("it is there");
+        drop(Dir::take(dir.path(), None).expect("nothing was ever recorded"));
+        std::fs::write(dir.path().join("0000000001.log"), "").expect("written");
+        std::fs::remove_file(&secret).expect("it is there");
+        for configured in [None, Some(b"one".to_vec())] {
+            let refused = Dir::take(dir.path(), configured).expect_err("its records are there").to_string();
+            assert!(
+                refused.contains("Restore it from a backup")
+                    && refused.contains(&secret.display().to_string()),
+                "{refused}"
+            );
+            assert!(!secret.exists());
+        }
+        std::fs::write(&secret, &first).expect("written");
+        assert_eq!(Dir::take(dir.path(), None).expect("it is whole again").secret, first);
     }
 
     #[test]

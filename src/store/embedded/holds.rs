@@ -138,6 +138,14 @@ impl Holds {
         slots.flat_map(|(slot, holds)| holds.iter().map(|placed| (*slot, &placed.hold)))
     }
 
+    /// Those of them whose oldest note is in `segment`.
+    pub(super) fn at_home(&self, byte: u8, segment: u32) -> impl Iterator<Item = HoldKey> {
+        let placed =
+            self.slots.of_part(byte).flat_map(|(slot, holds)| holds.iter().map(|placed| (*slot, placed)));
+        let placed = placed.filter(move |(_, placed)| placed.home == segment);
+        placed.map(|(slot, placed)| HoldKey { slot, token: placed.hold.token })
+    }
+
     /// How many holds each name has.
     pub(super) fn figures(&self) -> Vec<SlotFigures> {
         let figures = self.counts.iter();

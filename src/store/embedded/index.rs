@@ -2,7 +2,8 @@
 //! the records; decides nothing.
 
 use super::holds::Holds;
-use super::kept::{Kept, Recent};
+use super::kept::{Kept, Place, Recent};
+use super::log::compact::Begun;
 use super::parts::Parts;
 use super::waiters::Attempt;
 use crate::domain::client::ScopeId;
@@ -226,11 +227,19 @@ impl Index {
         self.records.of_part(byte).map(|(id, entry)| (id, entry.as_ref()))
     }
 
-    /// An answer was read back from disk: it is the youngest in memory now.
-    pub(super) fn warm(&mut self, id: RecordId, answer: &crate::domain::answer::Answer) {
+    /// The records and the holds whose ids begin with `byte` and whose oldest parts are in `segment`, in no order.
+    pub(super) fn at_home(&self, byte: u8, segment: u32) -> Begun {
+        let records = self.of_part(byte).filter(|(_, entry)| entry.home == segment).map(|(id, _)| *id);
+        Begun { records: records.collect(), holds: self.holds.at_home(byte, segment).collect() }
+    }
+
+    /// An answer was read back from `place`: it is the youngest in memory now. What lies elsewhere may be another answer,
+    /// of a record that took the place of the one that was read for.
+    pub(super) fn warm(&mut self, id: RecordId, place: Place, answer: &crate::domain::answer::Answer) {
         if let Some(entry) = self.records.get_mut(&id)
             && let Phase::Done { answer: kept, .. } = &mut entry.record.phase
             && kept.cached.is_none()
+            && kept.place == Some(place)
         {
             kept.cached = Some(answer.clone());
             self.recent.enter(id, kept);

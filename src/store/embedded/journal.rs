@@ -41,6 +41,9 @@ const BLOCK_COST: u64 = 40;
 /// An answer takes at most this part of a segment; a larger one becomes a tombstone.
 const ANSWER_PART: u64 = 4;
 
+/// A start makes room for such a part of a segment beyond what is reserved, so that is left to the next one.
+const FIRST_PART: u64 = 16;
+
 /// See the module.
 pub(super) struct Journal {
     queue: Arc<Queue>,
@@ -120,17 +123,23 @@ impl Journal {
         len <= self.segment_bytes / ANSWER_PART && self.room_for(2 * len + WHOLE_MAX) == RoomFor::Yes
     }
 
-    /// Whether a record may be carried forward. That uses the segment that is kept free for it.
+    /// Whether a record may be carried forward. That uses the segment that is kept free for it, and leaves what the next
+    /// start needs: on a disk that stays full it finds no more.
     pub(super) fn room_to_carry(&self, answer: Option<&Answer>) -> bool {
         let answer = answer.map_or(0, |answer| 2 * answer.as_bytes().len() as u64);
         let pending = self.notes.len() as u64;
-        self.queue.available() >= self.reserved + pending + WHOLE_MAX + BLOCK_COST + answer
+        self.queue.available() >= self.wanted_at_start() + pending + WHOLE_MAX + BLOCK_COST + answer
     }
 
     /// Bytes that are set aside, for compaction too: a whole segment may have to be carried forward before one can go,
     /// and crosses two ends of segments on its way, each of which may waste as much as the largest answer takes.
     pub(super) fn set_aside(&self) -> u64 {
-        self.reserved + self.segment_bytes + 2 * self.segment_bytes / ANSWER_PART
+        self.wanted_at_start() + self.segment_bytes + 2 * self.segment_bytes / ANSWER_PART
+    }
+
+    /// Bytes of log that there have to be at a start.
+    pub(super) fn wanted_at_start(&self) -> u64 {
+        self.reserved + self.segment_bytes / FIRST_PART
     }
 
     /// Bytes that are set aside for what may still have to be said of the records.
@@ -261,11 +270,11 @@ impl Journal {
             self.notes = Vec::new();
         }
         let Some(pushed) = pushed else {
-            // Closed or failed: nothing is durable from here on, and waiting for the number that never comes says so.
+            // Closed, failed or short: this will not be durable, and waiting for the number that never comes says so.
             self.noted.clear();
             self.noted_holds.clear();
             self.tells.drain(..).for_each(|(attempt, _)| attempt.end(None));
-            if !self.queue.is_closing() {
+            if !self.queue.is_closing() && self.queue.check().is_ok() {
                 self.queue.fail("its room was miscounted; restart the gateway, and please report this");
             }
             return Some(u64::MAX);

@@ -5,7 +5,7 @@
 
 use crate::domain::answer::Answer;
 use crate::domain::ledger::RecordId;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use std::collections::BTreeMap;
 
 /// The answer of a record that is done.
@@ -59,6 +59,12 @@ pub(super) fn tombstone(answer: &Answer, bytes_max: usize) -> Answer {
         return stone;
     }
     Answer::new(answer.status(), &HeaderMap::new(), None)
+}
+
+/// What is certain of an answer whose bytes cannot be read: that the request was executed, and with which status.
+pub(super) fn status_alone(status: u16) -> Answer {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    Answer::new(status, &HeaderMap::new(), None)
 }
 
 // === impl Recent ===

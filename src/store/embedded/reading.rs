@@ -1,6 +1,6 @@
 //! Recorded answers that are not in memory, read back from the log.
 
-use super::kept::Kept;
+use super::kept::{Kept, Place, status_alone};
 use super::{Embedded, StoreError};
 use crate::domain::answer::Answer;
 use crate::domain::ledger::{Phase, RecordId};
@@ -15,13 +15,13 @@ const READ_ATTEMPTS: usize = 8;
 // === impl Embedded ===
 
 impl Embedded {
-    /// The answer, or what is certain of it: that the request was executed, and with which status. That its bytes cannot
-    /// be read is no reason to call it unknown, still less to execute it again.
+    /// The answer, or what is certain of it. That its bytes cannot be read is no reason to call it unknown, still less to
+    /// execute it again.
     pub(super) async fn read_or_tombstone(&self, id: RecordId, kept: Kept) -> Answer {
-        let status = http::StatusCode::from_u16(kept.status).unwrap_or(http::StatusCode::OK);
+        let status = kept.status;
         self.read(id, kept).await.unwrap_or_else(|error| {
             tracing::error!(%id, %error, "a recorded answer cannot be read; its copies get the status alone");
-            Answer::new(status, &http::HeaderMap::new(), None)
+            status_alone(status)
         })
     }
 
@@ -43,15 +43,17 @@ impl Embedded {
             match read {
                 Ok(answer) => {
                     let mut state = self.shared.lock();
-                    state.index.warm(id, &answer);
+                    state.index.warm(id, place, &answer);
                     state.index.cool();
                     return Ok(answer);
                 }
                 Err(error) => why = error,
             }
-            // It may have been carried forward between the look and the reading.
+            // It may have been carried forward between the look and the reading: the same bytes elsewhere. Other bytes are
+            // the answer of another intent.
+            let same = |other: Place| other != place && (other.len, other.crc) == (place.len, place.crc);
             match self.shared.lock().index.get(&id).map(|entry| &entry.record.phase) {
-                Some(Phase::Done { answer, .. }) if answer.place != Some(place) => kept = answer.clone(),
+                Some(Phase::Done { answer, .. }) if answer.place.is_some_and(same) => kept = answer.clone(),
                 _ => break,
             }
         }

@@ -14,6 +14,7 @@ use super::state::State;
 use crate::domain::ledger::{Owner, Phase, Record, RecordId};
 use crate::domain::time::Millis;
 use crate::store::{OpenError, Options};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// What became of the records that the last life of this store had in flight.
@@ -25,8 +26,7 @@ pub(super) struct Reopened {
     pub(super) in_doubt: usize,
 }
 
-/// Bytes of log that there have to be at the start, apart from what is reserved.
-const ROOM_FIRST: u64 = 1 << 20;
+/// The first segment of a start has a multiple of so many bytes.
 const MARGIN: u64 = 64 << 10;
 
 /// Records whose owners are declared dead in one step of the log.
@@ -45,10 +45,13 @@ pub(super) fn reopen(
     let recovered = recover(&segments, |found, note| state.replay(found, note))?;
     let clock = clock(recovered.time);
     let log = Log { queue, segments };
+    let wanted = state.journal.as_ref().map_or(0, Journal::wanted_at_start);
+    let room = first_room(&log, recovered.room, recovered.next_segment, wanted)?;
+    log.queue.start(recovered.next_block, room.first().copied().unwrap_or_default());
+    room.iter().skip(1).for_each(|spare| log.queue.add_spare(*spare));
+    // What is said below is not noted then, and the next start says it again.
     let reserved = state.journal.as_ref().map_or(0, Journal::reserved);
-    let room = first_room(&log, recovered.room, recovered.next_segment, reserved)?;
-    log.queue.start(recovered.next_block, room[0]);
-    room[1..].iter().for_each(|spare| log.queue.add_spare(*spare));
+    log.queue.set_short(log.queue.available() < reserved);
     let reopened = state.reopened(owner, clock.now());
     if recovered.torn_bytes > 0 {
         tracing::warn!(
@@ -67,20 +70,18 @@ pub(super) fn reopen(
 }
 
 /// Room for all that may have to be said of the records that are there, and little more, because nobody is served before
-/// it is made. What claims need, the thread that makes room adds while reads pass already.
-fn first_room(
-    log: &Log,
-    mut room: Vec<Room>,
-    mut number: u32,
-    reserved: u64,
-) -> Result<Vec<Room>, OpenError> {
+/// it is made. What claims need, the thread that makes room adds while reads pass already. On a full disk it is what
+/// there is.
+fn first_room(log: &Log, mut room: Vec<Room>, mut number: u32, wanted: u64) -> Result<Vec<Room>, OpenError> {
     let most = log.segments.segment_bytes;
-    let wanted = ROOM_FIRST + reserved;
     while room.len() < 2 && room.iter().map(|room| room.bytes()).sum::<u64>() < wanted {
         // A little goes to its header, and a little is left over at its end.
         let len = (wanted + MARGIN).next_multiple_of(MARGIN).min(most);
-        let made = log.make_segment(number, len);
-        room.push(made.map_err(OpenError::io("making a segment of the log"))?);
+        match log.make_segment(number, len) {
+            Ok(made) => room.push(made),
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => break,
+            Err(error) => return Err(OpenError::io("making a segment of the log")(error)),
+        }
         number += 1;
     }
     Ok(room)

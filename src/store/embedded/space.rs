@@ -4,21 +4,22 @@
 
 use super::Shared;
 use super::journal::RoomFor;
-use super::kept::Place;
-use super::log::compact;
+use super::kept::{Place, status_alone};
+use super::log::compact::{self, Begun};
 use super::log::queue::Queue;
 use super::log::room::Room;
 use super::log::segments::{Opened, Segments};
 use crate::domain::answer::Answer;
 use crate::domain::ledger::{Phase, RecordId};
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// Between two attempts to make a segment on a full disk.
+/// Between two attempts to make a segment, or to compact, on a full disk.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How long a store that opens waits for room that claims need.
@@ -41,6 +42,8 @@ pub(super) struct Leaving {
     segment: u32,
     /// Once this block is durable, so is everything that took the segment's last record out of it.
     barrier: u64,
+    /// It was said that it cannot be removed.
+    told: bool,
 }
 
 // === impl Log ===
@@ -82,7 +85,7 @@ impl Shared {
     /// The space thread: runs until the store closes.
     pub(super) fn make_room(&self, log: &Log) {
         let mut leaving = None;
-        let mut retry_at = Instant::now();
+        let (mut retry_at, mut compact_at) = (Instant::now(), Instant::now());
         loop {
             if Instant::now() >= retry_at && !self.ensure_spare(log) {
                 retry_at = Instant::now() + RETRY;
@@ -90,9 +93,11 @@ impl Shared {
             if self.closes_within(ROUND) {
                 return;
             }
-            if log.queue.failed().is_none() {
+            if log.queue.check().is_ok() {
                 self.drop_dead(log, &mut leaving);
-                self.compact_oldest(log);
+                if Instant::now() >= compact_at && !self.compact_oldest(log) {
+                    compact_at = Instant::now() + RETRY;
+                }
             }
         }
     }
@@ -111,12 +116,19 @@ impl Shared {
 
     /// Keeps a segment's worth of room beyond what is set aside. False where the disk did not give it.
     pub(super) fn ensure_spare(&self, log: &Log) -> bool {
-        let wanted = {
-            let state = self.lock();
-            let Some(journal) = &state.journal else { return true };
-            journal.set_aside() + log.segments.segment_bytes
-        };
-        while log.queue.available() < wanted {
+        loop {
+            let (reserved, wanted) = {
+                let state = self.lock();
+                let Some(journal) = &state.journal else { return true };
+                (journal.reserved(), journal.set_aside() + log.segments.segment_bytes)
+            };
+            let available = log.queue.available();
+            if available >= reserved {
+                log.queue.set_short(false);
+            }
+            if available >= wanted {
+                return true;
+            }
             let number = log.segments.span().map_or(1, |(_, newest, _)| newest + 1);
             match log.make_segment(number, log.segments.segment_bytes) {
                 Ok(room) => {
@@ -138,17 +150,21 @@ impl Shared {
                 }
             }
         }
-        true
     }
 
-    /// Removes old segments that nothing alive is in.
+    /// Removes old segments that nothing alive is in. One that the disk does not let go is tried again, and keeps all later
+    /// ones: a log without its middle is damaged.
     pub(super) fn drop_dead(&self, log: &Log, leaving: &mut Option<Leaving>) {
         loop {
             match leaving.take() {
-                Some(Leaving { segment, barrier }) if log.queue.is_synced(barrier) => {
+                Some(Leaving { segment, barrier, told }) if log.queue.is_synced(barrier) => {
                     if let Err(error) = log.segments.remove(segment) {
-                        let name = log.segments.disk.name(segment);
-                        tracing::warn!(%name, %error, "an old segment of the store cannot be removed");
+                        if !told {
+                            let name = log.segments.disk.name(segment);
+                            tracing::error!(%name, %error, "an old segment of the store cannot be removed, nor any behind it");
+                        }
+                        *leaving = Some(Leaving { segment, barrier, told: true });
+                        return;
                     }
                 }
                 Some(wait) => {
@@ -157,7 +173,7 @@ impl Shared {
                 }
                 None => {
                     let Some(segment) = self.dead_oldest(log) else { return };
-                    *leaving = Some(Leaving { segment, barrier: log.queue.flush() });
+                    *leaving = Some(Leaving { segment, barrier: log.queue.flush(), told: false });
                 }
             }
         }
@@ -175,63 +191,84 @@ impl Shared {
         Some(oldest)
     }
 
-    /// Carries what is alive in the oldest segment forward, if the log is too large for what is alive.
-    pub(super) fn compact_oldest(&self, log: &Log) {
-        let Some((oldest, _, count)) = log.segments.span() else { return };
-        let live_bytes = self.lock().journal.as_ref().map_or(0, |journal| journal.live_bytes());
+    /// Carries what is alive in the oldest segment forward, if the log is too large for what is alive. False where there is
+    /// no room for it.
+    pub(super) fn compact_oldest(&self, log: &Log) -> bool {
+        let Some(oldest) = self.due_oldest(log) else { return true };
+        let begun = compact::begun_in(&log.segments, oldest).unwrap_or_else(|error| {
+            tracing::debug!(%error, "an old segment of the store cannot be read back");
+            Begun::default()
+        });
+        if !self.carry_all(log, oldest, &begun) {
+            return false;
+        }
+        // What the segment does not show any more, memory still knows.
+        self.at_home(oldest) == 0
+            || (0..=255).all(|byte| {
+                let left = self.lock().index.at_home(byte, oldest);
+                self.carry_all(log, oldest, &left)
+            })
+    }
+
+    /// The oldest segment, if it is worth carrying forward what is alive in it, and there is room to begin.
+    fn due_oldest(&self, log: &Log) -> Option<u32> {
+        let (oldest, _, count) = log.segments.span()?;
         let written = count.saturating_sub(log.queue.spares()) as u64;
         let full = log.queue.full().is_some();
-        if oldest >= log.queue.tail()
-            || !compact::is_due(written, log.segments.segment_bytes, live_bytes, full)
-        {
-            return;
-        }
-        let (ids, holds) = match compact::begun_in(&log.segments, oldest) {
-            Ok(begun) => begun,
-            Err(error) => {
-                tracing::error!(%error, "an old segment of the store cannot be read back; it stays");
-                return;
-            }
-        };
-        for ids in ids.chunks(CARRIED_AT_ONCE) {
-            if self.closes_within(PAUSE) || log.queue.failed().is_some() || !self.carry(log, oldest, ids) {
-                return;
-            }
-        }
-        for keys in holds.chunks(CARRIED_AT_ONCE) {
-            let goes_on = !self.closes_within(PAUSE) && log.queue.failed().is_none();
-            if !goes_on || !self.lock().carry_holds(oldest, keys, self.clock.now()) {
-                return;
-            }
-        }
+        let state = self.lock();
+        let journal = state.journal.as_ref()?;
+        let is_due = compact::is_due(written, log.segments.segment_bytes, journal.live_bytes(), full);
+        let can = oldest < log.queue.tail() && journal.at_home(oldest) > 0 && journal.room_to_carry(None);
+        (is_due && can).then_some(oldest)
+    }
+
+    fn at_home(&self, segment: u32) -> u64 {
+        self.lock().journal.as_ref().map_or(0, |journal| journal.at_home(segment))
+    }
+
+    /// Carries what is alive of `begun`, which began in `segment`, forward. False where that has to stop.
+    fn carry_all(&self, log: &Log, segment: u32, begun: &Begun) -> bool {
+        let goes_on = || !self.closes_within(PAUSE) && log.queue.failed().is_none();
+        begun.records.chunks(CARRIED_AT_ONCE).all(|ids| goes_on() && self.carry(log, segment, ids))
+            && begun
+                .holds
+                .chunks(CARRIED_AT_ONCE)
+                .all(|keys| goes_on() && self.lock().carry_holds(segment, keys, self.clock.now()))
     }
 
     /// Carries the records among `ids` that are alive in `segment` forward. False where there is no room for them.
     fn carry(&self, log: &Log, segment: u32, ids: &[RecordId]) -> bool {
-        let cold: Vec<(RecordId, Place)> = {
+        let cold: Vec<(RecordId, Place, u16)> = {
             let state = self.lock();
             let cold = |id: &RecordId| {
                 let entry = state.index.get(id).filter(|entry| entry.home == segment)?;
                 match &entry.record.phase {
-                    Phase::Done { answer, .. } if answer.cached.is_none() => Some((*id, answer.place?)),
+                    Phase::Done { answer, .. } if answer.cached.is_none() => {
+                        Some((*id, answer.place?, answer.status))
+                    }
                     _ => None,
                 }
             };
             ids.iter().filter_map(cold).collect()
         };
         // Read without the lock. Only this thread moves answers, so a place that was right stays right.
-        let mut answers = std::collections::HashMap::new();
-        for (id, place) in cold {
-            match log.read(place) {
-                Ok(answer) => drop(answers.insert(id, answer)),
-                Err(why) => {
-                    tracing::error!(%why, "a recorded answer cannot be read back; its segment stays");
-                    return false;
-                }
-            }
+        let (mut answers, mut lost) = (HashMap::new(), Vec::new());
+        for (id, place, status) in cold {
+            let answer = log.read(place).unwrap_or_else(|why| {
+                lost.push((id, why));
+                status_alone(status)
+            });
+            answers.insert(id, answer);
         }
         let mut state = self.lock();
         let now = self.clock.now();
-        state.carry_forward(segment, ids, &answers, now)
+        let carried = state.carry_forward(segment, ids, &answers, now);
+        // What there was no room for is tried again, and said then.
+        lost.retain(|(id, _)| state.index.get(id).is_some_and(|entry| entry.home != segment));
+        drop(state);
+        for (id, why) in lost {
+            tracing::error!(%id, %why, "a recorded answer cannot be read back; from now on its status alone is kept");
+        }
+        carried
     }
 }

@@ -23,29 +23,35 @@ pub(in super::super) fn is_due(segments: u64, segment_bytes: u64, live_bytes: u6
     used > 2 * live_bytes + SEGMENTS_MIN * segment_bytes
 }
 
-/// The records and the holds that begin in the segment `number`, in the order in which they do.
-pub(in super::super) fn begun_in(
-    segments: &Segments,
-    number: u32,
-) -> Result<(Vec<RecordId>, Vec<HoldKey>), OpenError> {
+/// What begins in a segment.
+#[derive(Default)]
+pub(in super::super) struct Begun {
+    /// Records.
+    pub(in super::super) records: Vec<RecordId>,
+    /// Holds.
+    pub(in super::super) holds: Vec<HoldKey>,
+}
+
+/// The records and the holds that begin in the segment `number`, in the order in which they do; as far as it can be read.
+pub(in super::super) fn begun_in(segments: &Segments, number: u32) -> Result<Begun, OpenError> {
     let mut bytes = Vec::new();
     let opened = recover::load(segments.disk.as_ref(), number, &mut bytes)?;
-    let (mut ids, mut holds) = (Vec::new(), Vec::new());
+    let mut begun = Begun::default();
     let mut at = SEGMENT_HEADER;
     while let Some(found) = block::read(&bytes, opened.head.salt, at) {
         let notes = &bytes[found.notes_at..found.notes_at + found.notes_len];
         let mut next = 0;
         while let Ok(Some((note, after))) = entry::read(notes, next) {
             match note {
-                Note::Whole { id, .. } => ids.push(id),
-                Note::Hold { slot, hold } => holds.push(HoldKey { slot, token: hold.token }),
+                Note::Whole { id, .. } => begun.records.push(id),
+                Note::Hold { slot, hold } => begun.holds.push(HoldKey { slot, token: hold.token }),
                 _ => {}
             }
             next = after;
         }
         at = found.next;
     }
-    Ok((ids, holds))
+    Ok(begun)
 }
 
 #[cfg(test)]

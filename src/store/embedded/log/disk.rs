@@ -5,7 +5,7 @@ use super::block::{SEGMENT_HEADER, SegmentHead};
 use super::direct::{self, Aligned, Direct};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,8 @@ pub(in super::super) trait Disk: Send + Sync {
     fn open(&self, number: u32) -> io::Result<Arc<dyn Segment>>;
     /// Makes a segment with all its bytes allocated. When this returns it is there after a power loss too.
     fn create(&self, head: SegmentHead) -> io::Result<Arc<dyn Segment>>;
-    /// Removes the segment `number`. Who has it open may read on.
+    /// Removes the segment `number`, if it is there. When this returns it is gone after a power loss too. Who has it open
+    /// may read on.
     fn remove(&self, number: u32) -> io::Result<()>;
     /// How an operator finds the segment `number`.
     fn name(&self, number: u32) -> String;
@@ -127,7 +128,10 @@ impl Disk for Directory {
     }
 
     fn remove(&self, number: u32) -> io::Result<()> {
-        std::fs::remove_file(self.path_of(number))
+        match std::fs::remove_file(self.path_of(number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.sync(),
+        }
     }
 
     fn name(&self, number: u32) -> String {
@@ -135,10 +139,11 @@ impl Disk for Directory {
     }
 }
 
-/// Writes a new segment's bytes, and makes them durable. `directly`: past the page cache.
+/// Writes a new segment's bytes, and makes them durable. Only its owner may read it, whoever may read the directory.
+/// `directly`: past the page cache.
 fn fill(path: &Path, head: SegmentHead, directly: bool) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create(true).truncate(true).mode(0o600);
     let file = if directly { direct::options(&mut options) } else { &mut options }.open(path)?;
     let mut zeros = Aligned::zeros(FILL);
     zeros.bytes()[..SEGMENT_HEADER].copy_from_slice(&head.to_bytes());
@@ -223,6 +228,7 @@ impl Segment for Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     const LEN: u64 = 3 << 20;
 
@@ -296,6 +302,26 @@ mod tests {
             let bytes = on_disk(&directory, number);
             assert!(bytes[600..20_000].iter().all(|found| *found == byte), "segment {number}");
         }
+    }
+
+    #[test]
+    fn only_its_owner_reads_a_segment() {
+        for directly in [true, false] {
+            let (_dir, life) = directory(directly);
+            let directory = life();
+            directory.create(head(1, LEN)).expect("room");
+            let mode = std::fs::metadata(directory.path_of(1)).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_segment_that_is_gone_can_be_removed_again() {
+        let (_dir, life) = directory(true);
+        let directory = life();
+        directory.create(head(1, LEN)).expect("room");
+        directory.remove(1).and_then(|()| directory.remove(1)).expect("it is gone");
+        assert!(directory.list().expect("a list").is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::room::Room;
 use crate::domain::time::Millis;
 use crate::store::StoreError;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ const BATCH_MAX: usize = 4 << 20;
 
 /// Bytes that may wait for the writer before commands are held back.
 const BACKLOG_MAX: u64 = 32 << 20;
+
+/// Why nothing is written by a store that opened on a full disk, and had lost the room that it kept.
+const SHORT: &str = "its disk is full, and nothing can be noted; free space on it";
 
 /// Given when a batch is durable, or will never be.
 pub(in super::super) type Commit = Signal<Result<(), StoreError>>;
@@ -34,6 +37,8 @@ pub(in super::super) struct Queue {
     syncs: AtomicU64,
     /// Bytes that can still be written, to be read without the lock. Only a push makes them fewer.
     available: AtomicU64,
+    /// There is too little room even for what may have to be said of the records that are there.
+    short: AtomicBool,
     failed: OnceLock<String>,
 }
 
@@ -101,7 +106,7 @@ impl Batch {
 impl Queue {
     /// A queue without room; [`Queue::start`] gives it some.
     pub(in super::super) fn new() -> Queue {
-        let (next_number, tail) = (1, Room { segment: 0, at: 0, end: 0 });
+        let (next_number, tail) = (1, Room::default());
         Queue {
             inner: Mutex::new(Inner {
                 open: None,
@@ -123,6 +128,7 @@ impl Queue {
             backlog: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             available: AtomicU64::new(0),
+            short: AtomicBool::new(false),
             failed: OnceLock::new(),
         }
     }
@@ -146,7 +152,7 @@ impl Queue {
         now: Millis,
     ) -> Option<Pushed> {
         let mut inner = self.lock();
-        if inner.closing || self.failed.get().is_some() {
+        if inner.closing || self.check().is_err() {
             return None;
         }
         let batch = inner.batch_for(notes.len())?;
@@ -243,6 +249,11 @@ impl Queue {
         self.available.store(inner.available(), Ordering::Relaxed);
     }
 
+    /// Whether nothing may be written until there is more room.
+    pub(in super::super) fn set_short(&self, short: bool) {
+        self.short.store(short, Ordering::Relaxed);
+    }
+
     /// How many unused segments are ready.
     pub(in super::super) fn spares(&self) -> usize {
         self.lock().spares.len()
@@ -283,11 +294,12 @@ impl Queue {
 
     // --- the end ---
 
-    /// An error when the log cannot be written any more.
+    /// An error when the log cannot be written any more, or not yet.
     pub(in super::super) fn check(&self) -> Result<(), StoreError> {
         match self.failed.get() {
-            None => Ok(()),
             Some(why) => Err(StoreError::Unavailable(why.clone())),
+            None if self.short.load(Ordering::Relaxed) => Err(StoreError::Full(SHORT.into())),
+            None => Ok(()),
         }
     }
 
@@ -427,12 +439,9 @@ impl Inner {
         if self.open.is_none() {
             let needed = block::padded(BLOCK_HEADER + len) as u64;
             if self.tail.at + needed > self.tail.end {
-                let next = self.spares.pop_front()?;
-                if next.at + needed > next.end {
-                    self.spares.push_front(next);
-                    return None;
-                }
-                self.tail = next;
+                // A start makes small segments, and what is too large for one goes behind it. It stays unused.
+                let next = self.spares.iter().position(|spare| spare.at + needed <= spare.end)?;
+                self.tail = self.spares.drain(..=next).next_back()?;
             }
             let mut block = self.buffers.pop().unwrap_or_default();
             block::begin(&mut block);

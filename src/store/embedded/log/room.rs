@@ -4,7 +4,7 @@
 const SLACK: u64 = 2048;
 
 /// Unwritten bytes of a segment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(in super::super) struct Room {
     /// The segment's number.
     pub(in super::super) segment: u32,

@@ -61,10 +61,11 @@ impl Segments {
         self.lock().values().map(|opened| opened.head.len).sum()
     }
 
-    /// Removes the segment `number`; who is reading it may finish.
+    /// Removes the segment `number`; who is reading it may finish. After an error it still counts as there.
     pub(in super::super) fn remove(&self, number: u32) -> io::Result<()> {
+        self.disk.remove(number)?;
         self.lock().remove(&number);
-        self.disk.remove(number)
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Opened>> {

@@ -5,6 +5,8 @@ use super::machine::{Machine, SEGMENT_BYTES};
 use super::model::{Do, Model, id};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::TargetId;
+use crate::store::embedded::kept::status_alone;
+use crate::store::embedded::state::ClaimStep;
 use crate::store::{Completion, EndIntents, Held};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -18,6 +20,16 @@ fn open() -> (Faulty, Arc<AtomicU64>, Machine, Model) {
 
 fn complete(n: u8, body: u16, keep: u16, alias: Option<u8>) -> Do {
     Do::Complete { n, right: true, body, keep, ends: None, names: None, alias }
+}
+
+/// Records come and go until the log went round.
+fn round_and_round(machine: &mut Machine, model: &mut Model) {
+    for round in 0..300_u32 {
+        let n = (round % 20) as u8 * 2;
+        machine.both(model, &Do::Claim { n, meaning: 0, sent: true });
+        machine.both(model, &complete(n, 300, 20, None));
+        machine.both(model, &Do::Pass { millis: 30 });
+    }
 }
 
 #[test]
@@ -46,12 +58,7 @@ fn records_that_stay_are_carried_forward_unchanged() {
     machine.both(&mut model, &Do::Claim { n: 102, meaning: 0, sent: true });
     machine.both(&mut model, &Do::Doubt { n: 102, right: true });
     let first = *disk.files().keys().next().expect("a segment");
-    for round in 0..300_u32 {
-        let n = (round % 20) as u8 * 2;
-        machine.both(&mut model, &Do::Claim { n, meaning: 0, sent: true });
-        machine.both(&mut model, &complete(n, 300, 20, None));
-        machine.both(&mut model, &Do::Pass { millis: 30 });
-    }
+    round_and_round(&mut machine, &mut model);
     assert!(!disk.files().contains_key(&first), "the segment that they began in is gone");
     assert_eq!(machine.seen(), model.seen(machine.now()));
     let alias = |machine: &Machine| {
@@ -129,15 +136,59 @@ fn what_ended_with_all_below_it_is_carried_forward_and_read_again() {
     };
     assert_eq!(machine.run(|state, now, after| state.end_intents(&ends, now, after)), 0);
     let first = *disk.files().keys().next().expect("a segment");
-    for round in 0..300_u32 {
-        let n = (round % 20) as u8 * 2;
-        machine.both(&mut model, &Do::Claim { n, meaning: 0, sent: true });
-        machine.both(&mut model, &complete(n, 300, 20, None));
-        machine.both(&mut model, &Do::Pass { millis: 30 });
-    }
+    round_and_round(&mut machine, &mut model);
     assert!(!disk.files().contains_key(&first), "the segment that it stood in is gone");
     let count = |machine: &Machine| machine.shared.lock().subtrees.len();
     assert_eq!(count(&machine), 2, "for all, and for its scope");
     let again = Machine::open(Some(disk), &hand).expect("it opens");
     assert_eq!(count(&again), 2);
+}
+
+#[test]
+fn a_segment_that_cannot_be_removed_keeps_those_behind_it() {
+    let (disk, hand, mut machine, mut model) = open();
+    let first = *disk.files().keys().next().expect("a segment");
+    disk.world().stuck = Some(first);
+    round_and_round(&mut machine, &mut model);
+    let files = disk.files();
+    assert!(files.keys().copied().eq(first..first + files.len() as u32), "{:?}", files.keys());
+    let again = Machine::open(Some(Faulty::with(files)), &hand).expect("its log is whole");
+    assert_eq!(again.seen(), model.restarted(again.now()).seen(again.now()));
+    disk.world().stuck = None;
+    round_and_round(&mut machine, &mut model);
+    assert!(!disk.files().contains_key(&first) && disk.files().len() <= 9, "{:?}", disk.files().keys());
+}
+
+/// Three records that stay begin in the first segment, with `break_it` after the second one; then the log goes round.
+fn with_a_broken_answer(break_it: impl FnOnce(&Faulty)) {
+    let (disk, hand, mut machine, mut model) = open();
+    machine.both(&mut model, &Do::Claim { n: 101, meaning: 0, sent: true });
+    machine.both(&mut model, &complete(101, 700, u16::MAX, None));
+    machine.both(&mut model, &Do::Claim { n: 102, meaning: 0, sent: true });
+    machine.both(&mut model, &Do::Doubt { n: 102, right: true });
+    let first = *disk.files().keys().next().expect("a segment");
+    break_it(&disk);
+    round_and_round(&mut machine, &mut model);
+    assert!(!disk.files().contains_key(&first), "the segment that they began in is gone");
+    let again = Machine::open(Some(disk), &hand).expect("it opens, without what was broken");
+    for machine in [machine, again] {
+        let mut copy = super::model::claim(101, 0, true, crate::domain::ledger::Token(u128::MAX));
+        let found = machine.run(|state, now, after| state.claim(&mut copy, now, after));
+        let Ok(ClaimStep::Done(kept)) = found else { panic!("it was executed") };
+        let told = machine.shared.read(kept.place.expect("it is on disk"));
+        assert_eq!(told, Ok(status_alone(201)), "its copies get what is certain");
+        let seen = machine.seen();
+        assert!(matches!(seen[&id(102)], super::model::Seen::InDoubt { .. }), "{seen:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_rotted_stops_no_compaction_and_its_status_stays() {
+    // Its block cannot be read any more, and nothing that the segment says behind it.
+    with_a_broken_answer(|disk| disk.flip_in(&super::model::answer(700).body()));
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_stops_no_compaction() {
+    with_a_broken_answer(|disk| disk.world().bad = Some(1));
 }

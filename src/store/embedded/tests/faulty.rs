@@ -26,6 +26,10 @@ pub(super) struct World {
     pub(super) broken: bool,
     /// Reads fail from now on.
     pub(super) unreadable: bool,
+    /// Reads of this segment fail.
+    pub(super) bad: Option<u32>,
+    /// This segment cannot be removed.
+    pub(super) stuck: Option<u32>,
 }
 
 /// See the module.
@@ -121,7 +125,11 @@ impl Disk for Faulty {
     }
 
     fn remove(&self, number: u32) -> io::Result<()> {
-        self.world().happens(Happened::Removed(number));
+        let mut world = self.world();
+        if world.stuck == Some(number) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        world.happens(Happened::Removed(number));
         Ok(())
     }
 
@@ -133,7 +141,7 @@ impl Disk for Faulty {
 impl Segment for File {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
         let world = self.disk.world();
-        if world.unreadable {
+        if world.unreadable || world.bad == Some(self.number) {
             return Err(io::Error::other("unreadable sector"));
         }
         let mut last = self.last.lock().expect("no test panics while it reads");

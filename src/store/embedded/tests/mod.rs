@@ -12,6 +12,7 @@ mod faulty;
 mod machine;
 mod model;
 mod opening;
+mod reading;
 
 #[test]
 fn a_store_is_shared_by_all_workers() {
