@@ -35,6 +35,7 @@ mod proxy;
 mod proxy_protocol;
 mod quirks;
 mod races;
+mod redirects;
 mod same_meaning;
 mod simulation;
 mod slots;

@@ -28,6 +28,7 @@ use crate::domain::answer::Answer;
 use crate::domain::event::{Decision, Event};
 use crate::domain::ledger::{Doubt, Token};
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::says::Says;
 use crate::store::{Completion, Held};
 use bytes::Bytes;
 use http::header::HeaderValue;
@@ -332,7 +333,8 @@ impl Attempt {
             Kept::TooLarge(..) => None,
         };
         let answer = respond::record(head.status, &head.headers, kept);
-        let not_executed = |rules: &Idempotency| conflict || rules.not_executed.contains(head.status);
+        let nothing_done = conflict || Says::of(head.status) == Says::Nothing;
+        let not_executed = |rules: &Idempotency| nothing_done || rules.not_executed.contains(head.status);
         let (decision, stored) = if self.idempotency().is_some_and(not_executed) {
             (Decision::NotExecuted, self.abandon(Some(answer)).await)
         } else {

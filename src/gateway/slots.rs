@@ -5,7 +5,7 @@
 
 use super::clock;
 use super::exchange::Exchange;
-use super::forward::{STORE_PATIENCE, is_success};
+use super::forward::STORE_PATIENCE;
 use super::guard::Intent;
 use super::source::{self, answer_fields};
 use super::worker::Running;
@@ -15,6 +15,7 @@ use crate::domain::client::ScopeId;
 use crate::domain::event::Event;
 use crate::domain::ledger::Token;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::says::Says;
 use crate::domain::selector::Source;
 use crate::domain::slot::{
     Asks, Booking, Change, End, HoldKey, HoldState, Keep, Known, Problem, ReleasePolicy, SlotId, Taken,
@@ -151,10 +152,13 @@ impl Slotted {
         if self.wanted.is_empty() {
             return Settlement::default();
         }
-        let end = if is_success(answer.status) { End::Held } else { End::Unsettled };
+        let rules = &exchange.rules().slots;
+        let says = Says::of(answer.status);
+        // What only may have moved has both places.
+        let is_unsure = !rules.may_release(says) && self.wanted.iter().any(Wanted::gives_back);
+        let end = if is_unsure { End::Unsettled } else { End::of(says) };
         let fields = answer_fields(exchange, answer.headers, answer.body);
         let answer = Source::answer(answer.headers, &fields);
-        let rules = &exchange.rules().slots;
         let booking = |wanted: &Wanted| {
             let slot = rules.takes.iter().find(|slot| slot.name == wanted.name)?;
             Some((wanted.slot, slot.booking(&exchange.shared().digest, &answer)?))
@@ -171,10 +175,10 @@ impl Slotted {
 
     /// The bookings that an answer gives back.
     pub fn frees(&self, exchange: &Exchange, answer: Answered<'_>) -> Vec<Free> {
-        if self.said.is_empty() || !is_success(answer.status) {
+        let rules = &exchange.rules().slots;
+        if self.said.is_empty() || !rules.may_release(Says::of(answer.status)) {
             return Vec::new();
         }
-        let rules = &exchange.rules().slots;
         let fields = answer_fields(exchange, answer.headers, answer.body);
         let answer = Source::answer(answer.headers, &fields);
         let freed = self.said.iter().filter_map(|(rule, booking, asks)| {

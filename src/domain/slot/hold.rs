@@ -3,6 +3,7 @@
 use super::{BookingId, Part, SlotId};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{RecordId, Token};
+use crate::domain::says::Says;
 use crate::domain::time::Millis;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,6 +164,32 @@ impl Keep {
         match self {
             Keep::For(duration) => since.after(duration),
             Keep::Until(until) => until,
+        }
+    }
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    /// Whether a place that its booking has is given back when it is held.
+    pub fn gives_back(&self) -> bool {
+        self.instead_of.is_some() && !self.was_released && !self.looks
+    }
+}
+
+// === impl End ===
+
+impl End {
+    /// By an answer that says this, where nothing is lost by it.
+    pub fn of(says: Says) -> End {
+        if says.is_success() { End::Held } else { End::Unsettled }
+    }
+
+    /// The state that a place has then.
+    pub fn state(self) -> HoldState {
+        match self {
+            End::Held => HoldState::Held,
+            End::Unsettled => HoldState::Unsettled,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::script::{Call, FOREVER};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{RecordId, Token};
 use crate::domain::slot::{
-    Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
+    Booking, BookingId, Hold, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
 };
 use crate::domain::time::Millis;
 use crate::store::{EndIntents, Free, Settlement, StoreError};
@@ -123,10 +123,7 @@ impl Call {
 impl Packed {
     /// What a completion makes of slots, and how many bookings are said behind it ([`Call::settled`]).
     pub(super) fn settlement(self, slots: &Settlement, frees: &[Free]) -> Packed {
-        let end = letter(match slots.end {
-            End::Held => HoldState::Held,
-            End::Unsettled => HoldState::Unsettled,
-        });
+        let end = letter(slots.end.state());
         let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes();
         self.fixed(end.as_bytes()).fixed(&count(slots.bookings.len())).fixed(&count(frees.len()))
     }
