@@ -282,13 +282,14 @@ fn refused(problem: Problem) -> Obstacle {
 // === refusals ===
 
 pub fn unnamed(problem: Problem) -> Refusal {
-    let Problem { slot, selector, unreadable } = problem;
+    let Problem { slot, selector, unreadable, of_end } = problem;
+    let role = if of_end { "is held until" } else { "is told from others by" };
     let detail = match unreadable {
         None => format!(
-            "The slot '{slot}' is told from others by {selector}, and the request has no such value; nothing is known that \
-             could stand in for it. Nothing was sent."
+            "The slot '{slot}' {role} {selector}, and the request has no such value; nothing is known that could stand in \
+             for it. Nothing was sent."
         ),
-        Some(why) => format!("The slot '{slot}' is told from others by {selector}: {why}. Nothing was sent."),
+        Some(why) => format!("The slot '{slot}' {role} {selector}: {why}. Nothing was sent."),
     };
     Refusal::new(Reason::SlotUnnamed, detail)
 }
