@@ -226,6 +226,21 @@ fn a_put_moves_a_booking_that_nobody_has_told_the_gate_of_where_it_says_everythi
 }
 
 #[test]
+fn a_copy_of_a_move_gets_its_answer_after_the_booking_is_gone() {
+    let stand = stand();
+    let place = format!("/api/bookings/{}", stand.send(&book("ann", 1)).json()["id"]);
+    let put = |key: &str| {
+        let call = Call::new("PUT", &place).header("Content-Type", "application/json");
+        call.header("Idempotency-Key", key).body(r#"{"slotIndex":2}"#)
+    };
+    let moved = stand.send(&put("3f0c7d52-7a1e-4c3b-9d43-52d1f6f3a8aa"));
+    assert_eq!(stand.send(&Call::new("DELETE", &place)).status, 200);
+    let copy = stand.send(&put("3f0c7d52-7a1e-4c3b-9d43-52d1f6f3a8aa"));
+    assert_eq!((copy.status, copy.is_replay(), copy.body), (200, true, moved.body));
+    assert_problem(&stand.send(&put("8b1f6a70-0c55-4f0e-8a53-0f7a1d3c2b19")), 422, "slot-unnamed");
+}
+
+#[test]
 fn of_two_changes_of_one_booking_at_once_one_goes_first_and_no_slot_is_lost() {
     let stand = stand();
     let id = stand.send(&book("ann", 1)).json()["id"].clone();

@@ -127,12 +127,17 @@ impl Slotted {
             match Change::plan(&change.slot, &shared.digest, &source, &known, (asks, witness, now)) {
                 Ok(Change::Nothing) => {}
                 Ok(Change::Takes(place)) => wanted.push(*place),
-                Ok(Change::Busy) => wanted.push(busy(change.slot.name.clone(), booking, witness)),
+                Ok(Change::Busy) => wanted.push(never(change.slot.name.clone(), Some(booking), witness)),
                 Err(problem) => return Err(refused(problem)),
             }
         }
         self.wanted = wanted;
         Ok(())
+    }
+
+    /// Nothing can be reserved: its claim only finds out whether there is a record.
+    pub fn only_ask(&mut self) {
+        self.wanted = vec![never("".into(), None, ScopeId([0; 16]))];
     }
 
     /// What a request asks as far as its claim goes. What is cancelled for good is no change that others could wait for; and
@@ -257,7 +262,7 @@ fn said(
 }
 
 /// A place that is never granted: the claim finds its record where there is one, and is otherwise told to look again.
-fn busy(name: Arc<str>, booking: Booking, witness: ScopeId) -> Wanted {
+fn never(name: Arc<str>, booking: Option<Booking>, witness: ScopeId) -> Wanted {
     let slot = SlotId([0; 16]);
     Wanted {
         slot,
@@ -265,7 +270,7 @@ fn busy(name: Arc<str>, booking: Booking, witness: ScopeId) -> Wanted {
         keep: Keep::For(Duration::ZERO),
         witness,
         asleep: false,
-        booking: Some(booking),
+        booking,
         instead_of: Some(HoldKey { slot, token: Token(0) }),
         was_released: false,
         looks: false,
