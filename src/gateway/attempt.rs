@@ -73,6 +73,8 @@ struct Answered {
     head: response::Parts,
     body: Kept,
     upstream: Option<Duration>,
+    /// It shows what was there before this write, which others have been shown.
+    is_of_before: bool,
 }
 
 /// A body that was read to its end, or as far as it is worth keeping.
@@ -265,7 +267,7 @@ impl Attempt {
                 }
             }
         };
-        Ended::Answered(Box::new(Answered { head, body, upstream }))
+        Ended::Answered(Box::new(Answered { head, body, upstream, is_of_before: false }))
     }
 
     /// Waits for `ended` until `deadline`, renewing the lease while the backend works. `None`: time ran out.
@@ -350,7 +352,7 @@ impl Attempt {
                 Err(None) => return self.overtaken(),
             }
         };
-        if decision == Decision::Executed && head.status.is_success() {
+        if decision == Decision::Executed && head.status.is_success() && !answered.is_of_before {
             self.look_for_duplicates(head, &answered.body);
         }
         let Answered { head, body, .. } = *answered;
