@@ -156,6 +156,10 @@ async fn settle(
             Ok(Json(serde_json::json!({ "id": id.to_string(), "settled": verdict.word() })))
         }
         Ok(Settled::NotFound) => Err(no_record(id)),
+        // Everything else can be deleted.
+        Ok(Settled::NotInDoubt) if verdict == OperatorVerdict::Deleted => Err(Problem::at_work(
+            "a record in flight cannot be removed: the next copy would run beside it; it is over within its timeout",
+        )),
         Ok(Settled::NotInDoubt) => Err(Problem::not_in_doubt()),
         Err(error) => Err(away(error)),
     }

@@ -189,6 +189,8 @@ fn only_what_is_in_doubt_can_be_settled() {
         matches!(door.claim_with(id(7), Token(99)), Claimed::InFlight(_)),
         "a refused verdict changes nothing"
     );
+    let deleted = door.ask("DELETE", &format!("/api/claims/{}", id(7)), "", "");
+    assert_eq!((deleted.status, deleted.problem().as_str()), (409, "at-work"));
     let unknown = door.resolve(id(8), r#"{"verdict":"not-executed"}"#);
     assert_eq!((unknown.status, unknown.problem().as_str()), (404, "not-found"));
     let figures = door.journal.metrics_text(Vec::new());

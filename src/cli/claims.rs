@@ -63,7 +63,7 @@ enum Action {
     },
     /// Settle an outcome in doubt, after a look into the backend
     Resolve(ResolveArgs),
-    /// Forget a record, whatever it says: the next copy executes again
+    /// Forget a record that is not in flight, whatever it says: the next copy executes again
     Delete {
         /// The record's id, or its first digits (eight at least)
         id: String,
