@@ -13,7 +13,7 @@ mod slots;
 pub use claims::{ClaimsPage, Resolution, Values};
 pub use lanes::LanesPage;
 pub use server::{Admin, serve};
-pub use slots::{HoldsPage, Imported, Release, SlotView};
+pub use slots::{HoldsPage, Imported, ROWS_MAX, Release, SlotView};
 
 use crate::config::{Secret, SlotCatalogue};
 use crate::journal::{Journal, Readiness};
@@ -27,7 +27,7 @@ use tower::ServiceBuilder;
 use tower_http::trace::TraceLayer;
 
 /// Bytes of a request's body: an answer of the largest usual size, in base64, and some.
-const BODY_BYTES_MAX: usize = 4 << 20;
+pub const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Requests at once; more are refused. As many as there are connections, each of which carries one.
 const REQUESTS_MAX: usize = 64;

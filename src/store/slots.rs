@@ -37,6 +37,8 @@ pub struct Adopted {
     pub wanted: Wanted,
     /// Its own token.
     pub token: Token,
+    /// Other slots that the same booking has, too. What it holds in any further one it holds no more.
+    pub beside: Vec<SlotId>,
 }
 
 /// What adopting a place did.
@@ -209,7 +211,8 @@ impl Store {
         }
     }
 
-    /// Takes over what the backend has given away already. Durable before it returns; a second time changes nothing.
+    /// Takes over what the backend has given away already. What a booking had given back it has again, and what it held in
+    /// other slots ends, unless a change of it is under way. Durable before it returns; a second time changes nothing.
     pub async fn adopt(&self, adopted: Vec<Adopted>) -> Result<Vec<Adoption>, StoreError> {
         match self {
             Store::Embedded(store) => store.adopt(adopted).await,

@@ -1,5 +1,6 @@
 //! The behaviours. Nothing here knows which store it runs on.
 
+pub use super::adoption::*;
 pub use super::lanes::*;
 pub use super::slots::*;
 

@@ -1,4 +1,4 @@
-//! Slots: reserved with the claim, settled with the record, given back, moved, adopted.
+//! Slots: reserved with the claim, settled with the record, given back, moved.
 
 use super::support::*;
 use oncegate::domain::client::ScopeId;
@@ -13,20 +13,20 @@ use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(120);
 
-fn slot(n: u8) -> SlotId {
+pub(super) fn slot(n: u8) -> SlotId {
     SlotId([n; 16])
 }
 
-fn key(n: u8, token: u128) -> HoldKey {
+pub(super) fn key(n: u8, token: u128) -> HoldKey {
     HoldKey { slot: slot(n), token: Token(token) }
 }
 
-fn booking(n: u8) -> Booking {
+pub(super) fn booking(n: u8) -> Booking {
     Booking::new(BookingId([n; 16]), &n.to_string())
 }
 
 /// A place of slot `n`, for one, of the caller that [`claim`] speaks for.
-fn place(n: u8) -> Wanted {
+pub(super) fn place(n: u8) -> Wanted {
     Wanted {
         slot: slot(n),
         capacity: 1,
@@ -44,7 +44,7 @@ fn place(n: u8) -> Wanted {
 }
 
 /// A claim of intent `n` that asks for `places`.
-fn wanting(store: &Store, n: u8, token: u128, places: &[Wanted]) -> ClaimRequest {
+pub(super) fn wanting(store: &Store, n: u8, token: u128, places: &[Wanted]) -> ClaimRequest {
     ClaimRequest { slots: places.to_vec(), ..claim(store, n, token) }
 }
 
@@ -58,12 +58,12 @@ async fn ask(store: &Store, request: ClaimRequest) -> Claimed {
     store.claim(request).await.expect("the store works")
 }
 
-async fn granted(store: &Store, request: ClaimRequest) {
+pub(super) async fn granted(store: &Store, request: ClaimRequest) {
     let claimed = ask(store, request).await;
     assert!(matches!(claimed, Claimed::Granted), "a grant was due, not {claimed:?}");
 }
 
-async fn taken(store: &Store, request: ClaimRequest) -> Taken {
+pub(super) async fn taken(store: &Store, request: ClaimRequest) -> Taken {
     match ask(store, request).await {
         Claimed::SlotTaken(taken) => taken,
         other => panic!("the slot is taken, but: {other:?}"),
@@ -75,12 +75,12 @@ async fn complete(store: &Store, completion: Completion) {
 }
 
 /// Intent `n` books slot `n`.
-async fn book(store: &Store, n: u8, token: u128) {
+pub(super) async fn book(store: &Store, n: u8, token: u128) {
     granted(store, wanting(store, n, token, &[place(n)])).await;
     complete(store, booked(n, token)).await;
 }
 
-async fn holds(store: &Store) -> Vec<(String, HoldState)> {
+pub(super) async fn holds(store: &Store) -> Vec<(String, HoldState)> {
     let views = store.holds(HoldListing { limit: 100, ..Default::default() }).await.expect("the store works");
     views.iter().map(|view| (view.slot_id[..2].to_owned(), view.state)).collect()
 }
@@ -335,23 +335,6 @@ pub async fn of_two_changes_of_one_booking_one_is_told_to_look_again(backend: &i
         matches!(ask(&store, wanting(&store, 3, 5, &[to(3)])).await, Claimed::SlotChanged),
         "it moved on"
     );
-}
-
-pub async fn adopted_places_count_and_a_second_time_changes_nothing(backend: &impl Backend) {
-    let store = backend.open(Limits::default());
-    let adopted = |n: u8, token| {
-        let wanted = Wanted { booking: Some(booking(n)), ..place(1) };
-        Adopted { wanted, token: Token(token) }
-    };
-    let ended = Adopted { wanted: Wanted { keep: Keep::Until(store.now()), ..place(3) }, token: Token(103) };
-    let done = store.adopt(vec![adopted(1, 101), adopted(2, 102), ended]).await;
-    assert_eq!(done, Ok(vec![Adoption::Added, Adoption::Over, Adoption::Ended]));
-    assert_eq!(store.adopt(vec![adopted(1, 104)]).await, Ok(vec![Adoption::Known]));
-    let refused = taken(&store, wanting(&store, 1, 1, &[place(1)])).await;
-    assert_eq!((refused.state, refused.id), (HoldState::Held, None), "whose it is, nobody knows");
-    let both = |n| Free { booking: BookingId([n; 16]), remember: false };
-    assert_eq!(store.release(vec![both(1), both(2)], None).await, Ok(2));
-    granted(&store, wanting(&store, 1, 2, &[place(1)])).await;
 }
 
 pub async fn an_operator_lists_places_and_gives_them_back(backend: &impl Backend) {

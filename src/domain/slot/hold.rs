@@ -299,6 +299,21 @@ impl Hold {
         Hold { state: HoldState::Released, since: now, ..self.clone() }
     }
 
+    /// Whether it ends where the backend says that its booking has a place, `here` in its own slot or in another one. What was
+    /// given back is had again, and what was held elsewhere is not any more. What is open is its attempt's.
+    pub fn ends_by_adoption(&self, here: bool) -> bool {
+        match self.state {
+            HoldState::Released => true,
+            HoldState::Held => !here,
+            HoldState::Reserved | HoldState::Unsettled => false,
+        }
+    }
+
+    /// Whether its booking has a place by it, or may have: then there is nothing to adopt.
+    pub fn is_a_place(&self) -> bool {
+        self.state != HoldState::Released && !self.asleep && !self.looks
+    }
+
     /// Whether a success elsewhere may give it back: it is taken, or may be. What an attempt at work reserved is that
     /// attempt's.
     pub fn can_be_released(&self) -> bool {
