@@ -37,6 +37,7 @@ mod quirks;
 mod races;
 mod redirects;
 mod same_meaning;
+mod settled;
 mod simulation;
 mod slots;
 mod slow;

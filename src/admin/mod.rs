@@ -3,6 +3,7 @@
 
 mod claims;
 mod figures;
+mod follows;
 mod guard;
 mod health;
 mod lanes;
@@ -15,7 +16,7 @@ pub use lanes::LanesPage;
 pub use server::{Admin, serve};
 pub use slots::{HoldsPage, Imported, ROWS_MAX, Release, SlotView};
 
-use crate::config::{Secret, SlotCatalogue};
+use crate::config::{Secret, SlotCatalogue, Successes};
 use crate::journal::{Journal, Readiness};
 use crate::store::Store;
 use axum::Router;
@@ -41,6 +42,8 @@ pub struct AdminState {
     pub journal: Arc<Journal>,
     /// The slots that can be asked about and adopted.
     pub slots: Arc<SlotCatalogue>,
+    /// What follows from a write that is settled as executed.
+    pub successes: Arc<Successes>,
     /// Set by whoever runs the process.
     pub readiness: watch::Receiver<Readiness>,
     /// What an operator has to show. Without one only a loopback address is served.

@@ -22,6 +22,7 @@ mod relations;
 mod sections;
 mod slots;
 mod substitute;
+mod successes;
 mod summary;
 mod table;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use problem::{Paint, Problem, Problems, Severity};
 pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
 pub use redis_url::{RedisLayout, RedisUrl, SharedStore};
 pub use slots::{AskRule, ChangeRule, RouteSlots, SlotCatalogue, SlotRules};
+pub use successes::Successes;
 pub use summary::summary;
 pub use throttle::{Concurrency, RouteThrottle, ThrottlePolicy};
 pub use values::{show_duration, show_size};

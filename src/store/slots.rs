@@ -5,12 +5,12 @@
 
 use super::{EndIntents, Held, Store, StoreError};
 use crate::domain::client::ScopeId;
-use crate::domain::ledger::RecordId;
-use crate::domain::ledger::Token;
+use crate::domain::ledger::{RecordId, TargetId, Token};
 use crate::domain::slot::{
     Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, SlotId, Taken, Wanted,
 };
 use crate::domain::time::Millis;
+use std::time::Duration;
 
 /// How the slots that an attempt reserved go on when it completes.
 #[derive(Clone, Debug)]
@@ -28,6 +28,17 @@ pub struct Free {
     pub booking: BookingId,
     /// It may come back: what it held is remembered, and occupies nothing.
     pub remember: bool,
+}
+
+/// What follows from a write that an operator settles as executed, as far as its record says what it was.
+#[derive(Clone, Debug)]
+pub struct Follows {
+    /// The resource that it addressed. Of a record of another one nothing follows.
+    pub target: TargetId,
+    /// It changed that: each resource above it, and for how long it is kept that all below it ended, too.
+    pub ends: Option<(Vec<TargetId>, Duration)>,
+    /// The bookings that give back what they hold.
+    pub frees: Vec<Free>,
 }
 
 /// A place that the backend gave away before the gateway was there.

@@ -2,12 +2,12 @@
 
 use super::support::*;
 use oncegate::domain::client::ScopeId;
-use oncegate::domain::ledger::{Doubt, Token};
+use oncegate::domain::ledger::{Doubt, TargetId, Token};
 use oncegate::domain::slot::{
     Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
 };
 use oncegate::domain::time::Millis;
-use oncegate::store::slots::{Adopted, Adoption, HoldListing, Released, Which};
+use oncegate::store::slots::{Follows, HoldListing, Released, Which};
 use oncegate::store::{ClaimRequest, Claimed, Completion, Free, Held, Settle, Settled, Settlement, Store};
 use std::time::Duration;
 
@@ -180,7 +180,7 @@ pub async fn an_operator_settles_a_slot_with_its_record(backend: &impl Backend) 
         granted(&store, wanting(&store, n, u128::from(n), &[place(n)])).await;
         assert_eq!(store.doubt(id(n), Token(u128::from(n)), Doubt::TimedOut).await, Ok(Held::Yes));
     }
-    let executed = |status| Settle::Executed { answer: answer(status, ""), keep: MINUTE };
+    let executed = |status| Settle::Executed { answer: answer(status, ""), keep: MINUTE, follows: None };
     assert_eq!(store.settle(id(1), Settle::NotExecuted).await, Ok(Settled::Yes));
     assert_eq!(store.settle(id(2), executed(201)).await, Ok(Settled::Yes));
     assert_eq!(store.settle(id(3), executed(500)).await, Ok(Settled::Yes));
@@ -188,6 +188,37 @@ pub async fn an_operator_settles_a_slot_with_its_record(backend: &impl Backend) 
     use HoldState::{Held as Firm, Unsettled};
     let expected = [("02", Firm), ("03", Unsettled), ("04", Unsettled)];
     assert_eq!(holds(&store).await, expected.map(|(slot, state)| (slot.to_owned(), state)));
+}
+
+pub async fn what_follows_from_a_success_follows_when_an_operator_settles_it(backend: &impl Backend) {
+    let store = backend.open(Limits::default());
+    book(&store, 1, 1).await;
+    let settled = |n: u8, target, parents| {
+        let frees = vec![Free { booking: BookingId([1; 16]), remember: false }];
+        let follows = Some(Follows { target, ends: Some((parents, Duration::ZERO)), frees });
+        let store = &store;
+        async move {
+            let mut change = claim(store, n, u128::from(n));
+            change.claim.target = TargetId([n; 16]);
+            granted(store, change).await;
+            assert_eq!(store.doubt(id(n), Token(u128::from(n)), Doubt::TimedOut).await, Ok(Held::Yes));
+            let how = Settle::Executed { answer: answer(204, ""), keep: MINUTE, follows };
+            assert_eq!(store.settle(id(n), how).await, Ok(Settled::Yes));
+        }
+    };
+    // A booking without a slot, in the same collection.
+    granted(&store, claim(&store, 9, 9)).await;
+    complete(&store, completion(9, 9, answer(201, "made"))).await;
+    settled(5, TargetId([7; 16]), vec![TargetId([1; 16])]).await;
+    assert_eq!(holds(&store).await, [("01".to_owned(), HoldState::Held)], "it was another resource");
+    assert!(matches!(ask(&store, claim(&store, 9, 10)).await, Claimed::Done(_)));
+    settled(6, TargetId([6; 16]), vec![TargetId([1; 16])]).await;
+    assert_eq!(holds(&store).await, []);
+    granted(&store, claim(&store, 9, 11)).await;
+    granted(&store, wanting(&store, 1, 12, &[place(1)])).await;
+    let mut copy = claim(&store, 6, 13);
+    copy.claim.target = TargetId([6; 16]);
+    assert!(matches!(ask(&store, copy).await, Claimed::Done(_)), "its own answer stays");
 }
 
 pub async fn a_lease_that_ends_frees_what_was_queued_and_keeps_what_was_sent(backend: &impl Backend) {
