@@ -147,6 +147,22 @@ fn a_copy_waits_for_its_originals_turn_and_gets_its_answer() {
     assert_eq!(patients(&stand), ["0", "1"]);
 }
 
+#[test]
+fn a_copy_whose_original_is_refused_its_turn_is_refused_and_gets_no_replay() {
+    let stand = stand("[route.lane]\nby = [\"$.clinic\"]\nqueue = 2\nwait = \"1s\"");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| stand.send(&slow(0, "north", 1600)));
+        stand.wait_for_requests(1);
+        let original = queue_up(scope, &stand, slow(1, "north", 0), 1);
+        let copy = scope.spawn(|| stand.send(&slow(1, "north", 0)));
+        for refused in [original.join().unwrap(), copy.join().unwrap()] {
+            assert_problem(&refused, 503, "lane-slow");
+            assert!(!refused.is_replay() && refused.header("retry-after").is_some());
+        }
+        assert_eq!(first.join().unwrap().status, 201);
+    });
+}
+
 /// Sends a call and gives its connection back without reading.
 fn send_only(stand: &Stand, call: &Call) -> TcpStream {
     let mut connection = TcpStream::connect(stand.gate.address).unwrap();

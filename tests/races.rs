@@ -223,6 +223,22 @@ fn a_crowd_of_copies_asks_once_at_a_time() {
 }
 
 #[test]
+fn what_exists_already_and_is_shown_once_more_is_no_duplicate() {
+    const DETECT: &str = "[route.recover]\nget = \"/api/enrolments?patient={$.patient}\"\nfound = \"$.items[0]\"\n\
+        [route.detect]\nunique = \"answer:$.id\"\nwithin = [\"$.patient\"]";
+    // With one worker, what an answer leaves to be done is done before the next request.
+    let stand = Stand::with(Config { idempotency: DETECT, server: "workers = 1", ..Config::default() });
+    let first = stand.send(&enrol("7"));
+    assert_eq!(first.status, 201);
+    stand.backend.order("/api/enrolments", 1, "status=409");
+    let other = Call::post("/api/enrolments", r#"{"patient":"7"}"#).header("Authorization", "Bearer other");
+    let existing = stand.send(&other);
+    assert_eq!((existing.status, existing.json()["id"].clone()), (200, first.json()["id"].clone()));
+    assert_eq!(stand.send(&enrol("8")).status, 201);
+    assert_eq!((events(&stand, "recovered"), events(&stand, "duplicate-answer")), (1, 0));
+}
+
+#[test]
 fn a_recovered_creation_ends_when_it_is_changed() {
     let stand = stand(
         "in_doubt = \"recover\"\n[route.recover]\nget = \"/api/bookings/{'1'}\"\nfound = \"$\"\nattempts = 1",

@@ -113,6 +113,44 @@ fn what_the_backend_gave_away_before_is_known_after_an_import() {
 }
 
 #[test]
+fn equal_bookings_without_an_id_are_as_many_places_and_the_same_ones_again() {
+    let routes = r#"
+[[route]]
+name = "join"
+match = "POST /api/notes"
+upstream = "scheduler"
+[[route.slot]]
+name = "class"
+by = ["$.class"]
+capacity = 3
+hold = "90d"
+"#;
+    let stand = Stand::with(Config { routes, ..Config::default() });
+    let import = |rows: usize| {
+        let file = write(&stand, "class.ndjson", &"{\"class\":\"yoga\"}\n".repeat(rows));
+        slots(&stand, &["import", "--slot", "class", &file])
+    };
+    assert_eq!(said(&import(2)), "2 adopted, 0 known already, 0 over, 0 not read\n");
+    assert_eq!(said(&import(3)), "1 adopted, 2 known already, 0 over, 0 not read\n");
+    let join = |who: &str| Call::post("/api/notes", format!(r#"{{"class":"yoga","who":"{who}"}}"#));
+    assert_eq!(state(&stand.send(&join("ann"))), "held");
+    // Which of them one is cannot be said across several requests.
+    let many = import(5_001);
+    let told = String::from_utf8_lossy(&many.stdout).into_owned();
+    assert!(told.starts_with("0 adopted, 0 known already, 0 over, 5001 not read\n"), "{told}");
+    assert!(told.contains("the slot has no `id`"), "{told}");
+    assert_eq!(
+        said(&import(5_000)),
+        "4997 adopted, 3 known already, 0 over, 0 not read\n".to_owned() + &over()
+    );
+
+    fn over() -> String {
+        let line = |n| format!("line {n}: the slot has no place left: the backend gave it away too often\n");
+        (4..=5_000).map(line).collect()
+    }
+}
+
+#[test]
 fn an_operator_sees_who_holds_what_and_gives_back_what_the_gate_cannot_see() {
     let stand = stand();
     let id = stand.send(&book("ann", 7)).json()["id"].to_string();
@@ -224,6 +262,21 @@ fn a_put_moves_a_booking_that_nobody_has_told_the_gate_of_where_it_says_everythi
     let mut patch = put("[]");
     patch.headers = vec![("Content-Type".to_owned(), "application/json-patch+json".to_owned())];
     assert_problem(&stand.send(&patch), 422, "slot-unnamed");
+}
+
+#[test]
+fn a_copy_of_a_move_gets_its_answer_after_the_booking_is_gone() {
+    let stand = stand();
+    let place = format!("/api/bookings/{}", stand.send(&book("ann", 1)).json()["id"]);
+    let put = |key: &str| {
+        let call = Call::new("PUT", &place).header("Content-Type", "application/json");
+        call.header("Idempotency-Key", key).body(r#"{"slotIndex":2}"#)
+    };
+    let moved = stand.send(&put("3f0c7d52-7a1e-4c3b-9d43-52d1f6f3a8aa"));
+    assert_eq!(stand.send(&Call::new("DELETE", &place)).status, 200);
+    let copy = stand.send(&put("3f0c7d52-7a1e-4c3b-9d43-52d1f6f3a8aa"));
+    assert_eq!((copy.status, copy.is_replay(), copy.body), (200, true, moved.body));
+    assert_problem(&stand.send(&put("8b1f6a70-0c55-4f0e-8a53-0f7a1d3c2b19")), 422, "slot-unnamed");
 }
 
 #[test]

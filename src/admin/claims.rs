@@ -1,9 +1,11 @@
 //! The claims API: what the store remembers, and an operator's word on what nobody else can know.
 
 use super::AdminState;
+use super::follows::follows;
 use super::problem::Problem;
 use crate::domain::answer::Answer;
 use crate::domain::event::{Event, OperatorVerdict};
+use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::ledger::RecordId;
 use crate::store::{Listing, RecordView, Settle, Settled, StoreError};
 use axum::Json;
@@ -125,15 +127,24 @@ pub(super) async fn resolve(
 ) -> Result<Json<serde_json::Value>, Problem> {
     let id = parse_id(&id)?;
     let Json(resolution) = resolution.map_err(rejected_body)?;
-    let (how, verdict) = match resolution {
-        Resolution::NotExecuted {} => (Settle::NotExecuted, OperatorVerdict::NotExecuted),
+    match resolution {
+        Resolution::NotExecuted {} => {
+            settle(&state, id, Settle::NotExecuted, OperatorVerdict::NotExecuted).await
+        }
         Resolution::Executed { status, headers, body, body_base64, keep_seconds } => {
             let keep = keep(keep_seconds)?;
             let answer = answer(status, &headers, &bytes(body, body_base64)?)?;
-            (Settle::Executed { answer, keep }, OperatorVerdict::Executed)
+            let view = state.store.show(id).await.map_err(away)?.ok_or_else(|| no_record(id))?;
+            let digest = FingerprintKey::new(state.store.secret());
+            let (follows, unsure) = follows(&state.successes, &digest, &view.about, answer.status());
+            let how = Settle::Executed { answer, keep, follows };
+            let Json(mut done) = settle(&state, id, how, OperatorVerdict::Executed).await?;
+            if !unsure.is_empty() {
+                done["unsure"] = unsure.into();
+            }
+            Ok(Json(done))
         }
-    };
-    settle(&state, id, how, verdict).await
+    }
 }
 
 /// `DELETE /api/claims/{id}`
@@ -156,6 +167,10 @@ async fn settle(
             Ok(Json(serde_json::json!({ "id": id.to_string(), "settled": verdict.word() })))
         }
         Ok(Settled::NotFound) => Err(no_record(id)),
+        // Everything else can be deleted.
+        Ok(Settled::NotInDoubt) if verdict == OperatorVerdict::Deleted => Err(Problem::at_work(
+            "a record in flight cannot be removed: the next copy would run beside it; it is over within its timeout",
+        )),
         Ok(Settled::NotInDoubt) => Err(Problem::not_in_doubt()),
         Err(error) => Err(away(error)),
     }

@@ -3,6 +3,7 @@
 
 mod claims;
 mod figures;
+mod follows;
 mod guard;
 mod health;
 mod lanes;
@@ -13,9 +14,9 @@ mod slots;
 pub use claims::{ClaimsPage, Resolution, Values};
 pub use lanes::LanesPage;
 pub use server::{Admin, serve};
-pub use slots::{HoldsPage, Imported, Release, SlotView};
+pub use slots::{HoldsPage, Imported, ROWS_MAX, Release, SlotView};
 
-use crate::config::{Secret, SlotCatalogue};
+use crate::config::{Secret, SlotCatalogue, Successes};
 use crate::journal::{Journal, Readiness};
 use crate::store::Store;
 use axum::Router;
@@ -27,7 +28,7 @@ use tower::ServiceBuilder;
 use tower_http::trace::TraceLayer;
 
 /// Bytes of a request's body: an answer of the largest usual size, in base64, and some.
-const BODY_BYTES_MAX: usize = 4 << 20;
+pub const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Requests at once; more are refused. As many as there are connections, each of which carries one.
 const REQUESTS_MAX: usize = 64;
@@ -41,6 +42,8 @@ pub struct AdminState {
     pub journal: Arc<Journal>,
     /// The slots that can be asked about and adopted.
     pub slots: Arc<SlotCatalogue>,
+    /// What follows from a write that is settled as executed.
+    pub successes: Arc<Successes>,
     /// Set by whoever runs the process.
     pub readiness: watch::Receiver<Readiness>,
     /// What an operator has to show. Without one only a loopback address is served.

@@ -14,13 +14,16 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
 use axum::extract::{Query, RawQuery, State};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// Holds of one page, where the request does not say.
 const LIMIT: usize = 100;
 /// Holds of one page at most: the store's own bound.
 const LIMIT_MAX: usize = 1_000;
 /// Bookings that one request adopts.
-const ROWS_MAX: usize = 5_000;
+pub const ROWS_MAX: usize = 5_000;
+/// Other slots of one booking that are looked at.
+const BESIDE_MAX: usize = 64;
 /// Rows that could not be adopted and are told of.
 const WRONG_MAX: usize = 50;
 
@@ -72,6 +75,9 @@ pub(super) struct How {
     slot: String,
     /// Which field has the end of the hold.
     until: Option<String>,
+    /// Whether there are more of them than these.
+    #[serde(default)]
+    part: bool,
 }
 
 /// What became of the rows of an import.
@@ -169,7 +175,7 @@ pub(super) async fn ask(
     }))
 }
 
-/// `POST /api/slots/import?slot=NAME&until=FIELD`: one JSON object a line.
+/// `POST /api/slots/import?slot=NAME&until=FIELD&part=true`: one JSON object a line.
 pub(super) async fn import(
     State(state): State<AdminState>,
     how: Result<Query<How>, QueryRejection>,
@@ -183,7 +189,7 @@ pub(super) async fn import(
     let (mut lines, mut adopted) = (Vec::new(), Vec::new());
     let rows = body.split(|byte| *byte == b'\n').enumerate();
     for (at, text) in rows.filter(|(_, text)| !text.trim_ascii().is_empty()) {
-        match adopt(&state, slot, until.as_ref(), text) {
+        match adopt(&state, slot, until.as_ref(), text, how.part) {
             Ok(one) => {
                 lines.push(at + 1);
                 adopted.push(one);
@@ -199,6 +205,7 @@ pub(super) async fn import(
             return Err(Problem::bad_request(format!("send at most {ROWS_MAX} bookings at a time")));
         }
     }
+    let adopted = together(&FingerprintKey::new(state.store.secret()), adopted);
     let adoptions = state.store.adopt(adopted).await.map_err(unavailable)?;
     for (line, adoption) in lines.into_iter().zip(adoptions) {
         match adoption {
@@ -251,7 +258,8 @@ fn adopt(
     slot: &SlotPolicy,
     until: Option<&Selector>,
     text: &[u8],
-) -> Result<Adopted, String> {
+    is_part: bool,
+) -> Result<Wanted, String> {
     let digest = FingerprintKey::new(state.store.secret());
     let row = Row::parse(text)?;
     row.look(|source| {
@@ -275,9 +283,40 @@ fn adopt(
         if let (Some(id), None) = (&slot.id, &wanted.booking) {
             return Err(format!("{id} is missing: a booking without its id could never be given back"));
         }
-        let token = digest.adopted_token(wanted.slot, wanted.booking.as_ref().map(|booking| booking.key));
-        Ok(Adopted { wanted, token })
+        if is_part && wanted.booking.is_none() {
+            return Err(format!(
+                "the slot has no `id`, so its bookings are told apart by their number: import at most {ROWS_MAX} at a time"
+            ));
+        }
+        Ok(wanted)
     })
+}
+
+/// What is adopted, as its lines are one import: equal bookings without an id are told apart by their number, and of those with
+/// one it is known which slots they have together.
+fn together(digest: &FingerprintKey, all: Vec<Wanted>) -> Vec<Adopted> {
+    let mut of_booking: HashMap<BookingId, Vec<SlotId>> = HashMap::new();
+    for wanted in &all {
+        if let Some(booking) = &wanted.booking {
+            of_booking.entry(booking.key).or_default().push(wanted.slot);
+        }
+    }
+    let mut nameless: HashMap<SlotId, u64> = HashMap::new();
+    let adopted = all.into_iter().map(|wanted| {
+        let (slot, booking) = (wanted.slot, wanted.booking.as_ref().map(|booking| booking.key));
+        let others = booking.and_then(|booking| of_booking.get(&booking)).into_iter().flatten();
+        let beside: Vec<SlotId> = others.filter(|other| **other != slot).take(BESIDE_MAX).copied().collect();
+        let nth = match booking {
+            Some(_) => 0,
+            None => {
+                let count = nameless.entry(slot).or_default();
+                *count += 1;
+                *count - 1
+            }
+        };
+        Adopted { token: digest.adopted_token(slot, booking, nth), wanted, beside }
+    });
+    adopted.collect()
 }
 
 fn until(state: &AdminState, text: &str) -> Result<Selector, Problem> {

@@ -27,8 +27,8 @@ struct Reply {
     body: String,
 }
 
-/// Two slots of one route.
-fn catalogue() -> Arc<SlotCatalogue> {
+/// Two slots of one route, and what a success there changes.
+fn catalogues() -> (Arc<SlotCatalogue>, Arc<Successes>) {
     let text = r#"
 [[upstream]]
 name = "a"
@@ -44,7 +44,7 @@ hold = "90d"
 id = "$.id"
 "#;
     let loaded = crate::config::parse(text, std::path::Path::new(""), &|_| None).expect("a configuration");
-    Arc::new(SlotCatalogue::new(&loaded.config))
+    (Arc::new(SlotCatalogue::new(&loaded.config)), Arc::new(Successes::new(&loaded.config)))
 }
 
 impl Door {
@@ -55,10 +55,12 @@ impl Door {
         let journal = Journal::new(vec!["book".into()], vec!["scheduler".into()], false);
         let (readiness, watched) = watch::channel(Readiness::Starting);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (slots, successes) = catalogues();
         let state = AdminState {
             store: store.clone(),
             journal: journal.clone(),
-            slots: catalogue(),
+            slots,
+            successes,
             readiness: watched,
             token: token.map(Secret::new),
         };
@@ -189,6 +191,8 @@ fn only_what_is_in_doubt_can_be_settled() {
         matches!(door.claim_with(id(7), Token(99)), Claimed::InFlight(_)),
         "a refused verdict changes nothing"
     );
+    let deleted = door.ask("DELETE", &format!("/api/claims/{}", id(7)), "", "");
+    assert_eq!((deleted.status, deleted.problem().as_str()), (409, "at-work"));
     let unknown = door.resolve(id(8), r#"{"verdict":"not-executed"}"#);
     assert_eq!((unknown.status, unknown.problem().as_str()), (404, "not-found"));
     let figures = door.journal.metrics_text(Vec::new());
@@ -267,10 +271,12 @@ fn a_body_that_does_not_say_its_length_is_cut_off_at_the_limit() {
     let door = Door::open(None);
     let (_, readiness) = watch::channel(Readiness::Ready);
     let (store, journal) = (door.store.clone(), door.journal.clone());
+    let (slots, successes) = catalogues();
     let service = hyper_util::service::TowerToHyperService::new(router(AdminState {
         store,
         journal,
-        slots: catalogue(),
+        slots,
+        successes,
         readiness,
         token: None,
     }));
@@ -384,8 +390,8 @@ fn an_address_that_others_reach_is_not_served_without_a_token() {
         let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
         let (_, readiness) = watch::channel(Readiness::Ready);
         let (store, journal, token) = (door.store.clone(), door.journal.clone(), token.map(Secret::new));
-        let slots = catalogue();
-        serve(listener, AdminState { store, journal, slots, readiness, token })
+        let (slots, successes) = catalogues();
+        serve(listener, AdminState { store, journal, slots, successes, readiness, token })
     };
     let refused = open(None).expect_err("anybody could settle records");
     assert!(refused.to_string().contains("requires a token"), "{refused}");

@@ -63,7 +63,7 @@ enum Action {
     },
     /// Settle an outcome in doubt, after a look into the backend
     Resolve(ResolveArgs),
-    /// Forget a record, whatever it says: the next copy executes again
+    /// Forget a record that is not in flight, whatever it says: the next copy executes again
     Delete {
         /// The record's id, or its first digits (eight at least)
         id: String,
@@ -138,7 +138,10 @@ fn carry_out(args: ClaimsArgs, variable: Option<String>) -> Result<String, Failu
                 client.call(http::Method::POST, &format!("/api/claims/{id}/resolve"), Some(resolution))?;
             if !json {
                 let verdict = if resolve.executed { "executed" } else { "not executed" };
-                return Ok(format!("{id} is settled: {verdict}\n"));
+                let unsure = client::read::<serde_json::Value>(&answer)?["unsure"].take();
+                let unsure = unsure.as_array().into_iter().flatten().filter_map(|slot| slot.as_str());
+                let unsure: String = unsure.map(|slot| still_held(&table::plain(slot))).collect();
+                return Ok(format!("{id} is settled: {verdict}\n{unsure}"));
             }
             answer
         }
@@ -152,6 +155,12 @@ fn carry_out(args: ClaimsArgs, variable: Option<String>) -> Result<String, Failu
         }
     };
     client::read::<serde_json::Value>(&answer).map(|value| format!("{value}\n"))
+}
+
+fn still_held(slot: &str) -> String {
+    format!(
+        "its record does not say whether it gave back its {slot}; where it did: oncegate slots release --slot {slot} --booking ID\n"
+    )
 }
 
 /// The admin address and token: from the arguments, else from the configuration. The configuration's token goes only to

@@ -1,7 +1,9 @@
 //! `oncegate run`: the gateway, from its start to its drain.
 
 use crate::admin::{self, Admin, AdminState};
-use crate::config::{self, Config, Policy, RedisLayout, RedisUrl, Severity, SlotCatalogue, StoreUrl};
+use crate::config::{
+    self, Config, Policy, RedisLayout, RedisUrl, Severity, SlotCatalogue, StoreUrl, Successes,
+};
 use crate::gateway::Gateway;
 use crate::journal::{self, Journal, Readiness};
 use crate::store::{Address, Layout, Options, Place, Shared, Store, Tls};
@@ -149,6 +151,7 @@ fn start_admin(
         store: store.clone(),
         journal: journal.clone(),
         slots: Arc::new(SlotCatalogue::new(config)),
+        successes: Arc::new(Successes::new(config)),
         readiness,
         token: config.admin.token.clone(),
     };

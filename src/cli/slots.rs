@@ -5,7 +5,7 @@ mod rows;
 
 use super::claims::connect;
 use super::client::{self, Client, Failure};
-use crate::admin::{HoldsPage, Imported, Release, SlotView};
+use crate::admin::{BODY_BYTES_MAX, HoldsPage, Imported, ROWS_MAX, Release, SlotView};
 use crate::cli::claims::TOKEN_VARIABLE;
 use crate::cli::claims::table::{length, now, plain};
 use crate::domain::time::Millis;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Bookings that are sent in one request.
+/// Bookings of a larger file that are sent in one request.
 const BATCH: usize = 1_000;
 
 /// Arguments of `slots`.
@@ -164,9 +164,15 @@ fn import(
     if let Some(until) = until {
         query.append_pair("until", until);
     }
+    // What fits is sent as one: only so are bookings without an id told apart.
+    let bytes: usize = rows.iter().map(|(_, row)| row.len() + 1).sum();
+    let is_one = rows.len() <= ROWS_MAX && bytes <= BODY_BYTES_MAX;
+    if !is_one {
+        query.append_pair("part", "true");
+    }
     let path = format!("/api/slots/import?{}", query.finish());
     let mut all = Imported::default();
-    for some in rows.chunks(BATCH) {
+    for some in rows.chunks(if is_one { ROWS_MAX } else { BATCH }) {
         let text = some.iter().map(|(_, row)| row.as_str()).collect::<Vec<_>>().join("\n");
         let done: Imported = client::read(&client.call(Method::POST, &path, Some(text.into_bytes()))?)?;
         let line = |at: usize| some.get(at.saturating_sub(1)).map_or(at, |(line, _)| *line);

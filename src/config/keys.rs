@@ -190,6 +190,7 @@ pub(super) const KEYS: &[Key] = &[
     key("route", "recover", Table),
     key("route", "detect", Table),
     key("route", "release", Tables),
+    with("route", "release_on_redirect", Switch, "false"),
     key("route", "ask", Table),
     with("route", "coalesce", Switch, "false"),
     key("route", "cache", Table),

@@ -2,6 +2,7 @@
 //! gives back, and which it answers questions about.
 
 use crate::config::model::{Config, Route};
+use crate::domain::says::Says;
 use crate::domain::selector::{Selector, Zone};
 use crate::domain::slot::{ReleasePolicy, SlotPolicy};
 use http::Method;
@@ -14,6 +15,8 @@ pub struct RouteSlots {
     pub slots: Vec<SlotPolicy>,
     /// `[[route.release]]`
     pub releases: Vec<ReleasePolicy>,
+    /// `release_on_redirect`: a redirect gives back what a success does.
+    pub release_on_redirect: bool,
     /// `[route.ask]`
     pub ask: Option<AskRule>,
 }
@@ -36,6 +39,8 @@ pub struct SlotRules {
     pub changes: Vec<ChangeRule>,
     /// Given back by a success.
     pub releases: Vec<ReleasePolicy>,
+    /// Whether a redirect gives back what a success does.
+    pub release_on_redirect: bool,
     /// What the gateway itself answers: whether this slot is free.
     pub ask: Option<SlotPolicy>,
 }
@@ -86,7 +91,8 @@ impl SlotRules {
             let slot = making(config, &ask.slot).next()?;
             Some(SlotPolicy { by: ask.by.clone().unwrap_or_else(|| slot.by.clone()), ..slot.clone() })
         });
-        SlotRules { takes, changes, releases: own.releases.clone(), ask }
+        let release_on_redirect = own.release_on_redirect;
+        SlotRules { takes, changes, releases: own.releases.clone(), release_on_redirect, ask }
     }
 
     /// Whether it says nothing.
@@ -97,6 +103,12 @@ impl SlotRules {
     /// Every slot that a claim may have to reserve.
     pub fn all(&self) -> impl Iterator<Item = &SlotPolicy> {
         self.takes.iter().chain(self.changes.iter().map(|change| &change.slot))
+    }
+
+    /// Whether an answer that says this gives a place back. The same redirect may send a stranger to a login, and what may
+    /// be taken stays taken, so only a route that knows its backend takes it for a success.
+    pub fn may_release(&self, says: Says) -> bool {
+        says == Says::Done || (says == Says::Elsewhere && self.release_on_redirect)
     }
 
     /// Whether a claim may have to reserve something.

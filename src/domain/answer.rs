@@ -16,6 +16,9 @@ pub struct Answer {
 /// Flag: the body was too large to keep, so this answer is a tombstone (status and headers only).
 const BODY_DROPPED: u8 = 1;
 
+/// Flag: no answer of the backend's, but a refusal that whoever waits for one gets, too.
+const REFUSAL: u8 = 2;
+
 /// Why stored bytes are not an answer; only a damaged or foreign store produces it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
@@ -119,6 +122,18 @@ impl Answer {
     /// Whether the body was too large to keep.
     pub fn is_tombstone(&self) -> bool {
         self.bytes[2] & BODY_DROPPED != 0
+    }
+
+    /// Whether it is the gateway's own refusal.
+    pub fn is_refusal(&self) -> bool {
+        self.bytes[2] & REFUSAL != 0
+    }
+
+    /// The same answer, marked as the gateway's own refusal.
+    pub fn to_refusal(&self) -> Answer {
+        let mut bytes = BytesMut::from(&self.bytes[..]);
+        bytes[2] |= REFUSAL;
+        Answer { bytes: bytes.freeze(), body_at: self.body_at }
     }
 
     /// The same answer without its body: executed, but the answer was too large to keep.

@@ -13,6 +13,7 @@ pub mod poll;
 pub mod read;
 pub mod refusal;
 pub mod route;
+pub mod says;
 pub mod selector;
 pub mod slot;
 pub mod target;

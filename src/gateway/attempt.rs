@@ -28,6 +28,7 @@ use crate::domain::answer::Answer;
 use crate::domain::event::{Decision, Event};
 use crate::domain::ledger::{Doubt, Token};
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::says::Says;
 use crate::store::{Completion, Held};
 use bytes::Bytes;
 use http::header::HeaderValue;
@@ -72,6 +73,8 @@ struct Answered {
     head: response::Parts,
     body: Kept,
     upstream: Option<Duration>,
+    /// It shows what was there before this write, which others have been shown.
+    is_of_before: bool,
 }
 
 /// A body that was read to its end, or as far as it is worth keeping.
@@ -266,7 +269,7 @@ impl Attempt {
                 }
             }
         };
-        Ended::Answered(Box::new(Answered { head, body, upstream }))
+        Ended::Answered(Box::new(Answered { head, body, upstream, is_of_before: false }))
     }
 
     /// Waits for `ended` until `deadline`, renewing the lease while the backend works. `None`: time ran out.
@@ -345,7 +348,8 @@ impl Attempt {
             Kept::TooLarge(..) => None,
         };
         let answer = respond::record(head.status, &head.headers, kept);
-        let not_executed = |rules: &Idempotency| conflict || rules.not_executed.contains(head.status);
+        let nothing_done = conflict || Says::of(head.status) == Says::Nothing;
+        let not_executed = |rules: &Idempotency| nothing_done || rules.not_executed.contains(head.status);
         let (decision, stored) = if self.idempotency().is_some_and(not_executed) {
             (Decision::NotExecuted, self.abandon(Some(answer)).await)
         } else {
@@ -361,7 +365,7 @@ impl Attempt {
                 Err(None) => return self.overtaken(),
             }
         };
-        if decision == Decision::Executed && head.status.is_success() {
+        if decision == Decision::Executed && head.status.is_success() && !answered.is_of_before {
             self.look_for_duplicates(head, &answered.body);
         }
         let Answered { head, body, .. } = *answered;

@@ -3,7 +3,7 @@
 use super::changes::{changes_below, changes_target, destination};
 use super::clock;
 use super::exchange::Exchange;
-use super::forward::{STORE_PATIENCE, is_success};
+use super::forward::STORE_PATIENCE;
 use super::guard::Intent;
 use super::made::made;
 use super::slots::Answered;
@@ -11,6 +11,7 @@ use crate::config::Idempotency;
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::Token;
+use crate::domain::says::Says;
 use crate::store::{Completion, EndIntents};
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Uri, response};
@@ -44,7 +45,7 @@ pub fn ends_beside(
     status: StatusCode,
     asked: &Asked,
 ) -> Option<EndIntents> {
-    let path = asked.destination.as_deref().filter(|_| is_success(status))?;
+    let path = asked.destination.as_deref().filter(|_| Says::of(status).is_success())?;
     Some(exchange.ends(path, intent.counted, Some(intent.fingerprint), true))
 }
 
@@ -59,10 +60,10 @@ pub fn completion(
 ) -> Completion {
     let kept = |rules: &Idempotency| if intent.keyed { rules.remember } else { rules.remember_fingerprint };
     let keep = exchange.guard().map_or(Duration::ZERO, |guard| kept(&guard.rules));
-    let made = (!intent.keyed && asked.method == Method::POST && is_success(head.status))
+    let made = (!intent.keyed && asked.method == Method::POST && Says::of(head.status).is_success())
         .then(|| made(exchange, asked.uri.path(), (&head.headers, &answer)));
     let names = made.flatten();
-    let ends = (changes_target(&asked.method) && is_success(head.status))
+    let ends = (changes_target(&asked.method) && Says::of(head.status).is_success())
         .then(|| (asked.uri.path(), changes_below(&asked.method)))
         .map(|(path, below)| exchange.ends(path, intent.counted, Some(intent.fingerprint), below));
     if !intent.keyed {

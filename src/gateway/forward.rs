@@ -13,6 +13,7 @@ use super::upstream::{Failure, Flight, Hearing, Permit, Reply, Reuse, UpstreamBo
 use crate::domain::event::Decision;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::route::is_safe;
+use crate::domain::says::Says;
 use crate::store::{EndIntents, StoreError};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, response};
@@ -91,10 +92,11 @@ pub async fn ask(
         // The backend answered without asking for the body: the client will hardly send it, so the connection ends.
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if is_success(head.status) {
+    let says = Says::of(head.status);
+    if says.is_success() {
         let ends = |(path, below): (String, bool)| Some(ends_of(exchange, &path, caller.as_ref()?, below));
         let mut ends = changed.into_iter().filter_map(ends);
-        if !frees.is_empty() {
+        if !frees.is_empty() && exchange.rules().slots.may_release(says) {
             Box::pin(slots::release(exchange, frees, ends.next())).await;
         }
         for ends in ends {
@@ -163,11 +165,6 @@ pub fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
             format!("The backend did not answer within {timeout:?}; it may still act on the request."),
         ),
     }
-}
-
-/// Whether the backend says that it did what it was asked.
-pub fn is_success(status: StatusCode) -> bool {
-    status.is_success() || status.is_redirection()
 }
 
 /// The paths of what a success of `request` as a `method` changes, each with whether it changes what lies below.

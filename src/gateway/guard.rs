@@ -238,11 +238,15 @@ async fn verdict(
     (parts, body): (&Parts, &Bytes),
     intent: &mut Intent,
 ) -> Verdict {
-    match intent.plan(exchange, parts).await {
-        Ok(()) => {}
-        Err(Obstacle::Refused(refusal)) => return Verdict::Refuse(refusal),
+    // A copy gets its answer whatever became of the booking since; only what is none has to say which slot it is about.
+    let unnamed = match intent.plan(exchange, parts).await {
+        Ok(()) => None,
+        Err(Obstacle::Refused(refusal)) => {
+            intent.slots.only_ask();
+            Some(refusal)
+        }
         Err(Obstacle::Store(error)) => return outage(exchange, &error),
-    }
+    };
     let (mut asked, mut probed, mut looks) = (false, false, 1);
     let mut claimed = clock::now();
     let patience = claimed + idempotency.wait;
@@ -293,7 +297,10 @@ async fn verdict(
                 slots::tell_taken(exchange, &parts.headers, intent, &taken);
                 return Verdict::Refuse(slots::slot_taken(taken));
             }
-            Ok(Claimed::SlotChanged) if looks < slots::LOOKS_MAX => {
+            Ok(Claimed::SlotChanged) if unnamed.is_some() || looks >= slots::LOOKS_MAX => {
+                return Verdict::Refuse(unnamed.unwrap_or_else(slots::booking_busy));
+            }
+            Ok(Claimed::SlotChanged) => {
                 looks += 1;
                 match intent.plan(exchange, parts).await {
                     Ok(()) => {}
@@ -301,7 +308,6 @@ async fn verdict(
                     Err(Obstacle::Store(error)) => return outage(exchange, &error),
                 }
             }
-            Ok(Claimed::SlotChanged) => return Verdict::Refuse(slots::booking_busy()),
             Ok(Claimed::OtherMeaning) => return Verdict::Refuse(key_reused()),
             Ok(Claimed::InDoubt { token, since, until, why }) => {
                 drop(permit);

@@ -75,6 +75,8 @@ mod upstream;
 mod whole;
 mod worker;
 
+pub use changes::{changes_below, changes_target};
+
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::journal::Journal;

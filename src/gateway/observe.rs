@@ -17,6 +17,7 @@ use crate::domain::event::Decision;
 use crate::domain::lane::Join;
 use crate::domain::ledger::Token;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::says::Says;
 use crate::store::{Claimed, Completion, JoinLane, Joined};
 use http::Request;
 use http::request::Parts;
@@ -116,9 +117,8 @@ async fn note(
     outcome: Option<&Outcome>,
 ) {
     let store = &exchange.shared().store;
-    let executed = outcome
-        .map(|outcome| &outcome.response)
-        .filter(|answer| !rules.not_executed.contains(answer.status()));
+    let not_executed = |status| Says::of(status) == Says::Nothing || rules.not_executed.contains(status);
+    let executed = outcome.map(|outcome| &outcome.response).filter(|answer| !not_executed(answer.status()));
     let noted = match executed {
         None => store.abandon(intent.id, token, None).await,
         Some(answer) => {

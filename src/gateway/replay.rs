@@ -29,7 +29,8 @@ impl Exchange {
     /// headers and body as they were; `Date` is made anew.
     pub fn replay(&self, answer: &Answer, copy: Copy) -> (Response<ResponseBody>, Vec<u8>) {
         // Limits have something to add to some of the headers, and HTTP/2 has no lines.
-        if self.version == Version::HTTP_2 || self.rules().throttle.is_some() || answer.is_tombstone() {
+        let is_special = answer.is_tombstone() || answer.is_refusal();
+        if self.version == Version::HTTP_2 || self.rules().throttle.is_some() || is_special {
             return (replay(answer, copy), Vec::new());
         }
         as_lines(answer, copy, &self.shared().policy.config().server.request_id_header)
@@ -42,7 +43,10 @@ fn replay(answer: &Answer, copy: Copy) -> Response<ResponseBody> {
     if copy == Copy::Late {
         headers.remove(header::SET_COOKIE);
     }
-    headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    // Nothing was recorded: a refusal is told to all who waited, and is nobody's answer.
+    if !answer.is_refusal() {
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
     let body = if answer.is_tombstone() { tombstone(&mut headers) } else { answer.body() };
     response(answer.status(), headers, body)
 }
@@ -130,6 +134,15 @@ mod tests {
         let lines = |copy| String::from_utf8(as_lines(&answer, copy, &ID).1).expect("ASCII");
         assert_eq!(lines(Copy::Late), "Idempotent-Replayed: true\r\n");
         assert_eq!(lines(Copy::Waited), "Set-Cookie: session=1\r\nIdempotent-Replayed: true\r\n");
+    }
+
+    #[test]
+    fn a_refusal_that_a_copy_waited_for_is_no_replay() {
+        let refusal = answer(&[("retry-after", "1")]).to_refusal();
+        let refusal = Answer::from_bytes(refusal.as_bytes().clone()).expect("own bytes");
+        let waited = replay(&refusal, Copy::Waited);
+        assert!(!waited.headers().contains_key(IDEMPOTENT_REPLAYED));
+        assert_eq!(waited.headers()["retry-after"], "1");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn refusal(refusal: &Refusal, policy: Option<&str>, request_id: &HeaderValue
 /// A refusal as an answer that waiting copies get.
 pub fn refusal_answer(refusal: &Refusal, policy: Option<&str>, request_id: &HeaderValue) -> Answer {
     let (status, headers, body) = problem(refusal, policy, request_id.to_str().unwrap_or_default());
-    Answer::new(status, &headers, Some(&body))
+    Answer::new(status, &headers, Some(&body)).to_refusal()
 }
 
 fn problem(refusal: &Refusal, policy: Option<&str>, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {

@@ -5,7 +5,7 @@
 
 use super::clock;
 use super::exchange::Exchange;
-use super::forward::{STORE_PATIENCE, is_success};
+use super::forward::STORE_PATIENCE;
 use super::guard::Intent;
 use super::source::{self, answer_fields};
 use super::worker::Running;
@@ -15,6 +15,7 @@ use crate::domain::client::ScopeId;
 use crate::domain::event::Event;
 use crate::domain::ledger::Token;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::says::Says;
 use crate::domain::selector::Source;
 use crate::domain::slot::{
     Asks, Booking, Change, End, HoldKey, HoldState, Keep, Known, Problem, ReleasePolicy, SlotId, Taken,
@@ -127,12 +128,17 @@ impl Slotted {
             match Change::plan(&change.slot, &shared.digest, &source, &known, (asks, witness, now)) {
                 Ok(Change::Nothing) => {}
                 Ok(Change::Takes(place)) => wanted.push(*place),
-                Ok(Change::Busy) => wanted.push(busy(change.slot.name.clone(), booking, witness)),
+                Ok(Change::Busy) => wanted.push(never(change.slot.name.clone(), Some(booking), witness)),
                 Err(problem) => return Err(refused(problem)),
             }
         }
         self.wanted = wanted;
         Ok(())
+    }
+
+    /// Nothing can be reserved: its claim only finds out whether there is a record.
+    pub fn only_ask(&mut self) {
+        self.wanted = vec![never("".into(), None, ScopeId([0; 16]))];
     }
 
     /// What a request asks as far as its claim goes. What is cancelled for good is no change that others could wait for; and
@@ -152,10 +158,13 @@ impl Slotted {
         if self.wanted.is_empty() {
             return Settlement::default();
         }
-        let end = if is_success(answer.status) { End::Held } else { End::Unsettled };
+        let rules = &exchange.rules().slots;
+        let says = Says::of(answer.status);
+        // What only may have moved has both places.
+        let is_unsure = !rules.may_release(says) && self.wanted.iter().any(Wanted::gives_back);
+        let end = if is_unsure { End::Unsettled } else { End::of(says) };
         let fields = answer_fields(exchange, answer.headers, answer.body);
         let answer = Source::answer(answer.headers, &fields);
-        let rules = &exchange.rules().slots;
         let booking = |wanted: &Wanted| {
             let slot = rules.takes.iter().find(|slot| slot.name == wanted.name)?;
             Some((wanted.slot, slot.booking(&exchange.shared().digest, &answer)?))
@@ -172,10 +181,10 @@ impl Slotted {
 
     /// The bookings that an answer gives back.
     pub fn frees(&self, exchange: &Exchange, answer: Answered<'_>) -> Vec<Free> {
-        if self.said.is_empty() || !is_success(answer.status) {
+        let rules = &exchange.rules().slots;
+        if self.said.is_empty() || !rules.may_release(Says::of(answer.status)) {
             return Vec::new();
         }
-        let rules = &exchange.rules().slots;
         let fields = answer_fields(exchange, answer.headers, answer.body);
         let answer = Source::answer(answer.headers, &fields);
         let freed = self.said.iter().filter_map(|(rule, booking, asks)| {
@@ -254,7 +263,7 @@ fn said(
 }
 
 /// A place that is never granted: the claim finds its record where there is one, and is otherwise told to look again.
-fn busy(name: Arc<str>, booking: Booking, witness: ScopeId) -> Wanted {
+fn never(name: Arc<str>, booking: Option<Booking>, witness: ScopeId) -> Wanted {
     let slot = SlotId([0; 16]);
     Wanted {
         slot,
@@ -262,7 +271,7 @@ fn busy(name: Arc<str>, booking: Booking, witness: ScopeId) -> Wanted {
         keep: Keep::For(Duration::ZERO),
         witness,
         asleep: false,
-        booking: Some(booking),
+        booking,
         instead_of: Some(HoldKey { slot, token: Token(0) }),
         was_released: false,
         looks: false,
@@ -279,13 +288,14 @@ fn refused(problem: Problem) -> Obstacle {
 // === refusals ===
 
 pub fn unnamed(problem: Problem) -> Refusal {
-    let Problem { slot, selector, unreadable } = problem;
+    let Problem { slot, selector, unreadable, of_end } = problem;
+    let role = if of_end { "is held until" } else { "is told from others by" };
     let detail = match unreadable {
         None => format!(
-            "The slot '{slot}' is told from others by {selector}, and the request has no such value; nothing is known that \
-             could stand in for it. Nothing was sent."
+            "The slot '{slot}' {role} {selector}, and the request has no such value; nothing is known that could stand in \
+             for it. Nothing was sent."
         ),
-        Some(why) => format!("The slot '{slot}' is told from others by {selector}: {why}. Nothing was sent."),
+        Some(why) => format!("The slot '{slot}' {role} {selector}: {why}. Nothing was sent."),
     };
     Refusal::new(Reason::SlotUnnamed, detail)
 }

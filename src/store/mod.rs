@@ -30,7 +30,7 @@ pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, La
 pub use limits::{LimitsTaken, Said, SharedBucket, TakeLimits};
 pub use recovery::{AnswerKey, Sighting};
 pub use redis::{Address, Finding, Layout, Redis, Shared, Tls, examine};
-pub use slots::{Free, Settlement, SlotFigures};
+pub use slots::{Follows, Free, Settlement, SlotFigures};
 pub use waiters::Waiter;
 pub use writes::{HearsWrites, WriteHeard, WriteTold};
 
@@ -234,8 +234,8 @@ pub struct Listing {
 #[allow(missing_docs, reason = "the sentence over each variant names its fields")]
 #[derive(Clone, Debug)]
 pub enum Settle {
-    /// It was executed; copies get this answer for so long.
-    Executed { answer: Answer, keep: Duration },
+    /// It was executed; copies get this answer for so long, and this follows from it.
+    Executed { answer: Answer, keep: Duration, follows: Option<Follows> },
     /// It was not executed; the next copy executes.
     NotExecuted,
     /// Remove the record, whatever it says.

@@ -5,12 +5,12 @@
 
 use super::{EndIntents, Held, Store, StoreError};
 use crate::domain::client::ScopeId;
-use crate::domain::ledger::RecordId;
-use crate::domain::ledger::Token;
+use crate::domain::ledger::{RecordId, TargetId, Token};
 use crate::domain::slot::{
     Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, SlotId, Taken, Wanted,
 };
 use crate::domain::time::Millis;
+use std::time::Duration;
 
 /// How the slots that an attempt reserved go on when it completes.
 #[derive(Clone, Debug)]
@@ -30,6 +30,17 @@ pub struct Free {
     pub remember: bool,
 }
 
+/// What follows from a write that an operator settles as executed, as far as its record says what it was.
+#[derive(Clone, Debug)]
+pub struct Follows {
+    /// The resource that it addressed. Of a record of another one nothing follows.
+    pub target: TargetId,
+    /// It changed that: each resource above it, and for how long it is kept that all below it ended, too.
+    pub ends: Option<(Vec<TargetId>, Duration)>,
+    /// The bookings that give back what they hold.
+    pub frees: Vec<Free>,
+}
+
 /// A place that the backend gave away before the gateway was there.
 #[derive(Clone, Debug)]
 pub struct Adopted {
@@ -37,6 +48,8 @@ pub struct Adopted {
     pub wanted: Wanted,
     /// Its own token.
     pub token: Token,
+    /// Other slots that the same booking has, too. What it holds in any further one it holds no more.
+    pub beside: Vec<SlotId>,
 }
 
 /// What adopting a place did.
@@ -209,7 +222,8 @@ impl Store {
         }
     }
 
-    /// Takes over what the backend has given away already. Durable before it returns; a second time changes nothing.
+    /// Takes over what the backend has given away already. What a booking had given back it has again, and what it held in
+    /// other slots ends, unless a change of it is under way. Durable before it returns; a second time changes nothing.
     pub async fn adopt(&self, adopted: Vec<Adopted>) -> Result<Vec<Adoption>, StoreError> {
         match self {
             Store::Embedded(store) => store.adopt(adopted).await,

@@ -1,5 +1,6 @@
 //! The behaviours. Nothing here knows which store it runs on.
 
+pub use super::adoption::*;
 pub use super::lanes::*;
 pub use super::slots::*;
 
@@ -398,7 +399,7 @@ pub async fn an_operator_settles_a_doubt_either_way(backend: &impl Backend) {
         assert_eq!(store.settle(id(n), Settle::NotExecuted).await, Ok(Settled::NotInDoubt));
         assert_eq!(store.doubt(id(n), Token(u128::from(n)), Doubt::ConnectionLost).await, Ok(Held::Yes));
     }
-    let executed = Settle::Executed { answer: answer(200, "it was there"), keep: MINUTE };
+    let executed = Settle::Executed { answer: answer(200, "it was there"), keep: MINUTE, follows: None };
     assert_eq!(store.settle(id(1), executed).await, Ok(Settled::Yes));
     let copy = replayed(store.claim(claim(&store, 1, 8)).await.expect("the store works"));
     assert_eq!(&copy, answer(200, "it was there").as_bytes());

@@ -187,7 +187,7 @@ impl Bench {
                     model,
                     n,
                     Command::Resolve { token: None, verdict },
-                    Settle::Executed { answer, keep },
+                    Settle::Executed { answer, keep, follows: None },
                 )
                 .await;
             }

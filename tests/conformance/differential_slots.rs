@@ -220,7 +220,7 @@ impl Both<'_> {
             Do::Settle { n, executed } => {
                 let expected = self.model.resolve(id(n), of(n), executed, now);
                 let how = match executed {
-                    true => Settle::Executed { answer: answer(200, ""), keep: KEEP },
+                    true => Settle::Executed { answer: answer(200, ""), keep: KEEP, follows: None },
                     false => Settle::NotExecuted,
                 };
                 let got = store.settle(id(n), how).await.expect("the store works");

@@ -1,6 +1,7 @@
 //! What every store does, whatever it is made of: each behaviour is written once, as an async function over a store,
 //! and stamped over all backends.
 
+mod adoption;
 mod behaviours;
 mod bench;
 mod differential;
@@ -90,6 +91,7 @@ stamp! {
     a_success_holds_for_its_time_and_no_longer,
     what_may_have_been_executed_keeps_its_place,
     an_operator_settles_a_slot_with_its_record,
+    what_follows_from_a_success_follows_when_an_operator_settles_it,
     a_lease_that_ends_frees_what_was_queued_and_keeps_what_was_sent,
     a_queued_attempt_that_is_sent_keeps_its_place,
     a_copy_gets_its_answer_before_it_is_told_that_the_slot_is_taken,
@@ -99,6 +101,9 @@ stamp! {
     a_move_frees_the_old_slot_and_takes_the_new_one_or_changes_nothing,
     of_two_changes_of_one_booking_one_is_told_to_look_again,
     adopted_places_count_and_a_second_time_changes_nothing,
+    an_adopted_booking_has_its_place_there_and_nowhere_else,
+    what_may_be_moving_keeps_its_places_when_its_booking_is_adopted,
+    bookings_without_an_id_are_adopted_as_often_as_they_are_told,
     an_operator_lists_places_and_gives_them_back,
     what_the_backend_has_no_more_is_given_back_only_while_it_is_as_it_was_seen,
     what_nobody_has_settled_is_not_given_back_because_it_is_not_seen,

@@ -1,32 +1,32 @@
-//! Slots: reserved with the claim, settled with the record, given back, moved, adopted.
+//! Slots: reserved with the claim, settled with the record, given back, moved.
 
 use super::support::*;
 use oncegate::domain::client::ScopeId;
-use oncegate::domain::ledger::{Doubt, Token};
+use oncegate::domain::ledger::{Doubt, TargetId, Token};
 use oncegate::domain::slot::{
     Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
 };
 use oncegate::domain::time::Millis;
-use oncegate::store::slots::{Adopted, Adoption, HoldListing, Released, Which};
+use oncegate::store::slots::{Follows, HoldListing, Released, Which};
 use oncegate::store::{ClaimRequest, Claimed, Completion, Free, Held, Settle, Settled, Settlement, Store};
 use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(120);
 
-fn slot(n: u8) -> SlotId {
+pub(super) fn slot(n: u8) -> SlotId {
     SlotId([n; 16])
 }
 
-fn key(n: u8, token: u128) -> HoldKey {
+pub(super) fn key(n: u8, token: u128) -> HoldKey {
     HoldKey { slot: slot(n), token: Token(token) }
 }
 
-fn booking(n: u8) -> Booking {
+pub(super) fn booking(n: u8) -> Booking {
     Booking::new(BookingId([n; 16]), &n.to_string())
 }
 
 /// A place of slot `n`, for one, of the caller that [`claim`] speaks for.
-fn place(n: u8) -> Wanted {
+pub(super) fn place(n: u8) -> Wanted {
     Wanted {
         slot: slot(n),
         capacity: 1,
@@ -44,7 +44,7 @@ fn place(n: u8) -> Wanted {
 }
 
 /// A claim of intent `n` that asks for `places`.
-fn wanting(store: &Store, n: u8, token: u128, places: &[Wanted]) -> ClaimRequest {
+pub(super) fn wanting(store: &Store, n: u8, token: u128, places: &[Wanted]) -> ClaimRequest {
     ClaimRequest { slots: places.to_vec(), ..claim(store, n, token) }
 }
 
@@ -58,12 +58,12 @@ async fn ask(store: &Store, request: ClaimRequest) -> Claimed {
     store.claim(request).await.expect("the store works")
 }
 
-async fn granted(store: &Store, request: ClaimRequest) {
+pub(super) async fn granted(store: &Store, request: ClaimRequest) {
     let claimed = ask(store, request).await;
     assert!(matches!(claimed, Claimed::Granted), "a grant was due, not {claimed:?}");
 }
 
-async fn taken(store: &Store, request: ClaimRequest) -> Taken {
+pub(super) async fn taken(store: &Store, request: ClaimRequest) -> Taken {
     match ask(store, request).await {
         Claimed::SlotTaken(taken) => taken,
         other => panic!("the slot is taken, but: {other:?}"),
@@ -75,12 +75,12 @@ async fn complete(store: &Store, completion: Completion) {
 }
 
 /// Intent `n` books slot `n`.
-async fn book(store: &Store, n: u8, token: u128) {
+pub(super) async fn book(store: &Store, n: u8, token: u128) {
     granted(store, wanting(store, n, token, &[place(n)])).await;
     complete(store, booked(n, token)).await;
 }
 
-async fn holds(store: &Store) -> Vec<(String, HoldState)> {
+pub(super) async fn holds(store: &Store) -> Vec<(String, HoldState)> {
     let views = store.holds(HoldListing { limit: 100, ..Default::default() }).await.expect("the store works");
     views.iter().map(|view| (view.slot_id[..2].to_owned(), view.state)).collect()
 }
@@ -180,7 +180,7 @@ pub async fn an_operator_settles_a_slot_with_its_record(backend: &impl Backend) 
         granted(&store, wanting(&store, n, u128::from(n), &[place(n)])).await;
         assert_eq!(store.doubt(id(n), Token(u128::from(n)), Doubt::TimedOut).await, Ok(Held::Yes));
     }
-    let executed = |status| Settle::Executed { answer: answer(status, ""), keep: MINUTE };
+    let executed = |status| Settle::Executed { answer: answer(status, ""), keep: MINUTE, follows: None };
     assert_eq!(store.settle(id(1), Settle::NotExecuted).await, Ok(Settled::Yes));
     assert_eq!(store.settle(id(2), executed(201)).await, Ok(Settled::Yes));
     assert_eq!(store.settle(id(3), executed(500)).await, Ok(Settled::Yes));
@@ -188,6 +188,37 @@ pub async fn an_operator_settles_a_slot_with_its_record(backend: &impl Backend) 
     use HoldState::{Held as Firm, Unsettled};
     let expected = [("02", Firm), ("03", Unsettled), ("04", Unsettled)];
     assert_eq!(holds(&store).await, expected.map(|(slot, state)| (slot.to_owned(), state)));
+}
+
+pub async fn what_follows_from_a_success_follows_when_an_operator_settles_it(backend: &impl Backend) {
+    let store = backend.open(Limits::default());
+    book(&store, 1, 1).await;
+    let settled = |n: u8, target, parents| {
+        let frees = vec![Free { booking: BookingId([1; 16]), remember: false }];
+        let follows = Some(Follows { target, ends: Some((parents, Duration::ZERO)), frees });
+        let store = &store;
+        async move {
+            let mut change = claim(store, n, u128::from(n));
+            change.claim.target = TargetId([n; 16]);
+            granted(store, change).await;
+            assert_eq!(store.doubt(id(n), Token(u128::from(n)), Doubt::TimedOut).await, Ok(Held::Yes));
+            let how = Settle::Executed { answer: answer(204, ""), keep: MINUTE, follows };
+            assert_eq!(store.settle(id(n), how).await, Ok(Settled::Yes));
+        }
+    };
+    // A booking without a slot, in the same collection.
+    granted(&store, claim(&store, 9, 9)).await;
+    complete(&store, completion(9, 9, answer(201, "made"))).await;
+    settled(5, TargetId([7; 16]), vec![TargetId([1; 16])]).await;
+    assert_eq!(holds(&store).await, [("01".to_owned(), HoldState::Held)], "it was another resource");
+    assert!(matches!(ask(&store, claim(&store, 9, 10)).await, Claimed::Done(_)));
+    settled(6, TargetId([6; 16]), vec![TargetId([1; 16])]).await;
+    assert_eq!(holds(&store).await, []);
+    granted(&store, claim(&store, 9, 11)).await;
+    granted(&store, wanting(&store, 1, 12, &[place(1)])).await;
+    let mut copy = claim(&store, 6, 13);
+    copy.claim.target = TargetId([6; 16]);
+    assert!(matches!(ask(&store, copy).await, Claimed::Done(_)), "its own answer stays");
 }
 
 pub async fn a_lease_that_ends_frees_what_was_queued_and_keeps_what_was_sent(backend: &impl Backend) {
@@ -335,23 +366,6 @@ pub async fn of_two_changes_of_one_booking_one_is_told_to_look_again(backend: &i
         matches!(ask(&store, wanting(&store, 3, 5, &[to(3)])).await, Claimed::SlotChanged),
         "it moved on"
     );
-}
-
-pub async fn adopted_places_count_and_a_second_time_changes_nothing(backend: &impl Backend) {
-    let store = backend.open(Limits::default());
-    let adopted = |n: u8, token| {
-        let wanted = Wanted { booking: Some(booking(n)), ..place(1) };
-        Adopted { wanted, token: Token(token) }
-    };
-    let ended = Adopted { wanted: Wanted { keep: Keep::Until(store.now()), ..place(3) }, token: Token(103) };
-    let done = store.adopt(vec![adopted(1, 101), adopted(2, 102), ended]).await;
-    assert_eq!(done, Ok(vec![Adoption::Added, Adoption::Over, Adoption::Ended]));
-    assert_eq!(store.adopt(vec![adopted(1, 104)]).await, Ok(vec![Adoption::Known]));
-    let refused = taken(&store, wanting(&store, 1, 1, &[place(1)])).await;
-    assert_eq!((refused.state, refused.id), (HoldState::Held, None), "whose it is, nobody knows");
-    let both = |n| Free { booking: BookingId([n; 16]), remember: false };
-    assert_eq!(store.release(vec![both(1), both(2)], None).await, Ok(2));
-    granted(&store, wanting(&store, 1, 2, &[place(1)])).await;
 }
 
 pub async fn an_operator_lists_places_and_gives_them_back(backend: &impl Backend) {

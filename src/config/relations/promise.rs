@@ -3,6 +3,8 @@
 use super::Check;
 use crate::config::model::{Idempotency, InDoubtRule, KeyRule, Mode, OnOutage, Route};
 use crate::config::values::{all_of, alternatives, show_duration};
+use crate::domain::says::Says;
+use http::StatusCode;
 
 impl Check<'_> {
     pub(super) fn promise(&self) {
@@ -80,7 +82,9 @@ impl Check<'_> {
         let path = format!("{path}.not_executed");
         let has =
             |status: u16| rules.not_executed.ranges.iter().any(|&(low, high)| (low..=high).contains(&status));
-        if (100..400).any(has) {
+        let says_nothing =
+            |status: u16| StatusCode::from_u16(status).is_ok_and(|status| Says::of(status) == Says::Nothing);
+        if (100..400).any(|status| has(status) && !says_nothing(status)) {
             let message = "`not_executed` has statuses of success: their copies are all executed";
             self.warn(&path, message, "list only statuses by which the backend says that it did nothing");
         }

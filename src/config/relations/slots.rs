@@ -20,6 +20,14 @@ impl Check<'_> {
             for which in 0..route.slots.releases.len() {
                 self.release(route, &self.item(&format!("{path}.release"), which), which);
             }
+            let moves = route.slots.slots.iter().any(SlotPolicy::changes_a_booking);
+            if route.slots.release_on_redirect && route.slots.releases.is_empty() && !moves {
+                self.warn(
+                    &format!("{path}.release_on_redirect"),
+                    "nothing is given back here, whatever the answer is",
+                    "add a `release`, or take it out",
+                );
+            }
             if let Some(ask) = &route.slots.ask {
                 self.known(&format!("{path}.ask.slot"), &ask.slot);
                 let asked = making(self.config, &ask.slot).next();

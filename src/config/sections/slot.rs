@@ -22,6 +22,7 @@ pub(super) fn read(table: &Table<'_>, zone: &Zone) -> RouteSlots {
     RouteSlots {
         slots: table.tables("slot").iter().map(|table| slot(table, zone)).collect(),
         releases: table.tables_or_one("release").iter().map(|table| release(table, zone)).collect(),
+        release_on_redirect: table.switch("release_on_redirect"),
         ask: table.has("ask").then(|| ask(&table.table("ask"), zone)),
     }
 }

@@ -1,8 +1,9 @@
 //! A request that changes a booking: which slot the booking has after it.
 //!
 //! A PATCH names only what changes. What it leaves out is taken from what is known of the booking, part by part; where
-//! nothing is known, a part that is missing is missing. Only the body and the query say that a value changes: who asks
-//! (`header:`, `jwt:`) and a fallback's text say nothing about the booking.
+//! nothing is known, a part that is missing is missing. The end of a hold (`until`) is that of its slot, so a request that moves
+//! the booking has to name the new one. Only the body and the query say that a value changes: who asks (`header:`, `jwt:`) and
+//! a fallback's text say nothing about the booking.
 
 use super::hold::{Hold, HoldKey, HoldState, Wanted};
 use super::key::SlotId;
@@ -69,9 +70,11 @@ impl Change {
             }
             (None, _) => return Ok(Change::Nothing),
         };
-        let keep = match (policy.keep(source), base) {
+        // The end that is known is the end of the slot that is known, and of no other.
+        let same = base.filter(|base| base.slot == digest.slot_id(&policy.name, &parts));
+        let keep = match (policy.keep(source), same) {
             (Ok(keep), _) => keep,
-            (Err(Problem { unreadable: None, .. }), Some(base)) => base.hold.keep,
+            (Err(Problem { unreadable: None, .. }), Some(same)) => same.hold.keep,
             (Err(problem), _) => return Err(problem),
         };
         let mut wanted = policy.place(digest, parts, label, keep, witness);

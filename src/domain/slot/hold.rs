@@ -3,6 +3,7 @@
 use super::{BookingId, Part, SlotId};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{RecordId, Token};
+use crate::domain::says::Says;
 use crate::domain::time::Millis;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,6 +168,32 @@ impl Keep {
     }
 }
 
+// === impl Wanted ===
+
+impl Wanted {
+    /// Whether a place that its booking has is given back when it is held.
+    pub fn gives_back(&self) -> bool {
+        self.instead_of.is_some() && !self.was_released && !self.looks
+    }
+}
+
+// === impl End ===
+
+impl End {
+    /// By an answer that says this, where nothing is lost by it.
+    pub fn of(says: Says) -> End {
+        if says.is_success() { End::Held } else { End::Unsettled }
+    }
+
+    /// The state that a place has then.
+    pub fn state(self) -> HoldState {
+        match self {
+            End::Held => HoldState::Held,
+            End::Unsettled => HoldState::Unsettled,
+        }
+    }
+}
+
 // === impl HoldState ===
 
 impl HoldState {
@@ -270,6 +297,21 @@ impl Hold {
     /// Its booking gave it back at `now` and may come back; it is remembered for as long as it would have been held.
     pub fn released(&self, now: Millis) -> Hold {
         Hold { state: HoldState::Released, since: now, ..self.clone() }
+    }
+
+    /// Whether it ends where the backend says that its booking has a place, `here` in its own slot or in another one. What was
+    /// given back is had again, and what was held elsewhere is not any more. What is open is its attempt's.
+    pub fn ends_by_adoption(&self, here: bool) -> bool {
+        match self.state {
+            HoldState::Released => true,
+            HoldState::Held => !here,
+            HoldState::Reserved | HoldState::Unsettled => false,
+        }
+    }
+
+    /// Whether its booking has a place by it, or may have: then there is nothing to adopt.
+    pub fn is_a_place(&self) -> bool {
+        self.state != HoldState::Released && !self.asleep && !self.looks
     }
 
     /// Whether a success elsewhere may give it back: it is taken, or may be. What an attempt at work reserved is that

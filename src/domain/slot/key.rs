@@ -44,10 +44,15 @@ impl FingerprintKey {
         BookingId(self.short(BOOKING, &[name.as_bytes(), id.as_bytes()]))
     }
 
-    /// The token of an adopted hold: the same for the same booking, so that adopting it twice is adopting it once.
-    pub fn adopted_token(&self, slot: SlotId, booking: Option<BookingId>) -> Token {
-        let booking = booking.map_or([0; 16], |booking| booking.0);
-        Token(u128::from_be_bytes(self.short(ADOPTED, &[&slot.0, &booking])))
+    /// The token of an adopted hold: the same for the same booking, so that adopting it twice is adopting it once. Bookings
+    /// without an id are told apart by which of their slot they are, `nth` from zero.
+    pub fn adopted_token(&self, slot: SlotId, booking: Option<BookingId>, nth: u64) -> Token {
+        let (booking, nth) = (booking.map_or([0; 16], |booking| booking.0), nth.to_be_bytes());
+        let mut fields = vec![&slot.0[..], &booking];
+        if nth != [0; 8] {
+            fields.push(&nth);
+        }
+        Token(u128::from_be_bytes(self.short(ADOPTED, &fields)))
     }
 
     /// Who may be told which booking holds a slot, where the caller has shown nothing but an address: whoever sends the

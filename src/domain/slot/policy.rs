@@ -58,6 +58,8 @@ pub struct Problem {
     pub selector: String,
     /// Why what is there cannot be read; `None` where nothing is there.
     pub unreadable: Option<String>,
+    /// Whether it is the slot's end that is missing, and not what tells it from others.
+    pub of_end: bool,
 }
 
 /// What the store keeps of a key's values for the operator takes at most so many bytes.
@@ -108,11 +110,11 @@ impl SlotPolicy {
                         Ok(Keep::Until(Millis(u64::try_from(instant.as_millisecond()).unwrap_or(0))))
                     }
                     None => {
-                        Err(self.problem(selector, Some("it is no date with a time that can be read".into())))
+                        Err(self.no_end(selector, Some("it is no date with a time that can be read".into())))
                     }
                 },
-                Found::Missing => Err(self.problem(selector, None)),
-                Found::Unreadable(why) => Err(self.problem(selector, Some(why))),
+                Found::Missing => Err(self.no_end(selector, None)),
+                Found::Unreadable(why) => Err(self.no_end(selector, Some(why))),
             },
         }
     }
@@ -131,7 +133,8 @@ impl SlotPolicy {
     /// The place that a question is about. Whatever `missing` says: a question without a value has no answer.
     pub fn question(&self, digest: &FingerprintKey, source: &Source<'_>) -> Result<Wanted, Problem> {
         let strict = SlotPolicy { missing: MissingRule::Refuse, ..self.clone() };
-        let nothing = || Problem { slot: self.name.clone(), selector: String::new(), unreadable: None };
+        let nothing =
+            || Problem { slot: self.name.clone(), selector: String::new(), unreadable: None, of_end: false };
         let (parts, label) = strict.parts(digest, source)?.ok_or_else(nothing)?;
         Ok(self.place(digest, parts, label, Keep::For(Duration::ZERO), ScopeId([0; 16])))
     }
@@ -185,6 +188,10 @@ impl SlotPolicy {
     }
 
     pub(super) fn problem(&self, selector: &Selector, unreadable: Option<String>) -> Problem {
-        Problem { slot: self.name.clone(), selector: selector.to_string(), unreadable }
+        Problem { slot: self.name.clone(), selector: selector.to_string(), unreadable, of_end: false }
+    }
+
+    fn no_end(&self, selector: &Selector, unreadable: Option<String>) -> Problem {
+        Problem { of_end: true, ..self.problem(selector, unreadable) }
     }
 }

@@ -127,6 +127,26 @@ fn a_partial_change_is_completed_by_what_is_known() {
 }
 
 #[test]
+fn a_move_has_to_name_the_end_of_its_new_slot() {
+    let hold = HoldFor::Until(Box::new(selector("$.end")), Zone::utc());
+    let policy = SlotPolicy { hold, ..policy(&["$.doctor", "$.start"]) };
+    let known = [held(&policy, r#"{"doctor":"Rao","start":9,"end":"1970-01-01T00:01"}"#, 9)];
+    let ask = |body, asks| {
+        looking(body, |source| Change::plan(&policy, &digest(), source, &known, (asks, BOB, NOW)))
+    };
+    for asks in [Asks::Nothing, Asks::Release, Asks::Resume] {
+        let problem = ask(r#"{"start":10}"#, asks).expect_err("the old end says nothing of the new slot");
+        assert_eq!((problem.selector.as_str(), problem.unreadable, problem.of_end), ("$.end", None, true));
+    }
+    let Ok(Change::Takes(moved)) = ask(r#"{"start":10,"end":"1970-01-01T00:02"}"#, Asks::Nothing) else {
+        panic!("it moves")
+    };
+    assert_eq!(moved.keep, Keep::Until(Millis(120_000)));
+    let Ok(Change::Takes(same)) = ask(r#"{"start":9}"#, Asks::Nothing) else { panic!("it stays") };
+    assert_eq!((same.keep, same.looks), (Keep::Until(Millis(60_000)), true));
+}
+
+#[test]
 fn of_an_unknown_booking_a_part_is_not_enough() {
     let policy = policy(&["$.clinic", "$.slot"]);
     let part = |policy: &SlotPolicy| {

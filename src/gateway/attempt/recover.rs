@@ -32,7 +32,7 @@ impl Attempt {
         let asked = self.holding_the_lease(clock::now() + ASKED_MOST, pin!(question.ask())).await;
         let Some(Evidence::Found(text)) = asked else { return None };
         self.tell_recovered(Recovery::Existing);
-        Some(found(text))
+        Some(Answered { is_of_before: true, ..found(text) })
     }
 
     /// Nobody knows how the exchange ended, and the route says whom to ask. `exchanging`: the exchange, where its answer may
@@ -86,5 +86,5 @@ impl Attempt {
 /// The record that was found, as the backend's answer to this write.
 fn found(text: bytes::Bytes) -> Answered {
     let (head, body) = record_found(text);
-    Answered { head, body: Kept::Whole(body), upstream: None }
+    Answered { head, body: Kept::Whole(body), upstream: None, is_of_before: false }
 }

@@ -6,10 +6,10 @@ use super::Reads;
 use super::endings::Endings;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::TargetId;
+use crate::domain::says::Says;
 use crate::gateway::changes::{destination, path_named};
 use crate::gateway::clock;
 use crate::gateway::exchange::Exchange;
-use crate::gateway::forward::is_success;
 use crate::gateway::identity::Shown;
 use crate::gateway::worker::Shared;
 use crate::store::{HearsWrites, WriteHeard, WriteTold};
@@ -103,7 +103,7 @@ impl Writing {
     pub fn answered(&mut self, exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
         self.told();
         let mut ended: Vec<TargetId> = Vec::new();
-        if is_success(status) {
+        if Says::of(status).is_success() {
             ended.push(exchange.target(&self.path));
             ended.extend(self.destination.as_deref().map(|path| exchange.target(path)));
             let named = [header::LOCATION, header::CONTENT_LOCATION];

@@ -1,6 +1,7 @@
 //! The embedded store: the records of one process, in memory or with a log in a directory. `state` decides under one
 //! lock, `log` makes it durable with one writer thread, this file joins the two.
 
+mod adoption;
 mod aliases;
 mod clock;
 mod dir;

@@ -2,8 +2,9 @@
 
 use super::kept::Kept;
 use super::state::{After, State, token_of};
-use super::{Held, Settle, Settled};
+use super::{EndIntents, Held, Settle, Settled};
 use crate::domain::ledger::{Command, Record, RecordId, Step, Token, Verdict};
+use crate::domain::says::Says;
 use crate::domain::slot::{End, Fate, Saw, fate};
 use crate::domain::time::Millis;
 use crate::store::slots::Settlement;
@@ -19,13 +20,15 @@ pub(super) fn fated(record: &Record<Kept>, saw: Saw, step: &Step<Kept>) -> Optio
 impl State {
     /// See [`Store::settle`](crate::store::Store::settle).
     pub(super) fn settle(&mut self, id: RecordId, how: Settle, now: Millis, after: &mut After) -> Settled {
-        let token = self.index.get(&id).and_then(|entry| token_of(&entry.record));
+        let record = self.index.get(&id).map(|entry| &entry.record);
+        let token = record.and_then(token_of);
+        let whose = record.map(|record| (record.target, record.scope, record.fingerprint));
         let success = match &how {
-            Settle::Executed { answer, .. } => Some(answer.status()),
+            Settle::Executed { answer, follows, .. } => Some((answer.status(), follows.clone())),
             Settle::NotExecuted | Settle::Delete => None,
         };
         let command = match how {
-            Settle::Executed { answer, keep } => {
+            Settle::Executed { answer, keep, .. } => {
                 let answer = Kept::new(self.fitting(&answer));
                 Command::Resolve { token: None, verdict: Verdict::Executed { answer, keep } }
             }
@@ -33,10 +36,18 @@ impl State {
             Settle::Delete => Command::Delete,
         };
         let held = self.command(id, command, None, now, after);
-        if let (Held::Yes, Some(status), Some(token)) = (held, success, token) {
-            let done = status.is_success() || status.is_redirection();
-            let end = if done { End::Held } else { End::Unsettled };
+        if let (Held::Yes, Some((status, follows)), Some(token)) = (held, success, token) {
+            let end = End::of(Says::of(status));
             self.settle_slots(token, &Settlement { end, ..Settlement::default() }, now);
+            if let (Some(follows), Some((target, scope, by))) = (follows, whose)
+                && follows.target == target
+            {
+                self.free_slots(&follows.frees, now, after);
+                if let Some((parents, subtree_for)) = follows.ends {
+                    let ends = EndIntents { target, parents, scope, by: Some(by), subtree_for };
+                    self.end_all(&ends, now, after);
+                }
+            }
         }
         self.free_lane_of(id, held, now, after);
         after.commit = self.commit(false);

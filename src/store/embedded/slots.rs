@@ -1,10 +1,10 @@
-//! Slots under the store's lock: reserved with a claim, settled with its record, given back, adopted, looked at.
+//! Slots under the store's lock: reserved with a claim, settled with its record, given back, looked at.
 //!
 //! What a step means for a slot is decided in `domain::slot`; this file carries it out and notes it, in the same step of
 //! the log as what it follows from.
 
 use super::holds::Placed;
-use super::journal::{Journal, RoomFor};
+use super::journal::RoomFor;
 use super::log::hold::PARTS_MAX;
 use super::settle::fated;
 use super::state::{After, ClaimStep, State, token_of};
@@ -14,7 +14,7 @@ use crate::domain::slot::{
     BookingId, Fate, Hold, HoldKey, HoldState, Known, Saw, SlotId, Taken, Wanted, refusal,
 };
 use crate::domain::time::Millis;
-use crate::store::slots::{Adopted, Adoption, Free, HoldListing, HoldView, Released, Settlement, Which};
+use crate::store::slots::{Free, HoldListing, HoldView, Released, Settlement, Which};
 use std::sync::Arc;
 
 /// The most holds that one listing gives.
@@ -183,12 +183,12 @@ impl State {
     }
 
     /// Whether a change of the booking is under way or unsettled.
-    fn is_moving(&self, key: HoldKey) -> bool {
+    pub(super) fn is_moving(&self, key: HoldKey) -> bool {
         self.index.holds.get(key).is_some_and(|placed| placed.hold.is_moving())
     }
 
     /// A release ends the keyless record of the attempt that took the place.
-    fn end_record(&mut self, record: Option<RecordId>, now: Millis, after: &mut After) {
+    pub(super) fn end_record(&mut self, record: Option<RecordId>, now: Millis, after: &mut After) {
         let Some(id) = record else { return };
         let Some(entry) = self.index.get(&id) else { return };
         if matches!(entry.record.phase, Phase::Done { .. }) {
@@ -196,7 +196,7 @@ impl State {
         }
     }
 
-    fn change_hold(&mut self, slot: SlotId, hold: Hold) {
+    pub(super) fn change_hold(&mut self, slot: SlotId, hold: Hold) {
         let key = HoldKey { slot, token: hold.token };
         self.index.holds.put(slot, hold);
         if let (Some(journal), Some(placed)) = (&mut self.journal, self.index.holds.get_mut(key)) {
@@ -204,7 +204,7 @@ impl State {
         }
     }
 
-    fn remove_hold(&mut self, key: HoldKey, said: bool) {
+    pub(super) fn remove_hold(&mut self, key: HoldKey, said: bool) {
         if let Some(placed) = self.index.holds.remove(key)
             && let Some(journal) = &mut self.journal
         {
@@ -234,48 +234,6 @@ impl State {
         self.commit(true);
         // No attempt has this token.
         refusal(self.index.holds.of_slot(wanted.slot), wanted, Token(0), now)
-    }
-
-    /// See [`Store::adopt`](crate::store::Store::adopt).
-    fn adopt(
-        &mut self,
-        adopted: &[Adopted],
-        now: Millis,
-        after: &mut After,
-    ) -> Result<Vec<Adoption>, StoreError> {
-        let mut done = Vec::with_capacity(adopted.len());
-        for one in adopted {
-            let wanted = &one.wanted;
-            let hold = one.hold(now);
-            let known = wanted.booking.as_ref().is_some_and(|booking| {
-                let mut keys = self.index.holds.of_booking(&booking.key).into_iter();
-                keys.any(|key| key.slot == wanted.slot)
-            });
-            if known || hold.is_over(now) {
-                done.push(if known { Adoption::Known } else { Adoption::Ended });
-                continue;
-            }
-            let full = self.index.holds.len() >= self.records_max
-                || self
-                    .journal
-                    .as_ref()
-                    .is_some_and(|journal| journal.room_for_claim_with(1) == RoomFor::NotNow);
-            if full {
-                self.commit(false);
-                return Err(StoreError::Full(format!(
-                    "there is no room for more than {} of them",
-                    done.len()
-                )));
-            }
-            let over = refusal(self.index.holds.of_slot(wanted.slot), wanted, one.token, now).is_some();
-            self.change_hold(wanted.slot, hold);
-            done.push(if over { Adoption::Over } else { Adoption::Added });
-            if self.journal.as_ref().is_some_and(Journal::is_too_large) {
-                self.commit(true);
-            }
-        }
-        after.commit = self.commit(false);
-        Ok(done)
     }
 
     /// See [`Store::release_hold`](crate::store::Store::release_hold).
@@ -460,13 +418,6 @@ impl Embedded {
 
     pub(in crate::store) fn look(&self, wanted: &Wanted) -> Option<Taken> {
         self.run(|state, now, after| state.look(wanted, now, after)).ok()?.0
-    }
-
-    pub(in crate::store) async fn adopt(&self, adopted: Vec<Adopted>) -> Result<Vec<Adoption>, StoreError> {
-        self.hold_back().await?;
-        let (done, after) = self.run(|state, now, after| state.adopt(&adopted, now, after))?;
-        self.durable(after.commit).await?;
-        done
     }
 
     pub(in crate::store) fn holds(&self, listing: &HoldListing) -> Vec<HoldView> {

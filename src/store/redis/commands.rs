@@ -1,6 +1,6 @@
 //! The store's commands, each as the one script that carries it out.
 
-use super::held::read_taken;
+use super::held::{letter, read_taken};
 use super::packed::Packed;
 use super::reply::{self, Reply};
 use super::script::{Call, Script, millis};
@@ -8,9 +8,12 @@ use super::usual::Usual;
 use super::{Inner, stored};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::hex;
 use crate::domain::lane::LaneId;
 use crate::domain::ledger::{Doubt, RecordId, Token};
+use crate::domain::says::Says;
+use crate::domain::slot::End;
 use crate::domain::time::Millis;
 use crate::store::{
     AttemptEnd, ClaimRequest, Claimed, EndIntents, Held, Settle, Settled, Sighting, StoreError,
@@ -232,11 +235,15 @@ impl Inner {
     /// See [`Store::settle`](crate::store::Store::settle).
     pub(in crate::store) async fn settle(&self, id: RecordId, how: Settle) -> Result<Settled, StoreError> {
         let call = self.on(Script::Settle, &id).once();
+        // A cluster is told apart what may be in other parts.
+        let here = !self.wire.parts.are_several();
         let call = match &how {
-            Settle::Executed { answer, keep } => {
+            Settle::Executed { answer, keep, follows } => {
                 let whole = stored::encode(answer);
                 let call = call.on_bodies(whole.len() > LARGE).arg("executed").arg(&whole[..]);
-                call.arg(answer.status().as_u16()).millis(*keep)
+                let end = End::of(Says::of(answer.status()));
+                let call = call.arg(answer.status().as_u16()).millis(*keep).arg(letter(end.state()));
+                follows.iter().fold(call, |call, follows| call.follows(follows, here))
             }
             Settle::NotExecuted => call.arg("not-executed"),
             Settle::Delete => call.arg("delete"),
@@ -250,6 +257,14 @@ impl Inner {
                     let token = Token(u128::from_be_bytes(token));
                     self.recall.holds.resolved(token, &how, self.clock.now());
                     self.give_turn_on(&lane, token).await;
+                }
+                if let Settle::Executed { follows: Some(follows), .. } = &how
+                    && told.number()? == 1
+                    && let (Some((parents, subtree_for)), false) = (&follows.ends, here)
+                {
+                    let (scope, by) = (ScopeId(told.exactly()?), Some(Fingerprint(told.exactly()?)));
+                    let (target, parents, subtree_for) = (follows.target, parents.clone(), *subtree_for);
+                    self.end_everywhere(&EndIntents { target, parents, scope, by, subtree_for }).await?;
                 }
                 Ok(Settled::Yes)
             }

@@ -6,10 +6,10 @@ use super::script::{Call, FOREVER};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{RecordId, Token};
 use crate::domain::slot::{
-    Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
+    Booking, BookingId, Hold, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
 };
 use crate::domain::time::Millis;
-use crate::store::{EndIntents, Free, Settlement, StoreError};
+use crate::store::{EndIntents, Follows, Free, Settlement, StoreError};
 use std::time::Duration;
 
 /// The values that a slot's key may be made of.
@@ -65,6 +65,15 @@ impl Call {
         let bookings = slots.bookings.iter();
         let call = bookings.fold(self, |call, (slot, booking)| call.arg(&slot.0).booking(Some(booking)));
         frees.iter().fold(call, Call::free)
+    }
+
+    /// With what follows from a write that an operator settles; `here`: what ends is in one part.
+    pub(super) fn follows(self, follows: &Follows, here: bool) -> Call {
+        let call = self.arg(&follows.target.0).arg(follows.frees.len());
+        let call = follows.frees.iter().fold(call, Call::free);
+        let Some((parents, subtree_for)) = follows.ends.as_ref().filter(|_| here) else { return call };
+        let call = call.millis(*subtree_for).arg(&follows.target.0);
+        parents.iter().fold(call, |call, parent| call.arg(&parent.0))
     }
 
     /// With a booking that gives back what it holds.
@@ -123,10 +132,7 @@ impl Call {
 impl Packed {
     /// What a completion makes of slots, and how many bookings are said behind it ([`Call::settled`]).
     pub(super) fn settlement(self, slots: &Settlement, frees: &[Free]) -> Packed {
-        let end = letter(match slots.end {
-            End::Held => HoldState::Held,
-            End::Unsettled => HoldState::Unsettled,
-        });
+        let end = letter(slots.end.state());
         let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes();
         self.fixed(end.as_bytes()).fixed(&count(slots.bookings.len())).fixed(&count(frees.len()))
     }

@@ -3,6 +3,7 @@
 //! first. What other gateways give back is heard of (`hearing`).
 
 use crate::domain::ledger::Token;
+use crate::domain::says::Says;
 use crate::domain::slot::{End, Hold, HoldKey, Known, SlotId};
 use crate::domain::time::Millis;
 use crate::store::{ClaimRequest, Settle, Settlement};
@@ -88,8 +89,7 @@ impl Holdings {
     pub(super) fn resolved(&self, token: Token, how: &Settle, now: Millis) {
         match how {
             Settle::Executed { answer, .. } => {
-                let done = answer.status().is_success() || answer.status().is_redirection();
-                let end = if done { End::Held } else { End::Unsettled };
+                let end = End::of(Says::of(answer.status()));
                 self.settled(token, &Settlement { end, ..Settlement::default() }, now);
             }
             Settle::NotExecuted => self.gone(token),

@@ -185,7 +185,7 @@ impl Machine {
             }
             Do::Executed { n, body } => {
                 let keep = Duration::from_millis(4_000);
-                self.settle(model, n, Settle::Executed { answer: answer(body), keep });
+                self.settle(model, n, Settle::Executed { answer: answer(body), keep, follows: None });
             }
             Do::NotExecuted { n } => self.settle(model, n, Settle::NotExecuted),
             Do::Delete { n } => self.settle(model, n, Settle::Delete),

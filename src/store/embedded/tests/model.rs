@@ -172,7 +172,7 @@ impl Model {
 
     pub(super) fn settle(&mut self, id: RecordId, how: &Settle, now: Millis) -> bool {
         let command = match how.clone() {
-            Settle::Executed { answer, keep } => {
+            Settle::Executed { answer, keep, .. } => {
                 Command::Resolve { token: None, verdict: Verdict::Executed { answer, keep } }
             }
             Settle::NotExecuted => Command::Resolve { token: None, verdict: Verdict::NotExecuted },

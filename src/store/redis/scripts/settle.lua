@@ -1,20 +1,35 @@
 -- `Command::Resolve` and `Command::Delete`. ARGV[3]: `executed`, `not-executed` or `delete`, by an operator; `absent`, of
--- the attempt ARGV[4] alone, by a probe. Answers { what, the attempt, its lane }.
+-- the attempt ARGV[4] alone, by a probe. What follows from `executed`, where the record is about the resource ARGV[8]: 9 how
+-- many bookings, then key and whether it may come back of each; then for how long it is kept that all below the target ended
+-- too, the target, … those above it, where intents end. Answers { what, the attempt, its lane, whether that followed, the
+-- record's scope, what it means }.
 local how, now = ARGV[3], read_clock()
 local record, before = find(KEYS[1], now)
-if not record then return {'none', '', ''} end
+if not record then return {'none', '', '', 0} end
 local fits = record[PHASE] == DOUBT
 if how == 'delete' then fits = not in_flight(record) end
 if how == 'absent' then fits = fits and record[TOKEN] == ARGV[4] end
-if not fits then return {'no', '', ''} end
+if not fits then return {'no', '', '', 0} end
 write_clock(now)
-local token = record[TOKEN]
+local token, follows = record[TOKEN], false
 if how == 'executed' then
-  local status = tonumber(ARGV[5])
-  settle_open(record, status >= 200 and status < 400 and HELD or UNSETTLED, {})
-  answered(KEYS[1], record, before, '', ARGV[4], ARGV[4], status, tonumber(ARGV[6]), now)
+  settle_open(record, ARGV[7], {})
+  answered(KEYS[1], record, before, '', ARGV[4], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), now)
+  follows = ARGV[8] == record[TARGET]
 else
   if how ~= 'delete' then free_open(record) end
   forget(KEYS[1], record, before)
 end
-return {'yes', token, record[LANE] or ''}
+if follows then
+  local rest = 10
+  for _ = 1, tonumber(ARGV[9]) do
+    free_booking(ARGV[rest], ARGV[rest + 1] == '1')
+    rest = rest + 2
+  end
+  if #ARGV > rest then
+    local targets = {}
+    for at = rest + 1, #ARGV do table.insert(targets, ARGV[at]) end
+    end_intents(targets, record[SCOPE], record[MEANING], tonumber(ARGV[rest]), now)
+  end
+end
+return {'yes', token, record[LANE] or '', follows and 1 or 0, record[SCOPE], record[MEANING]}

@@ -1,24 +1,46 @@
 -- Takes over what the backend has given away already. ARGV: 3 how many holds there may be, 4 how many are adopted, then of
--- each its token and the place. Answers what became of each; after a `full` nothing more was done.
+-- each its token, the place, and the other slots that its booking has, too. Answers what became of each; after a `full` nothing
+-- more was done.
 local now = read_clock()
 write_clock(now)
 local most, count, done = tonumber(ARGV[3]), tonumber(ARGV[4]), {}
+
+-- What the booking has, or had; of one without an id, what was adopted before.
+local function had_by(wanted, slot, token)
+  if wanted[W_BOOKING] ~= '' then return of_booking(wanted[W_BOOKING]) end
+  local own = read_hold(slot, token)
+  own = own and aged(slot, token, own)
+  return own and {{slot, token, own}} or {}
+end
+
 for n = 1, count do
-  local at = 5 + (n - 1) * (WANTED_ARGS + 1)
-  local token, wanted = ARGV[at], wanted_from(at + 1, 1)[1]
+  local at = 5 + (n - 1) * (WANTED_ARGS + 2)
+  local token, wanted, beside = ARGV[at], wanted_from(at + 1, 1)[1], ARGV[at + WANTED_ARGS + 1]
   local slot, hold = wanted[W_SLOT], reserved(wanted, '', 'adopted', true)
   hold[H_STATE], hold[H_UNTIL], hold[H_ASLEEP], hold[H_INSTEAD] = HELD, end_of_hold(hold, now), false, ''
-  local what = 'added'
-  if wanted[W_BOOKING] ~= '' then
-    for _, one in ipairs(of_booking(wanted[W_BOOKING])) do
-      if one[1] == slot then what = 'known' end
-    end
+  local what, ended, moving = 'added', {}, false
+  for _, one in ipairs(had_by(wanted, slot, token)) do
+    local here, state = one[1] == slot, one[3][H_STATE]
+    if here and state ~= RELEASED and not one[3][H_ASLEEP] and not one[3][H_LOOKS] then what = 'known' end
+    -- `Hold::ends_by_adoption`.
+    local ends = state == RELEASED or (state == HELD and not here)
+    if ends and (here or not string.find(beside, one[1], 1, true)) then table.insert(ended, one) end
+    moving = moving or is_moving(one[3])
   end
   if what == 'added' and hold[H_UNTIL] <= now then what = 'ended' end
   if what == 'added' and no_room_for(1, most) then what = 'full' end
+  if (what == 'added' or what == 'known') and not moving then
+    for _, one in ipairs(ended) do
+      -- That one was given back was told when it was.
+      if one[3][H_STATE] == RELEASED then remove_hold(one[1], one[2], one[3]) else give_back(one[1], one[2], one[3]) end
+      end_record_of(one[3])
+    end
+  end
   if what == 'added' then
     if refusal(wanted, token) then what = 'over' end
     local left = read_hold(slot, token)
+    -- It may have been given back lately, under the same token.
+    redis.call('ZREM', P .. 'hf', slot .. token)
     put_hold(slot, token, hold, left and entry_of(left, slot, token))
   end
   table.insert(done, what)

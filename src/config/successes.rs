@@ -1,0 +1,80 @@
+//! What a success of a request changes, as far as its method and path say it: for an operator who settles a record, of which
+//! no more is kept. Not the compiled policy: the admin address is there before traffic is.
+
+use crate::config::model::Config;
+use crate::config::slots::SlotRules;
+use crate::domain::canon::Fields;
+use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::route::Router;
+use crate::domain::selector::Source;
+use crate::domain::slot::{Booking, ReleasePolicy};
+use http::{HeaderMap, Method};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Successes {
+    router: Router,
+    routes: Vec<SuccessRules>,
+}
+
+/// What a success on one route changes.
+#[derive(Clone, Debug)]
+pub struct SuccessRules {
+    name: Arc<str>,
+    /// The upstream's name, within which resources are told apart.
+    pub upstream: Arc<str>,
+    /// What it does with slots.
+    pub slots: SlotRules,
+    /// The longest that a record without a key is remembered on any route.
+    pub remembered_most: Duration,
+}
+
+/// A request as its record names it.
+#[derive(Debug)]
+pub struct Named<'s> {
+    /// The rules of its route.
+    pub rules: &'s SuccessRules,
+    path: Vec<(&'s str, &'s str)>,
+}
+
+// === impl Successes ===
+
+impl Successes {
+    /// Of all routes of `config`.
+    pub fn new(config: &Config) -> Successes {
+        let remembered = config.routes.iter().filter_map(|route| route.idempotency.as_ref());
+        let remembered_most = remembered.map(|rules| rules.remember_fingerprint).max().unwrap_or_default();
+        let routes = config.routes.iter().filter_map(|route| {
+            Some(SuccessRules {
+                name: route.name.clone(),
+                upstream: config.upstreams.get(route.upstream)?.name.clone(),
+                slots: SlotRules::new(route, config),
+                remembered_most,
+            })
+        });
+        let patterns = config.routes.iter().enumerate();
+        let patterns =
+            patterns.flat_map(|(at, route)| route.patterns.iter().map(move |pattern| (pattern.clone(), at)));
+        Successes { router: Router::new(patterns.collect()), routes: routes.collect() }
+    }
+
+    /// The request to `path`, where the route of that name still takes it.
+    pub fn find<'s>(&'s self, route: &str, method: &Method, path: &'s str) -> Option<Named<'s>> {
+        let found = self.router.find(method, path)?;
+        let rules = self.routes.get(found.route).filter(|rules| *rules.name == *route)?;
+        Some(Named { rules, path: self.router.named(found.pattern, path) })
+    }
+}
+
+// === impl Named ===
+
+impl Named<'_> {
+    /// The booking that `release` is about, where the path names it.
+    pub fn booking(&self, release: &ReleasePolicy, digest: &FingerprintKey) -> Option<Booking> {
+        let headers = HeaderMap::new();
+        let source = Source { path: &self.path, query: None, headers: &headers, body: &Fields::Empty };
+        release.booking(digest, &source)
+    }
+}

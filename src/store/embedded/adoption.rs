@@ -1,0 +1,90 @@
+//! What the backend had given away before a gateway was there, or past it, under the store's lock.
+
+use super::journal::{Journal, RoomFor};
+use super::state::{After, State};
+use super::{Embedded, StoreError};
+use crate::domain::slot::{Hold, HoldKey, refusal};
+use crate::domain::time::Millis;
+use crate::store::slots::{Adopted, Adoption};
+
+// === impl State ===
+
+impl State {
+    fn adopt(
+        &mut self,
+        adopted: &[Adopted],
+        now: Millis,
+        after: &mut After,
+    ) -> Result<Vec<Adoption>, StoreError> {
+        let mut done = Vec::with_capacity(adopted.len());
+        for one in adopted {
+            let Some(adoption) = self.adopt_one(one, now, after) else {
+                self.commit(false);
+                let why = format!("there is no room for more than {} of them", done.len());
+                return Err(StoreError::Full(why));
+            };
+            done.push(adoption);
+            if self.journal.as_ref().is_some_and(Journal::is_too_large) {
+                self.commit(true);
+            }
+        }
+        after.commit = self.commit(false);
+        Ok(done)
+    }
+
+    /// `None`: there is no room.
+    fn adopt_one(&mut self, one: &Adopted, now: Millis, after: &mut After) -> Option<Adoption> {
+        let (slot, hold) = (one.wanted.slot, one.hold(now));
+        let had = self.had_by(one, now);
+        let is_known = had.iter().any(|(key, hold)| key.slot == slot && hold.is_a_place());
+        if !is_known && hold.is_over(now) {
+            return Some(Adoption::Ended);
+        }
+        if !is_known && self.has_no_room_for_a_hold() {
+            return None;
+        }
+        // Where it is being changed nobody knows which came last, so what may be taken stays taken.
+        if !had.iter().any(|(_, hold)| hold.is_moving()) {
+            for (key, hold) in had {
+                let here = key.slot == slot;
+                if hold.ends_by_adoption(here) && (here || !one.beside.contains(&key.slot)) {
+                    self.remove_hold(key, true);
+                    self.end_record(hold.record, now, after);
+                }
+            }
+        }
+        if is_known {
+            return Some(Adoption::Known);
+        }
+        let is_over = refusal(self.index.holds.of_slot(slot), &one.wanted, one.token, now).is_some();
+        self.change_hold(slot, hold);
+        Some(if is_over { Adoption::Over } else { Adoption::Added })
+    }
+
+    /// What the booking has, or had; of one without an id, what was adopted before.
+    fn had_by(&self, one: &Adopted, now: Millis) -> Vec<(HoldKey, Hold)> {
+        let keys = match &one.wanted.booking {
+            Some(booking) => self.index.holds.of_booking(&booking.key),
+            None => vec![HoldKey { slot: one.wanted.slot, token: one.token }],
+        };
+        let placed = keys.into_iter().filter_map(|key| Some((key, self.index.holds.get(key)?.hold.clone())));
+        placed.filter(|(_, hold)| !hold.is_over(now)).collect()
+    }
+
+    fn has_no_room_for_a_hold(&self) -> bool {
+        let no_room = |journal: &Journal| journal.room_for_claim_with(1) == RoomFor::NotNow;
+        self.index.holds.len() >= self.records_max || self.journal.as_ref().is_some_and(no_room)
+    }
+}
+
+// === impl Embedded ===
+
+impl Embedded {
+    /// See [`Store::adopt`](crate::store::Store::adopt).
+    pub(in crate::store) async fn adopt(&self, adopted: Vec<Adopted>) -> Result<Vec<Adoption>, StoreError> {
+        self.hold_back().await?;
+        let (done, after) = self.run(|state, now, after| state.adopt(&adopted, now, after))?;
+        self.durable(after.commit).await?;
+        done
+    }
+}

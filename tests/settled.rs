@@ -1,0 +1,57 @@
+//! What follows from a write that an operator settles as executed: as far as its record says what it was, the same as from its
+//! own answer.
+
+use crate::harness::{Call, Config, Stand, assert_problem};
+
+const ROUTES: &str = r#"
+[[route]]
+name = "book"
+match = "POST /api/bookings"
+upstream = "scheduler"
+idempotency = { remember_fingerprint = "1h" }
+[[route.slot]]
+name = "doctor-slot"
+by = ["$.doctor", "$.slotIndex"]
+hold = "90d"
+id = "$.id"
+
+[[route]]
+name = "change"
+match = ["PUT /api/bookings/{id}", "DELETE /api/bookings/{id}"]
+upstream = "scheduler"
+release = { slot = "doctor-slot", id = "path:id", when = { "$.status" = ["CANCELLED"] } }
+"#;
+
+fn book(patient: &str) -> Call {
+    let call = Call::post("/api/bookings", r#"{"doctor":"Rao","slotIndex":1}"#);
+    call.header("Authorization", &format!("Bearer {patient}"))
+}
+
+/// A booking of ann's whose change by `method` is in doubt, and what the command says when that is settled as executed.
+fn settled(stand: &Stand, method: &str, body: &str) -> String {
+    let id = stand.send(&book("ann")).json()["id"].clone();
+    let change = Call::new(method, &format!("/api/bookings/{id}")).header("Authorization", "Bearer ann");
+    let change = change.header("Content-Type", "application/json").body(body.to_owned());
+    assert_problem(&stand.send(&change.header("X-Demo-Fault", "reset-after")), 502, "outcome-unknown");
+    let [record] = stand.in_doubt().try_into().unwrap();
+    let output = stand.claims(&["resolve", &record, "--executed", "--status", "200"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_cancellation_that_is_settled_as_executed_gives_its_slot_back_and_makes_booking_again_an_intent() {
+    let stand = Stand::with(Config { routes: ROUTES, ..Config::default() });
+    let told = settled(&stand, "DELETE", "");
+    assert!(told.ends_with(" is settled: executed\n"), "{told}");
+    let again = stand.send(&book("ann"));
+    assert_eq!((again.status, again.is_replay()), (201, false), "{}", again.text());
+}
+
+#[test]
+fn a_cancellation_by_its_body_is_settled_without_its_slot_and_the_operator_is_told() {
+    let stand = Stand::with(Config { routes: ROUTES, ..Config::default() });
+    let told = settled(&stand, "PUT", r#"{"status":"CANCELLED"}"#);
+    assert!(told.contains("oncegate slots release --slot doctor-slot --booking"), "{told}");
+    assert_problem(&stand.send(&book("eve")), 409, "slot-taken");
+}
