@@ -1,6 +1,6 @@
 //! What the backend had given away before: adopted as it is there, and nowhere else.
 
-use super::slots::{book, booking, granted, holds, key, place, slot, taken, wanting};
+use super::slots::{book, booking, holds, key, place, slot, taken, wanting};
 use super::support::*;
 use oncegate::domain::ledger::Token;
 use oncegate::domain::slot::{BookingId, HoldState, Keep, Wanted};

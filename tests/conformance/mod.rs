@@ -2,6 +2,7 @@
 //! and stamped over all backends.
 
 mod adoption;
+mod aliases;
 mod behaviours;
 mod bench;
 mod differential;

@@ -58,11 +58,6 @@ async fn ask(store: &Store, request: ClaimRequest) -> Claimed {
     store.claim(request).await.expect("the store works")
 }
 
-pub(super) async fn granted(store: &Store, request: ClaimRequest) {
-    let claimed = ask(store, request).await;
-    assert!(matches!(claimed, Claimed::Granted), "a grant was due, not {claimed:?}");
-}
-
 pub(super) async fn taken(store: &Store, request: ClaimRequest) -> Taken {
     match ask(store, request).await {
         Claimed::SlotTaken(taken) => taken,

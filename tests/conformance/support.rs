@@ -7,7 +7,7 @@ use oncegate::domain::answer::Answer;
 use oncegate::domain::client::ScopeId;
 use oncegate::domain::fingerprint::Fingerprint;
 use oncegate::domain::ledger::{Claim, PolicyVersion, RecordId, TargetId, Token};
-use oncegate::store::{About, ClaimRequest, Claimed, Completion, EndIntents, Options, Place, Store};
+use oncegate::store::{About, ClaimRequest, Claimed, Completion, EndIntents, Held, Options, Place, Store};
 use oncegate::store::{Address, Layout, Shared};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -262,4 +262,16 @@ pub async fn claim_until(
         assert!(tokio::time::Instant::now() < end, "still {claimed:?} after {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Long enough to be seen, short enough to be waited for.
+pub const SHORT: Duration = Duration::from_millis(120);
+
+pub async fn granted(store: &Store, request: ClaimRequest) {
+    let claimed = store.claim(request).await.expect("the store works");
+    assert!(matches!(claimed, Claimed::Granted), "a grant was due, not {claimed:?}");
+}
+
+pub async fn complete(store: &Store, completion: Completion) -> Held {
+    store.complete(completion).await.expect("the store works")
 }
