@@ -5,6 +5,7 @@ use super::body::{Outgoing, RequestBody, ResponseBody};
 use super::carried::{Carried, Died};
 use super::clock;
 use super::completion;
+use super::duplicate::tell_duplicate;
 use super::exchange::{Exchange, Outcome};
 use super::forward::{self, STORE_PATIENCE};
 use super::headers::IDEMPOTENT_STORED;
@@ -25,7 +26,7 @@ use super::whole::{Read, read_whole};
 use crate::config::{Guard, Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
 use crate::domain::canon::{self, GraphqlRule};
 use crate::domain::client::ScopeId;
-use crate::domain::event::{Decision, Event};
+use crate::domain::event::Decision;
 use crate::domain::fingerprint::{Fingerprint, MEANING_HEADERS, Parts as Meant, bears_meaning};
 use crate::domain::ledger::{Claim, Doubt, PolicyVersion, RecordId, Token};
 use crate::domain::refusal::{Reason, Refusal};
@@ -39,7 +40,6 @@ use http::{Request, Response};
 use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// What a guarded request intends, and who intends it.
@@ -83,9 +83,6 @@ enum Verdict {
     /// Forward it without a claim: the store is away, and the route says so; or the route voids the promise.
     Forward,
 }
-
-/// How long a copy's answer waits for the name of its original.
-const ORIGINAL_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Guards one write, from its head to its answer's.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold what it is given twice")]
@@ -463,28 +460,6 @@ fn answered(decision: Decision, (response, lines): (Response<ResponseBody>, Vec<
 fn unstored(mut outcome: Outcome) -> Outcome {
     outcome.response.headers_mut().insert(IDEMPOTENT_STORED, HeaderValue::from_static("false"));
     outcome
-}
-
-async fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {
-    let shared = exchange.shared();
-    // Only the line needs it; where none is written, the store is not asked.
-    let original_request_id =
-        if shared.journal.writes_duplicates() { original(exchange, intent.id).await } else { None };
-    shared.journal.duplicate(|| Event::Duplicate {
-        route: exchange.rules().name.clone(),
-        id: intent.id,
-        request_id: exchange.request_id.to_str().unwrap_or_default().into(),
-        original_request_id,
-        scope: intent.scope,
-        client: exchange.client(headers),
-    });
-}
-
-/// The request id of the attempt that made the record. The copy's answer does not wait long for what only a log line says.
-async fn original(exchange: &Exchange, id: RecordId) -> Option<String> {
-    let asked = pin!(exchange.shared().store.made_by(id));
-    let made_by = exchange.worker.deadlines.within(clock::now() + ORIGINAL_PATIENCE, asked).await?.ok()??;
-    (!made_by.is_empty()).then_some(made_by)
 }
 
 fn in_doubt(idempotency: &Idempotency, since: Millis, until: Millis, why: Doubt) -> Verdict {

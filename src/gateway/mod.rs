@@ -30,6 +30,7 @@ mod deadline;
 mod detect;
 mod disguise;
 mod door;
+mod duplicate;
 mod exchange;
 mod flood;
 mod forward;

@@ -374,9 +374,8 @@ impl Store {
         }
     }
 
-    /// `from` means the scope `to` for as long as `keep` at least (a renewed session cookie). Does nothing where `to` holds no
-    /// live record, and where `from` holds some itself or means another scope already: what it names must stay found.
-    /// Durable before it returns.
+    /// `from` means the scope `to` for `keep` at least (a renewed session cookie). Does nothing where `to` has no live record, and
+    /// where `from` has its own or means another scope: what it names must stay found. Durable before it returns.
     pub async fn alias(&self, from: ScopeId, to: ScopeId, keep: Duration) -> Result<(), StoreError> {
         match self {
             Store::Embedded(store) => store.alias(from, to, keep).await,
