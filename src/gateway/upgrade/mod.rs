@@ -102,11 +102,13 @@ async fn ask(
     parts.headers.insert(header::CONNECTION, UPGRADE);
     parts.headers.insert(header::UPGRADE, protocol.clone());
     let request = Request::from_parts(parts, RequestBody::empty());
-    let flight = Flight::to_switch();
+    let (now, upstream) = (clock::now(), &exchange.pool().upstream);
+    let flight = Flight::to_switch().until(upstream.ends(now));
     let timeout = exchange.rules().timeout;
+    let timeout = upstream.config.total.map_or(timeout, |total| total.min(timeout));
     // On a connection of its own: this is asked once, and the connection is not given back.
     let sending = pin!(send(exchange.pool(), permit, Box::new(request), Reuse::Never, &flight, |_| true));
-    let reply = exchange.worker.deadlines.within(clock::now() + timeout, sending).await;
+    let reply = exchange.worker.deadlines.within(now + timeout, sending).await;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     match reply {
         Some(Ok(reply)) => Ok((*reply, upstream)),
