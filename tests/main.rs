@@ -42,3 +42,4 @@ mod slow;
 mod sync;
 mod tls;
 mod upgrades;
+mod upstream;

@@ -152,7 +152,7 @@ impl Attempt {
         asked: &Asked,
         tell: &mut oneshot::Sender<Outcome>,
     ) -> Option<Outcome> {
-        match self.take_turn(lane, tell).await {
+        match self.take_turn(lane, request.headers(), tell).await {
             Ok(permit) => self.execute(permit, request, asked, tell).await,
             Err(told) => Some(told),
         }

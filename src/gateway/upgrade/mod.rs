@@ -67,7 +67,7 @@ pub async fn pass(exchange: &Exchange, parts: Parts, protocol: HeaderValue) -> R
         return Err(Refusal::new(Reason::Draining, detail).retry_after(Duration::from_secs(1)).closing());
     }
     let place = Place::take(&exchange.worker.shared)?;
-    let permit = exchange.admit()?;
+    let permit = exchange.admit_in_turn(&parts.headers).await?;
     let _offer = exchange.connection.switching.offer();
     let (Reply { mut head, body }, upstream) = ask(exchange, permit, parts, &protocol).await?;
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
