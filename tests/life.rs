@@ -1,6 +1,6 @@
 //! Clients that leave, drains, restarts: what becomes of a write when somebody goes away.
 
-use crate::harness::{Call, Stand, assert_one_answer, eventually};
+use crate::harness::{Call, Signal, Stand, assert_one_answer, eventually, signal};
 use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
@@ -56,6 +56,17 @@ fn a_drain_ends_what_is_in_flight_and_takes_nothing_new() {
     let status = eventually("the gate ends", || stand.gate.exit_status().unwrap());
     assert!(status.success(), "{status}");
     assert_eq!(stand.backend.effects().len(), 1);
+}
+
+#[test]
+fn the_end_of_its_terminal_is_a_drain_too() {
+    let mut stand = Stand::new();
+    let address = stand.gate.address;
+    let first = thread::spawn(move || book().header("X-Demo-Fault", "delay=1000").send(address));
+    stand.wait_for_requests(1);
+    signal(stand.gate.pid().expect("the gate runs"), Signal::HUP);
+    assert_eq!(first.join().unwrap().expect("an answer").status, 201);
+    assert!(eventually("the gate ends", || stand.gate.exit_status().unwrap()).success());
 }
 
 #[test]

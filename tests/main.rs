@@ -45,3 +45,4 @@ mod slow;
 mod sync;
 mod tls;
 mod upgrades;
+mod upstream;

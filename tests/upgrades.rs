@@ -289,3 +289,17 @@ fn a_connection_that_carried_a_streamed_body_is_not_the_one_that_switches() {
     let answer = head(&mut client);
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
 }
+
+#[test]
+fn an_upgrade_that_connection_does_not_name_is_none() {
+    let server = Handed::start();
+    let stand = Stand::with(server.config());
+    for connection in ["", "Connection: keep-alive\r\n"] {
+        let mut client =
+            open(&stand, &format!("GET /chat HTTP/1.1\r\nHost: a\r\n{connection}Upgrade: websocket\r\n\r\n"));
+        let (asked, mut backend) = server.next();
+        assert!(!asked.to_ascii_lowercase().contains("upgrade"), "{asked}");
+        backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        assert!(head(&mut client).starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+}

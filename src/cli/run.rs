@@ -158,28 +158,55 @@ fn start_admin(
     admin::serve(listener, state).map_err(|error| format!("the admin address cannot be served: {error}"))
 }
 
-/// Returns when it is time to drain: after the lame-duck time that follows a SIGTERM, or at once for an interrupt from
-/// the keyboard or a second signal.
+/// Returns when it is time to drain: after the lame-duck time that follows a SIGTERM or the end of the terminal (SIGHUP), or
+/// at once for an interrupt from the keyboard or a second signal.
 fn wait_for_the_end(readiness: &watch::Sender<Readiness>, lame_duck: Duration) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot wait for signals: {error}"))?;
     runtime.block_on(async {
         let listen = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        if first(&mut terminate, &mut interrupt).await == SignalKind::interrupt() {
+        let mut ends = Ends {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            // Who started it with `nohup` wants it to go on.
+            hangup: if ignores_hangups() { None } else { Some(listen(SignalKind::hangup())?) },
+        };
+        if ends.next().await == SignalKind::interrupt() {
             return Ok(());
         }
         tracing::info!("told to stop; serving on for {lame_duck:?} while load balancers notice");
         let _ = readiness.send(Readiness::LameDuck);
-        let _ = tokio::time::timeout(lame_duck, first(&mut terminate, &mut interrupt)).await;
+        let _ = tokio::time::timeout(lame_duck, ends.next()).await;
         Ok(())
     })
 }
 
-async fn first(terminate: &mut Signal, interrupt: &mut Signal) -> SignalKind {
-    tokio::select! {
-        _ = terminate.recv() => SignalKind::terminate(),
-        _ = interrupt.recv() => SignalKind::interrupt(),
+/// What asks it to end.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Ends {
+    async fn next(&mut self) -> SignalKind {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = hangup => SignalKind::hangup(),
+        }
     }
+}
+
+/// Whether whoever started it has it ignore SIGHUP, which is the first bit of the mask.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }

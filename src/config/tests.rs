@@ -405,6 +405,25 @@ fn an_admin_address_that_others_reach_needs_a_token() {
 }
 
 #[test]
+fn the_header_of_the_requests_id_is_none_that_frames_a_message() {
+    for name in ["Content-Length", "host", "Connection", "Transfer-Encoding", "Content_Length", "Upgrade"] {
+        let wrong = errors(&minimal(&format!("[server]\nrequest_id_header = \"{name}\"")));
+        assert!(wrong.len() == 1 && wrong[0].contains("where a message ends"), "{name}: {wrong:?}");
+    }
+    assert!(errors(&minimal("[server]\nrequest_id_header = \"X-Host\"")).is_empty());
+}
+
+#[test]
+fn a_route_that_waits_less_than_a_connection_may_take_is_pointed_out() {
+    let with = |timeout: &str| {
+        let route = format!("name = \"r\"\ntimeout = \"{timeout}\"");
+        let report = report(&minimal("").replace("name = \"r\"", &route));
+        report.iter().filter(|problem| problem.path == "route[0].timeout").count()
+    };
+    assert_eq!((with("1s"), with("2s")), (1, 0));
+}
+
+#[test]
 fn relative_paths_start_from_the_files_directory() {
     assert_eq!(
         config(&minimal("[store]\nurl = \"file:data\"")).store.url,

@@ -6,6 +6,7 @@ pub mod client;
 pub mod conflict;
 pub mod event;
 pub mod fingerprint;
+pub mod framing;
 pub mod hex;
 pub mod lane;
 pub mod ledger;

@@ -156,7 +156,7 @@ impl Attempt {
         asked: &Asked,
         tell: &mut oneshot::Sender<Outcome>,
     ) -> Option<Outcome> {
-        match self.take_turn(lane, tell).await {
+        match self.take_turn(lane, request.headers(), tell).await {
             Ok(permit) => self.execute(permit, request, asked, tell).await,
             Err(told) => Some(told),
         }
@@ -201,10 +201,12 @@ impl Attempt {
         asked: &Asked,
         tell: &mut oneshot::Sender<Outcome>,
     ) -> Result<Ended, Option<Outcome>> {
-        let timeout = self.exchange.rules().timeout;
-        let flight = Flight::default().saying(self.exchange.own_lines.take());
+        let (now, timeout) = (clock::recent(), self.exchange.rules().timeout);
+        let ends = self.exchange.pool().upstream.ends(now);
+        let flight = Flight::default().saying(self.exchange.own_lines.take()).until(ends);
         let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
-        match self.holding_the_lease(clock::recent() + timeout, exchanging.as_mut()).await {
+        let deadline = ends.map_or(now + timeout, |ends| ends.min(now + timeout));
+        match self.holding_the_lease(deadline, exchanging.as_mut()).await {
             Some(ended) => Ok(ended),
             None if flight.sent_at().is_none() => Ok(Ended::NotSent("no connection in time".into())),
             None => Err(Box::pin(self.no_answer_in_time(exchanging, asked, tell)).await),

@@ -118,9 +118,7 @@ impl Body for RequestBody {
                     return Poll::Ready(Some(Err(refused)));
                 }
                 let polled = Pin::new(incoming).poll_frame(cx);
-                if polled.is_ready() {
-                    upload.note();
-                }
+                upload.note(polled.is_ready());
                 return polled;
             }
         };

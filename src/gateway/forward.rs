@@ -82,7 +82,8 @@ pub async fn ask(
     let held = upload.clone().filter(|upload| upload.is_held());
     let hears_continue = exchange.hears_continue;
     let flight = Flight::heard_by(Hearing { client: hearing, hears_continue, upload: held.clone() })
-        .saying(exchange.own_lines.take());
+        .saying(exchange.own_lines.take())
+        .until(exchange.pool().upstream.ends(clock::recent()));
     let reply = head_in_time(exchange, permit, request, upload, reuse, &flight).await?;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     let Reply { mut head, body } = *reply;
@@ -112,7 +113,7 @@ pub async fn ask(
 }
 
 /// Sends, and waits for the head of the answer. While the request's body still moves, the backend is given time; the
-/// deadline counts from the last movement.
+/// deadline counts from the last movement. Where the upstream says how long a whole exchange may take, no longer than that.
 async fn head_in_time(
     exchange: &Exchange,
     permit: Permit,
@@ -123,14 +124,24 @@ async fn head_in_time(
 ) -> Result<Box<Reply>, Refusal> {
     let timeout = exchange.rules().timeout;
     let mut sending = pin!(send(exchange.pool(), permit, request, reuse, flight, |_| true));
-    let mut deadline = clock::recent() + timeout;
+    let ends = flight.ends();
+    let by = |deadline| ends.map_or(deadline, |ends| ends.min(deadline));
+    let mut deadline = by(clock::recent() + timeout);
     loop {
         match exchange.worker.deadlines.within(deadline, &mut sending).await {
             Some(Ok(reply)) => return Ok(reply),
             Some(Err(failure)) => return Err(refused(failure)),
             None => match upload.as_ref().and_then(|upload| upload.moved_at()) {
-                Some(moved) if moved + timeout > deadline => deadline = moved + timeout,
-                _ => return Err(too_slow(flight.sent_at(), timeout)),
+                Some(moved) if by(moved + timeout) > deadline => deadline = by(moved + timeout),
+                _ => {
+                    let total = exchange.pool().upstream.config.total.filter(|_| ends == Some(deadline));
+                    let waited = total.unwrap_or(timeout);
+                    let paused = upload.is_some_and(|upload| upload.waits_for_client());
+                    return Err(match flight.sent_at() {
+                        Some(_) if paused && total.is_none() => client_too_slow(waited),
+                        sent => too_slow(sent, waited),
+                    });
+                }
             },
         }
     }
@@ -165,6 +176,14 @@ pub fn too_slow(sent: Option<Instant>, timeout: Duration) -> Refusal {
             format!("The backend did not answer within {timeout:?}; it may still act on the request."),
         ),
     }
+}
+
+/// What the client is told where the backend could not answer yet, because the request's body did not go on.
+fn client_too_slow(timeout: Duration) -> Refusal {
+    let detail = format!(
+        "Of the request's body nothing more came for {timeout:?}; the backend has been sent a part of it, and may act on that."
+    );
+    Refusal::new(Reason::BodyTimeout, detail).closing()
 }
 
 /// The paths of what a success of `request` as a `method` changes, each with whether it changes what lies below.

@@ -46,7 +46,7 @@ pub struct Found {
     pub origin: bool,
     /// `TE: trailers`
     pub trailers: bool,
-    /// `Upgrade`
+    /// `Upgrade`, named by `Connection`
     pub upgrade: bool,
     /// Where the first of the names stands that belong to this hop only.
     hop_by_hop: Option<usize>,
@@ -299,7 +299,8 @@ impl Found {
                     first = first.or(Some(at));
                 }
                 "upgrade" => {
-                    found.upgrade = true;
+                    // Without the option it is another hop's, and no wish of this one's (RFC 9110, 7.8).
+                    found.upgrade = has_option(headers, b"upgrade");
                     first = first.or(Some(at));
                 }
                 name if first.is_none() && is_hop_by_hop(name) => first = Some(at),

@@ -1,8 +1,8 @@
 //! `mode = "observe"`: everything is forwarded as it comes, and what enforcing would have done is noted beside it. Nobody
-//! waits, nobody is refused, and no answer is held back.
+//! waits for a copy or a turn, nobody is refused for what is guarded, and no answer is held back.
 
 use super::body::{Outgoing, RequestBody};
-use super::exchange::{Exchange, Outcome};
+use super::exchange::{Exchange, Outcome, Room};
 use super::forward;
 use super::guard::{self, Intent};
 use super::lane::{InLane, lane_of};
@@ -28,15 +28,18 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     let Some(guard) = exchange.guard() else {
         return Err(Refusal::new(Reason::NoRoute, "This route guards nothing."));
     };
-    let Ok(key) = guard::named(&guard.rules, &parts) else {
+    // Enforcing would refuse a body for which there is no room, too; it is not read whole, so it takes none.
+    let (Ok(key), Ok(room)) = (guard::named(&guard.rules, &parts), exchange.room_for(&body)) else {
+        let permit = exchange.admit_in_turn(&parts.headers).await?;
         let (body, upload) = RequestBody::stream(body);
-        let (permit, request) = (exchange.admit()?, Box::new(Request::from_parts(parts, body)));
+        let request = Box::new(Request::from_parts(parts, body));
         return forward::pass(&exchange, permit, request, upload, Reuse::Recent, Decision::WouldRefuse).await;
     };
     let body = match guard::read_body(&exchange, body).await? {
         Read::Whole(body) => body,
         Read::TooLarge(body, upload) => {
-            let (permit, request) = (exchange.admit()?, Box::new(Request::from_parts(parts, body)));
+            let permit = exchange.admit_in_turn(&parts.headers).await?;
+            let request = Box::new(Request::from_parts(parts, body));
             let would = Decision::WouldRefuse;
             return forward::pass(&exchange, permit, request, Some(upload), Reuse::Recent, would).await;
         }
@@ -47,13 +50,13 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     let lane = lane_of(&exchange, guard, &parts, &body);
     // What cannot be said is no reason to hold anything back here: then no slot is asked for.
     let named = intent.plan(&exchange, &parts).await.is_ok();
-    let permit = exchange.admit()?;
+    let permit = exchange.admit_in_turn(&parts.headers).await?;
     let token = exchange.worker.new_token();
     let claimed = guard::claim(&exchange, &guard.rules, &parts, &intent, token).await;
     let request = guard::request_of(parts, body);
     let decision = match claimed {
         Ok(Claimed::Granted) if named => {
-            return follow(exchange, permit, request, (intent, lane), token).await;
+            return follow(exchange, permit, request, (intent, lane), token, room).await;
         }
         Ok(Claimed::Granted) => {
             let _ = exchange.shared().store.abandon(intent.id, token, None).await;
@@ -66,7 +69,9 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         Ok(_) => Decision::WouldRefuse,
         Err(_) => Decision::Unguarded,
     };
-    forward::pass(&exchange, permit, request, None, Reuse::Recent, decision).await
+    let outcome = forward::pass(&exchange, permit, request, None, Reuse::Recent, decision).await;
+    drop(room);
+    outcome
 }
 
 /// Forwards the first of an intent, and notes how it ended, in a task that outlives its client.
@@ -76,6 +81,7 @@ async fn follow(
     request: Outgoing,
     (intent, lane): (Intent, Option<Box<InLane>>),
     token: Token,
+    room: Room,
 ) -> Result<Outcome, Refusal> {
     let running = Running::new(&exchange.worker);
     let followed = tokio::task::spawn_local(async move {
@@ -87,7 +93,7 @@ async fn follow(
         if let Some(guard) = exchange.guard() {
             note(&exchange, &guard.rules, &intent, token, outcome.as_ref().ok()).await;
         }
-        drop(running);
+        drop((running, room));
         outcome
     });
     followed.await.map_err(|_| {

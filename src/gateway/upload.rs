@@ -45,6 +45,8 @@ struct Front {
 #[derive(Default)]
 pub struct Upload {
     moved_at: Cell<Option<Instant>>,
+    /// Whoever sends it on has asked for more, and the client has not sent it.
+    waits_for_client: Cell<bool>,
     /// Present while the backend has not said that it wants the body.
     held: RefCell<Option<Held>>,
 }
@@ -242,12 +244,20 @@ impl Drop for ClientBody {
 impl Upload {
     /// Of a body that is about to be streamed.
     pub fn of(body: &ClientBody) -> Upload {
-        Upload { moved_at: Cell::new(None), held: RefCell::new(body.expects().then(Held::default)) }
+        Upload { held: RefCell::new(body.expects().then(Held::default)), ..Upload::default() }
     }
 
-    /// Something of it moved.
-    pub fn note(&self) {
-        self.moved_at.set(Some(clock::now()));
+    /// More of it was asked for; whether something moved.
+    pub fn note(&self, moved: bool) {
+        self.waits_for_client.set(!moved);
+        if moved {
+            self.moved_at.set(Some(clock::now()));
+        }
+    }
+
+    /// Whether it is the client that has to go on.
+    pub fn waits_for_client(&self) -> bool {
+        self.waits_for_client.get()
     }
 
     /// When the body last moved; its end is a movement, too.

@@ -4,7 +4,7 @@ use super::exposition::{counter, gauge};
 use super::shard::Gauge;
 use prometheus_client::encoding::DescriptorEncoder;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The figures of the way in.
 #[derive(Debug, Default)]
@@ -14,7 +14,8 @@ pub struct Doors {
     headers_refused: AtomicU64,
     reloads: AtomicU64,
     reloads_failed: AtomicU64,
-    stale: AtomicBool,
+    /// Of how many certificates the files are other than what is in use.
+    stale: AtomicU64,
     /// Open connections that speak HTTP/2.
     pub http2: Gauge,
     http2_ended: AtomicU64,
@@ -42,7 +43,20 @@ impl Doors {
     /// Files of certificates changed; whether they could be used.
     pub fn certificates_changed(&self, used: bool) {
         if used { &self.reloads } else { &self.reloads_failed }.fetch_add(1, Relaxed);
-        self.stale.store(!used, Relaxed);
+    }
+
+    /// Certificates became stale, or are not any more.
+    pub fn certificates_stale(&self, are: bool) {
+        if are {
+            self.stale.fetch_add(1, Relaxed)
+        } else {
+            self.stale.fetch_sub(1, Relaxed)
+        };
+    }
+
+    /// Whether the files of any certificates are other than what is in use.
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Relaxed) > 0
     }
 
     /// An HTTP/2 connection was ended because of what its client did.
@@ -66,7 +80,7 @@ impl Doors {
         let help = "Times that changed certificates could not be used";
         counter(encoder, "tls_reloads_failed", help, count(&self.reloads_failed))?;
         let help = "Whether the certificate files are other than those in use";
-        gauge(encoder, "tls_certificates_stale", help, None, i64::from(self.stale.load(Relaxed)))?;
+        gauge(encoder, "tls_certificates_stale", help, None, i64::from(self.is_stale()))?;
         let help = "Connections closed at a malformed PROXY header";
         counter(encoder, "proxy_headers_refused", help, count(&self.headers_refused))?;
         gauge(

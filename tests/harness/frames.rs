@@ -47,6 +47,11 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+fn said(settings: &[(u16, u32)]) -> Vec<u8> {
+    let one = |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+    settings.iter().flat_map(one).collect()
+}
+
 /// A header block.
 pub fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -118,21 +123,17 @@ impl Wire {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
         let mut wire = Wire { socket, came: Vec::new() };
-        let payload: Vec<u8> = settings
-            .iter()
-            .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
-            .collect();
-        wire.send(&[PREFACE, &frame(SETTINGS, 0, 0, &payload), &frame(SETTINGS, ACK, 0, &[])].concat())
-            .unwrap();
+        let settings = frame(SETTINGS, 0, 0, &said(settings));
+        wire.send(&[PREFACE, &settings, &frame(SETTINGS, ACK, 0, &[])].concat()).unwrap();
         wire
     }
 
     /// The server's side of an accepted connection: reads the preface, and says its settings.
-    pub fn accepted(mut socket: TcpStream) -> Result<Wire> {
+    pub fn accepted(mut socket: TcpStream, settings: &[(u16, u32)]) -> Result<Wire> {
         socket.set_nodelay(true)?;
         let mut preface = [0; PREFACE.len()];
         socket.read_exact(&mut preface)?;
-        socket.write_all(&[frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, ACK, 0, &[])].concat())?;
+        socket.write_all(&[frame(SETTINGS, 0, 0, &said(settings)), frame(SETTINGS, ACK, 0, &[])].concat())?;
         Ok(Wire { socket, came: Vec::new() })
     }
 

@@ -2,9 +2,10 @@
 //! everything else after a byte is in doubt.
 
 use crate::harness::frames::{
-    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Wire, block, frame,
+    ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire,
+    block, frame,
 };
-use crate::harness::{Call, Config, Stand, assert_problem};
+use crate::harness::{Call, Config, Stand, assert_problem, eventually};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -27,6 +28,10 @@ type Script = fn(&mut Wire, u32, usize) -> bool;
 
 impl FrameBackend {
     fn start(script: Script) -> FrameBackend {
+        FrameBackend::with_settings(&[], script)
+    }
+
+    fn with_settings(settings: &'static [(u16, u32)], script: Script) -> FrameBackend {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -36,7 +41,7 @@ impl FrameBackend {
                 connections.fetch_add(1, SeqCst);
                 let requests = requests.clone();
                 thread::spawn(move || {
-                    let Ok(mut wire) = Wire::accepted(socket) else { return };
+                    let Ok(mut wire) = Wire::accepted(socket, settings) else { return };
                     // A request ends with the stream.
                     while let Some(frame) = wire.until(PATIENCE, |frame| {
                         matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0
@@ -76,6 +81,10 @@ fn go_away(wire: &mut Wire, last: u32, code: u32) -> bool {
     thread::sleep(Duration::from_millis(20));
     false
 }
+
+/// Settings.
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+const INITIAL_WINDOW_SIZE: u16 = 4;
 
 const REFUSED_STREAM: u32 = 7;
 const INTERNAL_ERROR: u32 = 2;
@@ -173,4 +182,119 @@ fn a_backend_of_http_1_behind_http_2_is_told_apart() {
         Stand::with(Config { backend: Some(raw.address), upstream: "http2 = true", ..Config::default() });
     let reply = stand.send(&Call::post("/api/x", "{\"n\":1}"));
     assert_eq!(reply.status, 502, "{}", reply.text());
+}
+
+#[test]
+fn a_backend_that_allows_few_streams_never_gets_more_of_them() {
+    // What comes first is never answered, and keeps the only stream of its connection.
+    let script: Script = |wire, stream, count| count == 0 || answer(wire, stream);
+    let backend = FrameBackend::with_settings(&[(MAX_CONCURRENT_STREAMS, 1)], script);
+    let stand = Stand::with(Config {
+        backend: Some(backend.address),
+        upstream: "http2 = true",
+        server: "workers = 1",
+        ..Config::default()
+    });
+    thread::scope(|scope| {
+        let first = scope.spawn(|| stand.send(&Call::new("GET", "/slow")));
+        eventually("the backend has it", || (backend.requests() == 1).then_some(()));
+        for number in 0..3 {
+            let reply = stand.send(&Call::post("/api/x", format!("{{\"n\":{number}}}")));
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+        assert_problem(&first.join().unwrap(), 504, "upstream-timeout");
+    });
+    assert_eq!((backend.requests(), backend.connections.load(SeqCst)), (4, 2));
+}
+
+#[test]
+fn a_connection_has_a_window_for_all_its_streams() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = Config {
+        backend: Some(listener.local_addr().unwrap()),
+        upstream: "http2 = true",
+        ..Config::default()
+    };
+    let stand = Stand::with(config);
+    thread::scope(|scope| {
+        scope.spawn(|| stand.send(&Call::new("GET", "/x")));
+        let mut wire = Wire::accepted(listener.accept().unwrap().0, &[]).unwrap();
+        let (mut stream, mut connection) = (65_535, 65_535);
+        let asked = loop {
+            let frame = wire.next(PATIENCE).expect("a request");
+            let number = |at: usize| u32::from_be_bytes(frame.payload[at..at + 4].try_into().unwrap());
+            let is_window = |at: &usize| frame.payload[*at..*at + 2] == INITIAL_WINDOW_SIZE.to_be_bytes();
+            match (frame.kind, frame.stream) {
+                (HEADERS, asked) => break asked,
+                (SETTINGS, _) => {
+                    let said = (0..frame.payload.len()).step_by(6).find(is_window);
+                    stream = said.map_or(stream, |at| number(at + 2));
+                }
+                (WINDOW_UPDATE, 0) => connection += number(0),
+                _ => {}
+            }
+        };
+        assert!(answer(&mut wire, asked));
+        assert!(connection >= 100 * stream, "{stream} of {connection}");
+    });
+}
+
+#[test]
+fn a_connection_on_which_nothing_comes_any_more_gets_no_further_requests() {
+    // The first connection is dead behind its first answer.
+    let script: Script = |wire, stream, count| match count {
+        0 => answer(wire, stream),
+        _ => stream != 1 || answer(wire, stream),
+    };
+    let backend = FrameBackend::start(script);
+    let stand = Stand::with(Config {
+        backend: Some(backend.address),
+        upstream: "http2 = true\ntimeout = \"1500ms\"",
+        server: "workers = 1",
+        ..Config::default()
+    });
+    let get = Call::new("GET", "/x");
+    assert_eq!(stand.send(&get).status, 200);
+    assert_problem(&stand.send(&get), 504, "upstream-timeout");
+    assert_eq!(stand.send(&get).status, 200);
+    assert_eq!((backend.requests(), backend.connections.load(SeqCst)), (3, 2));
+}
+
+#[test]
+fn a_backend_that_says_nothing_for_long_is_asked_whether_it_is_there() {
+    let backend = FrameBackend::start(|wire, stream, _| {
+        wire.until(PATIENCE, |frame| frame.kind == PING && frame.flags & ACK == 0).is_some()
+            && answer(wire, stream)
+    });
+    let stand = Stand::with(Config {
+        backend: Some(backend.address),
+        upstream: "http2 = true\ntimeout = \"20s\"",
+        ..Config::default()
+    });
+    assert_eq!(stand.send(&Call::new("GET", "/x")).status, 200);
+}
+
+#[test]
+fn the_limit_adapts_to_a_backend_of_http_2_too() {
+    let backend = FrameBackend::start(|wire, stream, count| {
+        thread::sleep(Duration::from_millis(if count < 60 { 0 } else { 60 }));
+        answer(wire, stream)
+    });
+    let stand = Stand::with(Config {
+        backend: Some(backend.address),
+        upstream: "http2 = true\nadaptive = true",
+        server: "workers = 1",
+        ..Config::default()
+    });
+    let calls: Vec<Call> = (0..30).map(|number| Call::new("GET", &format!("/x?{number}"))).collect();
+    for _ in 0..4 {
+        crate::harness::at_once(stand.gate.address, &calls);
+    }
+    eventually("the limit is lower", || {
+        let page = Call::new("GET", "/metrics").send(stand.gate.admin).ok()?.text();
+        let limit = page
+            .lines()
+            .find_map(|line| line.strip_prefix("oncegate_upstream_limit{upstream=\"scheduler\"} "))?;
+        (limit.parse::<f64>().ok()? < 256.0).then_some(())
+    });
 }

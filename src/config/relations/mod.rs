@@ -262,6 +262,7 @@ impl Check<'_> {
                 let message = "`connect_timeout` is longer than `timeout`, which ends the exchange before";
                 self.warn(&path(set), message, "make it the shorter one");
             }
+            self.short_routes(at, upstream.connect_timeout);
             if upstream.total.is_some_and(|total| total < upstream.timeout) {
                 let message = "`total` is shorter than `timeout`, which then is never reached";
                 self.warn(&path("total"), message, "make it the longer one");
@@ -272,6 +273,23 @@ impl Check<'_> {
                     format!("no route uses upstream {}", quote(&upstream.name)),
                     "take it out, or route to it",
                 );
+            }
+        }
+    }
+
+    /// A route that gives up before a connection may have failed learns late that a server is down, and what it asks then is
+    /// lost.
+    fn short_routes(&self, upstream: usize, connect_timeout: Duration) {
+        for (at, route) in
+            self.config.routes.iter().enumerate().filter(|(_, route)| route.upstream == upstream)
+        {
+            let path = format!("route[{at}].timeout");
+            if route.timeout.is_some_and(|timeout| timeout < connect_timeout) {
+                let message = format!(
+                    "`timeout` is shorter than the upstream's `connect_timeout` ({}): requests give up before another server is tried",
+                    show_duration(connect_timeout)
+                );
+                self.warn(&path, message, "make `connect_timeout` the shorter one");
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::config::read::Reader;
 use crate::config::sections::tls;
 use crate::config::table::{Table, Word};
 use crate::config::values::{self, Read, Wrong, quote};
+use crate::domain::framing::is_framing;
 
 impl Word for ForwardedStyle {
     const WORDS: &'static [(&'static str, ForwardedStyle)] = &[
@@ -89,9 +90,12 @@ pub(super) fn read_log(table: &Table<'_>) -> Log {
     Log { level: table.word("level"), format: table.word("format"), access: table.switch("access") }
 }
 
+/// The gateway writes the header into every request and every answer, so it must be none that says where a message ends.
 fn header_name(text: &str) -> Read<http::HeaderName> {
-    http::HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
-        Wrong::new(format!("{} is not a header's name", quote(text)))
-            .help("write one such as \"X-Request-Id\"")
-    })
+    let wrong = |why| Wrong::new(format!("{} {why}", quote(text))).help("write one such as \"X-Request-Id\"");
+    let name = http::HeaderName::from_bytes(text.as_bytes()).map_err(|_| wrong("is not a header's name"))?;
+    match is_framing(name.as_str().as_bytes()) {
+        true => Err(wrong("says where a message ends or who gets it")),
+        false => Ok(name),
+    }
 }

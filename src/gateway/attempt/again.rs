@@ -31,6 +31,19 @@ impl Attempt {
         let spread = Spread::nth(shared.spread_start, shared.spreads.fetch_add(1, Relaxed));
         let wait = retry.backoff.wait(index, spread)?;
         let original = self.original.as_ref()?;
+        self.holding_the_lease(clock::now() + wait, pin!(pending::<()>())).await;
+        // The place may be somebody else's by now; then this one waits for its turn at the backend, as it did before.
+        let queued = clock::now() + self.exchange.pool().upstream.config.queue_wait;
+        let admitted = pin!(self.exchange.admit_in_turn(&original.parts.headers));
+        let permit = self.holding_the_lease(queued, admitted).await?.ok()?;
+        // The claim is looked at once more: where it ended meanwhile, not a byte may leave.
+        let held = match &self.lane {
+            Some(_) => self.mark_turn().await,
+            None => shared.store.mark_sent(self.intent.id, self.token).await,
+        };
+        if !matches!(held, Ok(Held::Yes)) {
+            return None;
+        }
         shared.journal.retried(self.exchange.route);
         shared.journal.event(Event::Retry {
             route: self.exchange.rules().name.clone(),
@@ -40,14 +53,7 @@ impl Attempt {
             status: answered.head.status.as_u16(),
             wait,
         });
-        self.holding_the_lease(clock::now() + wait, pin!(pending::<()>())).await;
-        let permit = self.exchange.admit().ok()?;
-        // The claim is looked at once more: where it ended meanwhile, not a byte may leave.
-        let held = match &self.lane {
-            Some(_) => self.mark_turn().await,
-            None => shared.store.mark_sent(self.intent.id, self.token).await,
-        };
-        matches!(held, Ok(Held::Yes)).then(|| (permit, original.request()))
+        Some((permit, original.request()))
     }
 }
 

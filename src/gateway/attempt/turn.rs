@@ -15,6 +15,7 @@ use crate::gateway::lane::InLane;
 use crate::gateway::respond;
 use crate::gateway::upstream::Permit;
 use crate::store::{GivenUp, Held, JoinLane, Joined, LanePlace, StoreError};
+use http::HeaderMap;
 use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
@@ -45,10 +46,11 @@ impl Attempt {
     pub(super) async fn take_turn(
         &self,
         lane: &InLane,
+        headers: &HeaderMap,
         tell: &mut oneshot::Sender<Outcome>,
     ) -> Result<Permit, Outcome> {
         let joined = clock::now();
-        let why = match self.turn(lane, tell, joined).await {
+        let why = match self.turn(lane, headers, tell, joined).await {
             Ok(permit) => {
                 let waited = clock::now().saturating_duration_since(joined);
                 self.exchange.shared().journal.turn(self.exchange.route, waited);
@@ -73,6 +75,7 @@ impl Attempt {
     async fn turn(
         &self,
         lane: &InLane,
+        headers: &HeaderMap,
         tell: &mut oneshot::Sender<Outcome>,
         joined: Instant,
     ) -> Result<Permit, NoTurn> {
@@ -91,7 +94,7 @@ impl Attempt {
             self.go_on_for_copies(lane).await?;
         }
         // Waiters hold no place at the backend; whoever has the turn needs one.
-        let permit = self.exchange.admit().map_err(NoTurn::Refused)?;
+        let permit = self.place_at_the_backend(lane, headers).await?;
         match self.mark_turn().await {
             Ok(Held::Yes) => Ok(permit),
             Ok(Held::No) => Err(NoTurn::Lost),
@@ -131,6 +134,20 @@ impl Attempt {
                     let waited = waited.map_or(Duration::ZERO, |rules| rules.wait);
                     return Err(NoTurn::Refused(slow(waited)));
                 }
+                None => self.renew_place(lane, lease).await?,
+            }
+        }
+    }
+
+    /// Waits in the upstream's queue where it has one, renewing claim and place meanwhile.
+    async fn place_at_the_backend(&self, lane: &InLane, headers: &HeaderMap) -> Result<Permit, NoTurn> {
+        let lease = self.exchange.shared().policy.config().store.lease;
+        let mut admitted = pin!(self.exchange.admit_in_turn(headers));
+        loop {
+            let renew_at = self.lease_until.get() - lease * 2 / 3;
+            let within = self.exchange.worker.deadlines.within(renew_at, admitted.as_mut());
+            match within.await {
+                Some(admitted) => return admitted.map_err(NoTurn::Refused),
                 None => self.renew_place(lane, lease).await?,
             }
         }

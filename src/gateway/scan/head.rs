@@ -4,6 +4,7 @@ use super::block;
 use super::bytes::{LIKE_DASH, NAME, NOT_TOKEN, is_plain_target, is_rare_in_target, trimmed};
 use super::problem::Problem;
 use super::{Limits, authority};
+use crate::domain::framing::is_framing;
 use crate::domain::target::has_plain_characters;
 use crate::gateway::spelling::is_title_case;
 use std::ops::Range;
@@ -14,20 +15,6 @@ pub(super) const METHOD_BYTES_MAX: usize = 32;
 pub(super) const LINE_BESIDES_TARGET: usize = METHOD_BYTES_MAX + 2 + 8;
 /// Digits of a `Content-Length` that fits 63 bits.
 const LENGTH_DIGITS_MAX: usize = 19;
-
-/// Names that decide where a message ends or who gets it: nothing may look like one, and no trailer may be one.
-const FRAMING: [&[u8]; 10] = [
-    b"content-length",
-    b"transfer-encoding",
-    b"host",
-    b"connection",
-    b"proxy-connection",
-    b"keep-alive",
-    b"te",
-    b"trailer",
-    b"upgrade",
-    b"expect",
-];
 
 /// Where a body ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,19 +136,10 @@ impl Field<'_> {
         may_be && self.name.windows(2).any(|two| two == b"--")
     }
 
-    /// Whether the name is a framing header's once every sign, and every run of them, is read as `-`.
+    /// See [`is_framing`].
     #[cold]
     pub fn is_framing(&self) -> bool {
-        let dash = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-        let is_edge = |byte: &u8| dash(*byte) != b'-';
-        let start = self.name.iter().position(is_edge).unwrap_or_default();
-        let end = self.name.iter().rposition(is_edge).map_or(start, |last| last + 1);
-        let name = &self.name[start..end];
-        let squeezed = name.iter().enumerate().filter_map(|(at, &byte)| {
-            let again = at > 0 && dash(byte) == b'-' && dash(name[at - 1]) == b'-';
-            (!again).then(|| dash(byte))
-        });
-        FRAMING.iter().any(|framing| squeezed.clone().eq(framing.iter().copied()))
+        is_framing(self.name)
     }
 }
 

@@ -26,6 +26,8 @@ struct Watch<T, L> {
     journal: Arc<Journal>,
     files: Vec<PathBuf>,
     seen: Vec<Stamp>,
+    /// The files are other than what is in use.
+    stale: bool,
 }
 
 /// How often the files are looked at: a system call a file.
@@ -51,7 +53,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
             return Ok(Watched { current, _watch: None });
         }
         let (watch, ended) = sync_channel::<()>(0);
-        let mut watched = Watch { whose, load, current: current.clone(), journal, files, seen };
+        let mut watched = Watch { whose, load, current: current.clone(), journal, files, seen, stale: false };
         let thread = std::thread::Builder::new().name("certificates".into());
         let thread = thread.spawn(move || {
             while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
@@ -77,8 +79,10 @@ impl<T, L: Fn() -> Result<T, String>> Watch<T, L> {
             return;
         }
         self.seen = now;
+        let loaded = (self.load)();
+        self.is_stale(loaded.is_err());
         let (doors, whose) = (&self.journal.metrics().doors, &self.whose);
-        match (self.load)() {
+        match loaded {
             Ok(value) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
                 doors.certificates_changed(true);
@@ -96,8 +100,71 @@ impl<T, L: Fn() -> Result<T, String>> Watch<T, L> {
     }
 }
 
+impl<T, L> Watch<T, L> {
+    /// Each watch counts for itself: that the files of one are in use again says nothing of another's.
+    fn is_stale(&mut self, stale: bool) {
+        if std::mem::replace(&mut self.stale, stale) != stale {
+            self.journal.metrics().doors.certificates_stale(stale);
+        }
+    }
+}
+
+impl<T, L> Drop for Watch<T, L> {
+    fn drop(&mut self) {
+        self.is_stale(false);
+    }
+}
+
 fn stamp(file: &Path) -> Stamp {
     let data = std::fs::metadata(file).ok()?;
     let (modified, changed) = ((data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()));
     Some((data.dev(), data.ino(), data.size(), modified.0, modified.1, changed.0, changed.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_stale_until_the_files_of_all_are_in_use() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journal = Journal::new(Vec::new(), Vec::new(), false);
+        let watch = |name: &str| {
+            let file = directory.path().join(name);
+            let load = {
+                let file = file.clone();
+                move || match std::fs::read_to_string(&file) {
+                    Ok(text) if text.starts_with("good") => Ok(()),
+                    _ => Err("bad".to_owned()),
+                }
+            };
+            let (current, journal) = (Arc::new(RwLock::new(Arc::new(()))), journal.clone());
+            (
+                file.clone(),
+                Watch {
+                    whose: name.into(),
+                    load,
+                    current,
+                    journal,
+                    files: vec![file],
+                    seen: Vec::new(),
+                    stale: false,
+                },
+            )
+        };
+        let ((one_file, mut one), (other_file, mut other)) = (watch("one"), watch("other"));
+        let mut write = |one_says: &str, other_says: &str| {
+            std::fs::write(&one_file, one_says).expect("a file");
+            std::fs::write(&other_file, other_says).expect("a file");
+            one.look();
+            other.look();
+            journal.metrics().doors.is_stale()
+        };
+        assert!(write("bad", "bad, too"));
+        assert!(write("bad", "good enough"), "one of them is not in use");
+        assert!(!write("good now", "good enough"));
+        assert!(write("bad again", "good enough"));
+        drop(one);
+        assert!(!journal.metrics().doors.is_stale(), "nobody uses it any more");
+    }
 }

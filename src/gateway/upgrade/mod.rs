@@ -67,7 +67,7 @@ pub async fn pass(exchange: &Exchange, parts: Parts, protocol: HeaderValue) -> R
         return Err(Refusal::new(Reason::Draining, detail).retry_after(Duration::from_secs(1)).closing());
     }
     let place = Place::take(&exchange.worker.shared)?;
-    let permit = exchange.admit()?;
+    let permit = exchange.admit_in_turn(&parts.headers).await?;
     let _offer = exchange.connection.switching.offer();
     let (Reply { mut head, body }, upstream) = ask(exchange, permit, parts, &protocol).await?;
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -102,11 +102,13 @@ async fn ask(
     parts.headers.insert(header::CONNECTION, UPGRADE);
     parts.headers.insert(header::UPGRADE, protocol.clone());
     let request = Request::from_parts(parts, RequestBody::empty());
-    let flight = Flight::to_switch();
+    let (now, upstream) = (clock::now(), &exchange.pool().upstream);
+    let flight = Flight::to_switch().until(upstream.ends(now));
     let timeout = exchange.rules().timeout;
+    let timeout = upstream.config.total.map_or(timeout, |total| total.min(timeout));
     // On a connection of its own: this is asked once, and the connection is not given back.
     let sending = pin!(send(exchange.pool(), permit, Box::new(request), Reuse::Never, &flight, |_| true));
-    let reply = exchange.worker.deadlines.within(clock::now() + timeout, sending).await;
+    let reply = exchange.worker.deadlines.within(now + timeout, sending).await;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     match reply {
         Some(Ok(reply)) => Ok((*reply, upstream)),

@@ -1,10 +1,10 @@
 //! An answer's body as it streams from the backend. It owns the connection until the body has ended, and gives it back
 //! as early as it can: at the last frame, not at the end-of-stream poll behind it, which may never come.
 
-use super::h2::Stream;
 use super::health::Permit;
 use super::link::{Link, Switched};
 use super::pool::Pool;
+use super::trunk::Stream;
 use crate::gateway::body::BodyError;
 use crate::gateway::clock;
 use bytes::Bytes;

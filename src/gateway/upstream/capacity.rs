@@ -51,12 +51,11 @@ impl Capacity {
         self.waiting.load(SeqCst) == 0 && self.take_any()
     }
 
+    /// Never takes more than there are, not even for a moment: who gives a place back at that moment would see none free,
+    /// and whoever waits would wait on.
     fn take_any(&self) -> bool {
-        if self.taken.fetch_add(1, SeqCst) < self.limit.load(Relaxed) {
-            return true;
-        }
-        self.taken.fetch_sub(1, SeqCst);
-        false
+        let limit = self.limit.load(SeqCst);
+        self.taken.fetch_update(SeqCst, SeqCst, |taken| (taken < limit).then_some(taken + 1)).is_ok()
     }
 
     /// Capacity that are taken.
@@ -84,7 +83,7 @@ impl Capacity {
     pub fn answered(&self, upstream: &Arc<Upstream>, took: Duration) {
         let Some(gradient) = &self.gradient else { return };
         let limit = lock(gradient).note(took, self.taken.load(Relaxed));
-        if self.limit.swap(limit, Relaxed) < limit {
+        if self.limit.swap(limit, SeqCst) < limit {
             self.serve(upstream);
         }
     }
@@ -220,6 +219,39 @@ mod tests {
         drop(waiting);
         assert_eq!(pool.upstream.capacity.taken(), 0);
         assert!(Permit::take(&pool).is_some());
+    }
+
+    #[tokio::test]
+    async fn of_two_places_that_are_given_back_at_one_moment_none_stays_free_while_somebody_waits() {
+        const ROUNDS: usize = 20_000;
+        let pool = queueing(2, 2);
+        let (ready, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (upstream, mut lost) = (pool.upstream.clone(), 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    while ready.load(SeqCst) < round {
+                        std::hint::spin_loop();
+                    }
+                    upstream.capacity.give_back(&upstream);
+                    done.store(round, SeqCst);
+                }
+            });
+            for round in 1..=ROUNDS {
+                let capacity = &pool.upstream.capacity;
+                assert!(capacity.take() && capacity.take());
+                let wait = || Box::pin(capacity.wait(&pool.upstream, 1, Duration::from_secs(5)));
+                let mut waiting = [wait(), wait()];
+                waiting.iter_mut().for_each(|waiting| assert!(polled(waiting).is_pending()));
+                ready.store(round, SeqCst);
+                capacity.give_back(&pool.upstream);
+                while done.load(SeqCst) < round {
+                    std::hint::spin_loop();
+                }
+                lost += usize::from((capacity.waiting(), capacity.taken()) != (0, 2));
+            }
+        });
+        assert_eq!(lost, 0);
     }
 
     #[tokio::test(start_paused = true)]

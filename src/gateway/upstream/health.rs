@@ -1,13 +1,15 @@
 //! What all workers share about one upstream: how much is in flight, and which servers are out of rotation.
 //!
 //! Health is passive: a server that refuses connections leaves the rotation for a while that doubles, up to ten
-//! seconds, and comes back with the first connection that succeeds. With one server there is no rotation to leave.
+//! seconds, and comes back with the first connection that succeeds, or with what it answers after that while over one that it
+//! had. With one server there is no rotation to leave.
 
 use super::capacity::Capacity;
 use super::pool::Pool;
 use super::tls::ClientTls;
 use crate::config;
 use crate::domain::event::Event;
+use crate::gateway::clock;
 use crate::journal::{Apart, Journal};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,14 +86,19 @@ impl Upstream {
         Arc::new(Upstream { config, tls, has_prefixes, servers, capacity, started, journal, index })
     }
 
-    /// An answer's head took so long.
-    pub fn answered(self: &Arc<Upstream>, took: Duration) {
-        self.capacity.answered(self, took);
+    /// The head of an answer came from `server`, to what was sent at `sent`.
+    pub(super) fn answered(self: &Arc<Upstream>, server: usize, sent: Option<Instant>) {
+        if let (true, Some(sent)) = (self.capacity.is_adaptive(), sent) {
+            self.capacity.answered(self, clock::now().saturating_duration_since(sent));
+        }
+        if self.has_rested(server) {
+            self.reached(server);
+        }
     }
 
-    /// Whether [`Upstream::answered`] is wanted.
-    pub fn is_adaptive(&self) -> bool {
-        self.capacity.is_adaptive()
+    /// When an exchange has to be over that begins now, where the upstream says that for all of it.
+    pub fn ends(&self, now: Instant) -> Option<Instant> {
+        self.config.total.map(|total| now + total)
     }
 
     /// Tells the gauges of the queue.
@@ -146,12 +153,23 @@ impl Upstream {
     }
 
     fn note_success(&self, server: usize) -> Option<Turn> {
-        let server = &self.servers[server];
-        if server.failures.load(Relaxed) == 0 {
+        if !self.has_failed(server) {
             return None;
         }
+        let server = &self.servers[server];
         server.down_until.store(0, Relaxed);
         (server.failures.swap(0, Relaxed) > 0).then_some(Turn::Up)
+    }
+
+    /// Whether it is out of rotation and has been for as long as it was to rest. What it answers over a connection that was
+    /// made before brings it back then, and not sooner: it may refuse new ones at the same time.
+    fn has_rested(&self, server: usize) -> bool {
+        self.has_failed(server)
+            && self.servers[server].down_until.load(Relaxed) <= self.millis(clock::recent())
+    }
+
+    fn has_failed(&self, server: usize) -> bool {
+        self.servers[server].failures.load(Relaxed) > 0
     }
 
     fn millis(&self, at: Instant) -> u64 {
@@ -217,7 +235,6 @@ impl Drop for Permit {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::gateway::clock;
 
     fn upstream(servers: usize, max_in_flight: usize) -> Arc<Upstream> {
         upstream_with(servers, max_in_flight, 0)
@@ -275,6 +292,18 @@ pub(super) mod tests {
         assert_eq!(upstream.choose(0, now + DOWN_MOST), Some(0), "its pause is over");
         assert_eq!(upstream.note_success(0), Some(Turn::Up));
         assert_eq!(upstream.note_success(0), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_server_answers_over_a_kept_connection_brings_it_back_after_its_rest() {
+        let upstream = upstream(2, 10);
+        upstream.failed(0, "refused", clock::now());
+        upstream.answered(0, None);
+        assert!(upstream.has_failed(0), "it may refuse new connections at the same time");
+        tokio::time::advance(DOWN_FIRST).await;
+        clock::now();
+        upstream.answered(0, None);
+        assert!(!upstream.has_failed(0));
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod pool;
 mod send;
 mod stream;
 pub mod tls;
+mod traffic;
+mod trunk;
 
 pub use body::UpstreamBody;
 pub use health::{Permit, Upstream};

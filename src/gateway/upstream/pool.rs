@@ -1,8 +1,8 @@
 //! Idle connections of one worker to one upstream. Last in, first out, so that surplus connections age and close.
 
-use super::h2::Trunks;
 use super::health::Upstream;
 use super::link::Link;
+use super::trunk::Trunks;
 use crate::domain::ledger::TargetId;
 use std::cell::RefCell;
 use std::sync::Arc;

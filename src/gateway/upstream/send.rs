@@ -34,6 +34,8 @@ pub struct Flight {
     switches: bool,
     /// What the request's head says besides its headers. Only over HTTP/1.1.
     lines: Option<OwnLines>,
+    /// When it has to be over altogether.
+    until: Option<Instant>,
 }
 
 /// The answer's head, and its body as it comes.
@@ -87,6 +89,12 @@ impl Flight {
         self
     }
 
+    /// It ends then, with all of its answer.
+    pub fn until(mut self, until: Option<Instant>) -> Flight {
+        self.until = until;
+        self
+    }
+
     /// One whose answer may switch the connection to another protocol.
     pub fn to_switch() -> Flight {
         Flight { switches: true, ..Flight::default() }
@@ -95,6 +103,11 @@ impl Flight {
     /// When the first byte may have left; `None` while it certainly has not.
     pub fn sent_at(&self) -> Option<Instant> {
         self.sent_at.get()
+    }
+
+    /// See [`Flight::until`].
+    pub fn ends(&self) -> Option<Instant> {
+        self.until
     }
 
     /// Whether the connection is to speak another protocol behind the answer.
@@ -150,16 +163,13 @@ pub async fn send(
         let hearing = (!flight.hearing.is_empty()).then(|| flight.hearing.clone());
         match link.exchange(*request, flight.lines.clone(), asked, hearing).await {
             Ok(answer) => {
-                if let (true, Some(sent)) = (pool.upstream.is_adaptive(), flight.sent_at()) {
-                    pool.upstream.answered(clock::now().saturating_duration_since(sent));
-                }
+                pool.upstream.answered(server, flight.sent_at());
                 let (mut head, incoming) = answer.into_parts();
                 // What the backend speaks ends here; to the client it is this gateway that answers.
                 head.version = Version::HTTP_11;
-                let total = pool.upstream.config.total.map(|total| clock::now() + total);
                 let connection =
                     Connection { link: Some(link), stream: None, pool: pool.clone(), server, permit };
-                let body = UpstreamBody::new(incoming, connection, total);
+                let body = UpstreamBody::new(incoming, connection, flight.ends());
                 // Boxed: it is handed up through several futures, and each would copy it.
                 return Ok(Box::new(Reply { head, body }));
             }
@@ -214,12 +224,8 @@ async fn connection(
         }
         // Boxed: most exchanges find a connection, and should not be copied with room for making one.
         match Box::pin(connect(pool, server)).await {
-            Ok(link) => {
-                upstream.reached(server);
-                return Ok((server, link, None));
-            }
+            Ok(link) => return Ok((server, link, None)),
             Err(why) => {
-                upstream.failed(server, &why, clock::now());
                 problem = why;
                 tried |= 1 << server;
             }
