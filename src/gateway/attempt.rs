@@ -4,16 +4,17 @@
 //! again, waiting copies get the answer), answered (done), or nobody knows (in doubt, and a late answer still counts).
 
 mod again;
+mod record;
 mod recover;
 mod turn;
 
 use super::body::{Outgoing, ResponseBody};
 use super::carried::Carried;
 use super::clock;
-use super::completion::{Asked, completion, ends_beside};
+use super::completion::Asked;
 use super::detect;
 use super::exchange::{Exchange, Outcome};
-use super::forward::{end_intents, unreachable_backend};
+use super::forward::unreachable_backend;
 use super::guard::{Intent, outcome_unknown};
 use super::headers::IDEMPOTENT_STORED;
 use super::lane::InLane;
@@ -29,7 +30,7 @@ use crate::domain::event::{Decision, Event};
 use crate::domain::ledger::{Doubt, Token};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::says::Says;
-use crate::store::{Completion, Held};
+use crate::store::Held;
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Response, request, response};
@@ -37,7 +38,6 @@ use http_body_util::BodyExt;
 use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -89,13 +89,6 @@ enum Ended {
     NotSent(String),
     Unknown(Doubt, String),
 }
-
-/// The first pause before an answer that could not be recorded is offered to the store again.
-const RECORD_AGAIN: Duration = Duration::from_millis(200);
-/// The longest pause between two offers.
-const RECORD_AGAIN_MOST: Duration = Duration::from_secs(5);
-/// How many answers may wait for the store.
-const UNRECORDED_MOST: usize = 1024;
 
 // === impl Attempt ===
 
@@ -391,56 +384,6 @@ impl Attempt {
         if let Some(seen) = detect::seen(&self.exchange, detect, original, (head, body)) {
             detect::tell_of_duplicates(&self.exchange, self.intent.id, seen, detect);
         }
-    }
-
-    /// Records the answer. Where the store does not take it, the client gets it all the same, marked; it is offered
-    /// again while the lease lasts, and until then the record stays *sent*, so nobody executes it a second time.
-    /// `Err`: the record was settled meanwhile, with this answer or as not executed.
-    async fn complete(
-        &self,
-        answer: Answer,
-        head: &response::Parts,
-        asked: &Asked,
-    ) -> Result<bool, Option<Answer>> {
-        if let Some(ends) = ends_beside(&self.exchange, &self.intent, head.status, asked) {
-            Box::pin(end_intents(&self.exchange, ends)).await;
-        }
-        let completion =
-            |answer| Box::new(completion(&self.exchange, &self.intent, self.token, answer, head, asked));
-        let store = &self.exchange.worker.shared.store;
-        match store.complete(completion(answer.clone())).await {
-            Ok(Held::Yes) => Ok(true),
-            Ok(Held::No) => Err(Box::pin(store.answer(self.intent.id)).await),
-            Err(error) => {
-                tracing::error!(request_id = ?self.exchange.request_id, %error, "an answer could not be recorded");
-                self.record_later(completion(answer));
-                Ok(false)
-            }
-        }
-    }
-
-    /// Offers a completion to the store until it takes it. A completion is legal from *in doubt* too, so the lease's end
-    /// is no reason to stop; that there are too many of them is.
-    fn record_later(&self, completion: Box<Completion>) {
-        let worker = &self.exchange.worker;
-        if worker.shared.unrecorded.fetch_add(1, Relaxed) >= UNRECORDED_MOST {
-            worker.shared.unrecorded.fetch_sub(1, Relaxed);
-            tracing::error!(
-                "too many answers wait for the store; this one is lost, and its record will be in doubt"
-            );
-            return;
-        }
-        let (running, shared) = (Running::new(worker), worker.shared.clone());
-        let until = clock::now() + self.idempotency().map_or(Duration::ZERO, |rules| rules.in_doubt_for);
-        tokio::task::spawn_local(async move {
-            let mut pause = RECORD_AGAIN;
-            while clock::now() < until && shared.store.complete(completion.clone()).await.is_err() {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RECORD_AGAIN_MOST);
-            }
-            shared.unrecorded.fetch_sub(1, Relaxed);
-            drop(running);
-        });
     }
 
     /// Known not executed: the record is absent again; waiting copies get the answer, later ones execute.

@@ -67,6 +67,7 @@ mod source;
 mod spelling;
 mod stall;
 mod stream;
+mod targets;
 mod tell;
 mod throttle;
 mod tls;
