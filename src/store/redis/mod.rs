@@ -10,7 +10,8 @@
 //!
 //! Every command is one script, and every script one step of `domain::ledger`; but for usual claims and completions, of which
 //! one script carries out many, each as a step of its own. What the store decides, it decides by its own clock and in one
-//! place; a gateway keeps nothing that it could decide by.
+//! place; a gateway keeps nothing that it could decide by, but for the answers of its own writes under a client's key, which
+//! no later write ends (`recall`).
 
 mod agreement;
 mod aliases;
