@@ -115,10 +115,7 @@ pub struct Taken<'a> {
 impl Policy {
     /// Compiles a validated configuration.
     pub fn compile(config: Config) -> Policy {
-        let patterns = config.routes.iter().enumerate();
-        let patterns =
-            patterns.flat_map(|(at, route)| route.patterns.iter().map(move |pattern| (pattern.clone(), at)));
-        let router = Router::new(patterns.collect());
+        let router = router(&config);
         let routes = config
             .routes
             .iter()
@@ -144,8 +141,7 @@ impl Policy {
 
     /// The longest time for which a guarded route remembers what has no key.
     pub fn longest_fingerprint_window(&self) -> Duration {
-        let guards = self.routes.iter().filter_map(|route| route.guard.as_ref());
-        guards.map(|guard| guard.rules.remember_fingerprint).max().unwrap_or_default()
+        longest_fingerprint_window(&self.config)
     }
 
     /// Whether any route keeps or shares answers, so that writes have something to end.
@@ -194,6 +190,20 @@ impl Policy {
     pub fn named<'a>(&'a self, pattern: usize, path: &'a str) -> Vec<(&'a str, &'a str)> {
         self.router.named(pattern, path)
     }
+}
+
+/// Finds the routes of `config` by their places in the file.
+pub(super) fn router(config: &Config) -> Router {
+    let patterns = config.routes.iter().enumerate();
+    let patterns =
+        patterns.flat_map(|(at, route)| route.patterns.iter().map(move |pattern| (pattern.clone(), at)));
+    Router::new(patterns.collect())
+}
+
+/// See [`Policy::longest_fingerprint_window`].
+pub(super) fn longest_fingerprint_window(config: &Config) -> Duration {
+    let rules = config.routes.iter().filter_map(|route| route.idempotency.as_ref());
+    rules.map(|rules| rules.remember_fingerprint).max().unwrap_or_default()
 }
 
 // === impl Guard ===

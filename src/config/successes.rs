@@ -2,6 +2,7 @@
 //! no more is kept. Not the compiled policy: the admin address is there before traffic is.
 
 use crate::config::model::Config;
+use crate::config::policy::{longest_fingerprint_window, router};
 use crate::config::slots::SlotRules;
 use crate::domain::canon::Fields;
 use crate::domain::fingerprint::FingerprintKey;
@@ -44,8 +45,7 @@ pub struct Named<'s> {
 impl Successes {
     /// Of all routes of `config`.
     pub fn new(config: &Config) -> Successes {
-        let remembered = config.routes.iter().filter_map(|route| route.idempotency.as_ref());
-        let remembered_most = remembered.map(|rules| rules.remember_fingerprint).max().unwrap_or_default();
+        let remembered_most = longest_fingerprint_window(config);
         let routes = config.routes.iter().filter_map(|route| {
             Some(SuccessRules {
                 name: route.name.clone(),
@@ -54,10 +54,7 @@ impl Successes {
                 remembered_most,
             })
         });
-        let patterns = config.routes.iter().enumerate();
-        let patterns =
-            patterns.flat_map(|(at, route)| route.patterns.iter().map(move |pattern| (pattern.clone(), at)));
-        Successes { router: Router::new(patterns.collect()), routes: routes.collect() }
+        Successes { router: router(config), routes: routes.collect() }
     }
 
     /// The request to `path`, where the route of that name still takes it.

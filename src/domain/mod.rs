@@ -11,6 +11,7 @@ pub mod hex;
 pub mod lane;
 pub mod ledger;
 pub mod poll;
+pub mod quoted;
 pub mod read;
 pub mod refusal;
 pub mod route;

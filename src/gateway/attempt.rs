@@ -198,8 +198,7 @@ impl Attempt {
         let ends = self.exchange.pool().upstream.ends(now);
         let flight = Flight::default().saying(self.exchange.own_lines.take()).until(ends);
         let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
-        let deadline = ends.map_or(now + timeout, |ends| ends.min(now + timeout));
-        match self.holding_the_lease(deadline, exchanging.as_mut()).await {
+        match self.holding_the_lease(flight.by(now + timeout), exchanging.as_mut()).await {
             Some(ended) => Ok(ended),
             None if flight.sent_at().is_none() => Ok(Ended::NotSent("no connection in time".into())),
             None => Err(Box::pin(self.no_answer_in_time(exchanging, asked, tell)).await),

@@ -124,17 +124,16 @@ async fn head_in_time(
 ) -> Result<Box<Reply>, Refusal> {
     let timeout = exchange.rules().timeout;
     let mut sending = pin!(send(exchange.pool(), permit, request, reuse, flight, |_| true));
-    let ends = flight.ends();
-    let by = |deadline| ends.map_or(deadline, |ends| ends.min(deadline));
-    let mut deadline = by(clock::recent() + timeout);
+    let mut deadline = flight.by(clock::recent() + timeout);
     loop {
         match exchange.worker.deadlines.within(deadline, &mut sending).await {
             Some(Ok(reply)) => return Ok(reply),
             Some(Err(failure)) => return Err(refused(failure)),
             None => match upload.as_ref().and_then(|upload| upload.moved_at()) {
-                Some(moved) if by(moved + timeout) > deadline => deadline = by(moved + timeout),
+                Some(moved) if flight.by(moved + timeout) > deadline => deadline = flight.by(moved + timeout),
                 _ => {
-                    let total = exchange.pool().upstream.config.total.filter(|_| ends == Some(deadline));
+                    let total =
+                        exchange.pool().upstream.config.total.filter(|_| flight.ends() == Some(deadline));
                     let waited = total.unwrap_or(timeout);
                     let paused = upload.is_some_and(|upload| upload.waits_for_client());
                     return Err(match flight.sent_at() {

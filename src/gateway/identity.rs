@@ -10,6 +10,7 @@ use super::tls::Principal;
 use crate::config::Clients;
 use crate::domain::client::{Identity, ScopeId, counted_address};
 use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::quoted::pieces;
 use http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
 use std::cell::RefCell;
@@ -72,7 +73,7 @@ fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let listed = lines(X_FORWARDED_FOR);
     let mut nearest: Vec<_> = if listed.is_empty() {
         let forwarded = lines(header::FORWARDED);
-        let elements = forwarded.iter().rev().flat_map(|line| pieces(line.as_bytes(), b','));
+        let elements = forwarded.iter().rev().flat_map(|line| pieces(line.as_bytes(), |byte| byte == b','));
         elements.take(HOPS_MOST).map(element_address).collect()
     } else {
         let hops = listed.iter().rev().flat_map(|line| line.as_bytes().rsplit(|&b| b == b','));
@@ -84,31 +85,9 @@ fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
 
 /// The `for` of an element of `Forwarded`.
 fn element_address(element: &[u8]) -> Option<IpAddr> {
-    let pairs = pieces(element, b';').map(<[u8]>::trim_ascii);
+    let pairs = pieces(element, |byte| byte == b';').map(<[u8]>::trim_ascii);
     let names_it = |pair: &&[u8]| pair.len() > 4 && pair[..4].eq_ignore_ascii_case(b"for=");
     node_address(&pairs.filter(names_it).last()?[4..])
-}
-
-/// The pieces of `text` between separators that stand outside of quotes (RFC 7239, 4), the last one first. Quotes are
-/// counted from the right: one that somebody further away has left open must not hide what the nearest proxy wrote.
-fn pieces(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let mut quoted = false;
-        let mut is_cut = |(at, &byte): (usize, &u8)| {
-            quoted ^= byte == b'"' && !is_escaped(&text[..at]);
-            byte == separator && !quoted
-        };
-        let cut = text.iter().enumerate().rev().find(|&place| is_cut(place)).map(|(at, _)| at);
-        rest = cut.map(|at| &text[..at]);
-        Some(&text[cut.map_or(0, |at| at + 1)..])
-    })
-}
-
-/// Whether what follows `before` is the second half of a quoted pair.
-fn is_escaped(before: &[u8]) -> bool {
-    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 /// Reads `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`, `"[fe80::1%eth0]"`.

@@ -3,6 +3,7 @@
 
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::quoted::{is_closed, pieces};
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Method, Uri};
@@ -113,33 +114,18 @@ pub(super) fn says_who(name: &HeaderName, credentials: &[HeaderName]) -> bool {
 /// What a `Forwarded` says of where a request was sent to (RFC 7239: `host`, `proto`), without who sent it and through
 /// whom: its parameters but for `for` and `by`, and all of it where it cannot be taken apart.
 fn where_to(forwarded: &[u8]) -> Vec<u8> {
-    let (mut kept, mut rest) = (Vec::new(), forwarded);
-    loop {
-        let (mut quoted, mut escaped) = (false, false);
-        let end = rest.iter().position(|&byte| {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if quoted => escaped = true,
-                b'"' => quoted = !quoted,
-                b',' | b';' => return !quoted,
-                _ => {}
-            }
-            false
-        });
-        let pair = rest[..end.unwrap_or(rest.len())].trim_ascii();
+    let mut kept = Vec::new();
+    for pair in pieces(forwarded, |byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii) {
         let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
-        if quoted || (name.len() == pair.len() && !pair.is_empty()) {
+        if name.len() == pair.len() && !pair.is_empty() {
             return forwarded.to_vec();
         }
         if !pair.is_empty() && !name.eq_ignore_ascii_case(b"for") && !name.eq_ignore_ascii_case(b"by") {
             kept.extend_from_slice(pair);
             kept.push(b';');
         }
-        match end {
-            Some(end) => rest = &rest[end + 1..],
-            None => return kept,
-        }
     }
+    if is_closed(forwarded) { kept } else { forwarded.to_vec() }
 }
 
 // === impl FingerprintKey ===

@@ -80,7 +80,7 @@ impl<T, L: Fn() -> Result<T, String>> Watch<T, L> {
         }
         self.seen = now;
         let loaded = (self.load)();
-        self.is_stale(loaded.is_err());
+        self.set_stale(loaded.is_err());
         let (doors, whose) = (&self.journal.metrics().doors, &self.whose);
         match loaded {
             Ok(value) => {
@@ -102,7 +102,7 @@ impl<T, L: Fn() -> Result<T, String>> Watch<T, L> {
 
 impl<T, L> Watch<T, L> {
     /// Each watch counts for itself: that the files of one are in use again says nothing of another's.
-    fn is_stale(&mut self, stale: bool) {
+    fn set_stale(&mut self, stale: bool) {
         if std::mem::replace(&mut self.stale, stale) != stale {
             self.journal.metrics().doors.certificates_stale(stale);
         }
@@ -111,7 +111,7 @@ impl<T, L> Watch<T, L> {
 
 impl<T, L> Drop for Watch<T, L> {
     fn drop(&mut self) {
-        self.is_stale(false);
+        self.set_stale(false);
     }
 }
 

@@ -104,16 +104,15 @@ async fn ask(
     let request = Request::from_parts(parts, RequestBody::empty());
     let (now, upstream) = (clock::now(), &exchange.pool().upstream);
     let flight = Flight::to_switch().until(upstream.ends(now));
-    let timeout = exchange.rules().timeout;
-    let timeout = upstream.config.total.map_or(timeout, |total| total.min(timeout));
+    let deadline = flight.by(now + exchange.rules().timeout);
     // On a connection of its own: this is asked once, and the connection is not given back.
     let sending = pin!(send(exchange.pool(), permit, Box::new(request), Reuse::Never, &flight, |_| true));
-    let reply = exchange.worker.deadlines.within(now + timeout, sending).await;
+    let reply = exchange.worker.deadlines.within(deadline, sending).await;
     let upstream = flight.sent_at().map(|sent| clock::now().saturating_duration_since(sent));
     match reply {
         Some(Ok(reply)) => Ok((*reply, upstream)),
         Some(Err(failure)) => Err(forward::refused(failure)),
-        None => Err(forward::too_slow(flight.sent_at(), timeout)),
+        None => Err(forward::too_slow(flight.sent_at(), deadline - now)),
     }
 }
 

@@ -110,6 +110,11 @@ impl Flight {
         self.until
     }
 
+    /// `deadline`, or its end where that comes first.
+    pub fn by(&self, deadline: Instant) -> Instant {
+        self.until.map_or(deadline, |until| until.min(deadline))
+    }
+
     /// Whether the connection is to speak another protocol behind the answer.
     pub(super) fn switches(&self) -> bool {
         self.switches

@@ -31,7 +31,13 @@ impl Clock {
 
     /// The present instant.
     pub(super) fn now(&self) -> Millis {
-        Millis(self.base.load(Ordering::Relaxed).saturating_add(self.elapsed()))
+        self.both().0
+    }
+
+    /// The present instant, and [`Clock::elapsed`], by one look at the machine's clock.
+    pub(super) fn both(&self) -> (Millis, u64) {
+        let elapsed = self.elapsed();
+        (Millis(self.base.load(Ordering::Relaxed).saturating_add(elapsed)), elapsed)
     }
 
     /// Milliseconds since the start of this gateway, for what never leaves it.

@@ -35,7 +35,7 @@ impl Inner {
         self: &Arc<Inner>,
         request: ClaimRequest,
     ) -> Result<Claimed, StoreError> {
-        if let Some(answer) = self.recall.answer_of(&request, self.clock.now(), self.clock.elapsed()) {
+        if let Some(answer) = self.recall.answer_of(&request, || self.clock.both()) {
             return Ok(Claimed::Done(answer));
         }
         self.health.admits_claims()?;
@@ -82,7 +82,7 @@ impl Inner {
             }
             Value::BulkString(kept) => {
                 return match stored::decode(kept) {
-                    Some(answer) => Ok(self.said(id, answer)),
+                    Some(answer) => Ok(self.said(&request, answer)),
                     None => self.damaged(*id).await.map(Claimed::Done),
                 };
             }
@@ -97,7 +97,8 @@ impl Inner {
             b"done" => Ok(Claimed::Done(kept_or_tombstone(told.number()?, None))),
             b"large" => {
                 let status = told.number()?;
-                Ok(self.said(id, kept_or_tombstone(status, self.fetch(id).await?)))
+                let answer = kept_or_tombstone(status, self.fetch(id).await?);
+                Ok(self.said(&request, answer))
             }
             b"other" => Ok(Claimed::OtherMeaning),
             b"doubt" => {
@@ -209,7 +210,11 @@ impl Inner {
         let now = self.clock.now();
         let to = self.aliases.resolve(to, || now);
         let lasts = self.aliases.lasts(from, to, now.after(keep));
-        if lasts || !self.has_live(&to).await? || self.has_live(&from).await? {
+        if lasts || !self.has_live(&to).await? {
+            return Ok(());
+        }
+        // The script sees what is in its own part, which on one server is everything.
+        if self.wire.parts.are_several() && self.has_live(&from).await? {
             return Ok(());
         }
         let call = Call::of(&self.wire.parts, Script::Alias, super::HOME, self.wire.place.timeout);
@@ -318,9 +323,11 @@ impl Inner {
         }
     }
 
-    /// The store has the answer of a record.
-    fn said(&self, id: &RecordId, answer: Answer) -> Claimed {
-        self.recall.said(id, &answer, self.clock.elapsed());
+    /// The store has the answer of a copy, which under a client's key counts for a while.
+    fn said(&self, copy: &ClaimRequest, answer: Answer) -> Claimed {
+        if copy.claim.keyed {
+            self.recall.said(&copy.id, &answer, self.clock.elapsed());
+        }
         Claimed::Done(answer)
     }
 

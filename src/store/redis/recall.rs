@@ -113,12 +113,17 @@ impl Recall {
         inner.shrink(now, self.bytes_most);
     }
 
-    /// The answer of a copy under a client's key, where the store need not be asked for it. `elapsed`: milliseconds of
-    /// this gateway's life.
-    pub(super) fn answer_of(&self, copy: &ClaimRequest, now: Millis, elapsed: u64) -> Option<Answer> {
+    /// The answer of a copy under a client's key, where the store need not be asked for it. `time`: the present instant, and
+    /// the milliseconds of this gateway's life.
+    pub(super) fn answer_of(
+        &self,
+        copy: &ClaimRequest,
+        time: impl FnOnce() -> (Millis, u64),
+    ) -> Option<Answer> {
         if !copy.claim.keyed {
             return None;
         }
+        let (now, elapsed) = time();
         let inner = self.lock();
         let known = inner.records.get(&copy.id)?;
         let End::Done(kept) = &known.end else { return None };
@@ -307,7 +312,7 @@ mod tests {
     fn copies_under_a_key_are_answered_as_long_as_the_store_cannot_know_better() {
         let recall = Recall::new(1_000);
         claimed(&recall, 1, 0);
-        let asked = |copy: &ClaimRequest, now, elapsed| recall.answer_of(copy, Millis(now), elapsed);
+        let asked = |copy: &ClaimRequest, now, elapsed| recall.answer_of(copy, || (Millis(now), elapsed));
         assert_eq!(asked(&request(1), 1, 1), None, "in flight");
         let until = Millis(60_000);
         let kept = Kept { answer: answer(9), names: None, done_at: Millis(2), until, said_at: 2 };
