@@ -29,9 +29,14 @@ fn book(patient: &str) -> Call {
 
 /// A booking of ann's whose change by `method` is in doubt, and what the command says when that is settled as executed.
 fn settled(stand: &Stand, method: &str, body: &str) -> String {
+    let json = |path: String| Call::new(method, &path).header("Content-Type", "application/json");
+    settled_change(stand, |id| json(format!("/api/bookings/{id}")).body(body.to_owned()))
+}
+
+/// The same of the change that `change` makes of the booking's id.
+fn settled_change(stand: &Stand, change: impl Fn(serde_json::Value) -> Call) -> String {
     let id = stand.send(&book("ann")).json()["id"].clone();
-    let change = Call::new(method, &format!("/api/bookings/{id}")).header("Authorization", "Bearer ann");
-    let change = change.header("Content-Type", "application/json").body(body.to_owned());
+    let change = change(id).header("Authorization", "Bearer ann");
     assert_problem(&stand.send(&change.header("X-Demo-Fault", "reset-after")), 502, "outcome-unknown");
     let [record] = stand.in_doubt().try_into().unwrap();
     let output = stand.claims(&["resolve", &record, "--executed", "--status", "200"]);
@@ -46,6 +51,22 @@ fn a_cancellation_that_is_settled_as_executed_gives_its_slot_back_and_makes_book
     assert!(told.ends_with(" is settled: executed\n"), "{told}");
     let again = stand.send(&book("ann"));
     assert_eq!((again.status, again.is_replay()), (201, false), "{}", again.text());
+}
+
+#[test]
+fn a_cancellation_in_another_spelling_or_by_another_method_is_settled_like_one() {
+    let spellings: [fn(serde_json::Value) -> Call; 3] = [
+        |id| Call::new("DELETE", &format!("/api/bookings;jsessionid=1/{id}")),
+        |id| Call::new("DELETE", &format!("/api/bookings/{id}/;v=2")),
+        |id| Call::new("POST", &format!("/api/bookings/{id}")).header("X-HTTP-Method-Override", "DELETE"),
+    ];
+    for spelling in spellings {
+        let stand = Stand::with(Config { routes: ROUTES, ..Config::default() });
+        let told = settled_change(&stand, spelling);
+        assert!(told.ends_with(" is settled: executed\n"), "{told}");
+        let again = stand.send(&book("eve"));
+        assert_eq!(again.status, 201, "{}", again.text());
+    }
 }
 
 #[test]

@@ -34,15 +34,15 @@ fn known(
     let (mut frees, mut unsure) = (Vec::new(), Vec::new());
     // The operator's word counts here, whatever the route makes of a redirect.
     for release in named.rules.slots.releases.iter().filter(|_| says.is_success()) {
-        let is_certain = method == Method::DELETE || release.when.is_empty();
+        let is_certain = named.method == Method::DELETE || release.when.is_empty();
         match named.booking(release, digest).filter(|_| is_certain) {
             Some(booking) => frees.push(Free { booking: booking.key, remember: false }),
             None => unsure.push(release.slot.to_string()),
         }
     }
-    let ends = (says.is_success() && changes_target(&method)).then(|| {
+    let ends = (says.is_success() && changes_target(&named.method)).then(|| {
         let parents = normal.parents().skip(1).map(target).collect();
-        let below = if changes_below(&method) { named.rules.remembered_most } else { Duration::ZERO };
+        let below = if changes_below(&named.method) { named.rules.remembered_most } else { Duration::ZERO };
         (parents, below)
     });
     Some((Some(Follows { target: target(normal.resource()), ends, frees }), unsure))

@@ -37,6 +37,8 @@ pub struct SuccessRules {
 pub struct Named<'s> {
     /// The rules of its route.
     pub rules: &'s SuccessRules,
+    /// The method by which its route takes it.
+    pub method: Method,
     path: Vec<(&'s str, &'s str)>,
 }
 
@@ -57,11 +59,16 @@ impl Successes {
         Successes { router: router(config), routes: routes.collect() }
     }
 
-    /// The request to `path`, where the route of that name still takes it.
+    /// The request to `path`, where the route of that name still takes it: by `method`, or by another that it named beside
+    /// its own, of which a record says nothing.
     pub fn find<'s>(&'s self, route: &str, method: &Method, path: &'s str) -> Option<Named<'s>> {
-        let found = self.router.find(method, path)?;
-        let rules = self.routes.get(found.route).filter(|rules| *rules.name == *route)?;
-        Some(Named { rules, path: self.router.named(found.pattern, path) })
+        let at = self.routes.iter().position(|rules| *rules.name == *route)?;
+        let may_count_as = [method, &Method::DELETE, &Method::PUT, &Method::PATCH].into_iter();
+        let mut taken =
+            may_count_as.filter_map(|method| Some((method, self.router.find_of(at, method, path)?)));
+        let (method, found) = taken.next()?;
+        let path = self.router.named(found.pattern, path);
+        Some(Named { rules: &self.routes[at], method: method.clone(), path })
     }
 }
 

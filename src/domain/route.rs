@@ -227,6 +227,19 @@ impl Router {
         self.entries.iter().position(takes).map(|pattern| self.matched(pattern))
     }
 
+    /// The first pattern of one route that takes a request, in its own spelling or in an equal one.
+    pub fn find_of(&self, route: usize, method: &Method, path: &str) -> Option<Match> {
+        let bare = path.strip_suffix('/').unwrap_or(path);
+        let first = |is_spelled: &dyn Fn(&Entry) -> bool| {
+            self.entries
+                .iter()
+                .position(|entry| entry.route == route && entry.takes(method) && is_spelled(entry))
+        };
+        let pattern =
+            first(&|entry| entry.matches(bare)).or_else(|| first(&|entry| entry.matches_loosely(path)))?;
+        Some(self.matched(pattern))
+    }
+
     fn matched(&self, pattern: usize) -> Match {
         let entry = &self.entries[pattern];
         Match { route: entry.route, method_named: entry.method.is_some(), pattern }

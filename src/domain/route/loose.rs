@@ -38,7 +38,8 @@ impl Entry {
         self.literals().any(|literal| literal.is_some_and(|text| !text.bytes().eq(bare(text))))
     }
 
-    fn matches_loosely(&self, path: &str) -> bool {
+    /// As [`Entry::matches`], of a path that begins with a slash, in any equal spelling.
+    pub(super) fn matches_loosely(&self, path: &str) -> bool {
         let mut segments = segments(path);
         let fits = |(literal, segment): (Option<&str>, Option<&str>)| match (literal, segment) {
             (Some(literal), Some(segment)) => is_same(literal, segment),
