@@ -5,6 +5,8 @@ COPY . .
 RUN cargo build --release --locked --bin oncegate
 
 FROM debian:bookworm-slim
+# Certificate authorities for `https://` and `rediss://` without a `ca` of their own.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /var/lib/oncegate --create-home oncegate
 COPY --from=build /build/target/release/oncegate /usr/local/bin/oncegate
 USER 10001

@@ -1,7 +1,7 @@
 //! Exit codes and words of the commands.
 
-use crate::harness::{Config, program};
-use std::process::{Command, Output};
+use crate::harness::{Config, Signal, eventually, program, signal};
+use std::process::{Command, Output, Stdio};
 
 fn check(text: &str) -> Output {
     let directory = tempfile::tempdir().unwrap();
@@ -54,6 +54,48 @@ fn run_with_a_wrong_file_exits_with_2_and_a_missing_file_is_said() {
     let output = Command::new(program()).args(["check", "--config", "no-such.toml"]).output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("no-such.toml"));
+}
+
+#[test]
+fn check_warns_of_a_machine_that_trusts_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    let text = usual().replace("http://127.0.0.1:8000", "https://127.0.0.1:8000");
+    let places = [("{listen}", "127.0.0.1:8080"), ("{admin}", "127.0.0.1:9090"), ("{store}", "memory:")];
+    let text = places.into_iter().fold(text, |text, (hole, value)| text.replace(hole, value));
+    std::fs::write(&file, text).unwrap();
+    let mut check = Command::new(program());
+    let check = check.args(["check", "--config"]).arg(&file);
+    let nothing = directory.path().join("nothing");
+    let output = check.env("SSL_CERT_FILE", &nothing).env("SSL_CERT_DIR", &nothing).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("warning: upstream") && said.contains("ca-certificates"), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}
+
+/// A container's first process gets no other answer from the system: what it does not listen for is lost.
+#[test]
+fn a_signal_ends_a_gateway_that_is_still_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let store = format!("redis://{closed}/0\"\nsecret = \"one secret, long enough\"\nstate = \"lives");
+    let text = usual().replace("{listen}", "127.0.0.1:0").replace("{admin}", "127.0.0.1:0");
+    std::fs::write(&file, text.replace("{store}", &store)).unwrap();
+    let mut run = Command::new(program());
+    let run = run.args(["run", "--config"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
+    let gate = run.spawn().unwrap();
+    eventually("it listens for signals", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", gate.id())).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let terminate = 1 << (Signal::TERM.as_raw() - 1);
+        (u64::from_str_radix(mask.trim(), 16).ok()? & terminate != 0).then_some(())
+    });
+    signal(gate.id(), Signal::TERM);
+    let output = gate.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("told to stop before it served"), "{said}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ use tower_http::trace::TraceLayer;
 /// Bytes of a request's body: an answer of the largest usual size, in base64, and some.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
 
-/// Requests at once; more are refused. As many as there are connections, each of which carries one.
+/// Requests at once; more are refused.
 const REQUESTS_MAX: usize = 64;
 
 /// What the door leads to.
@@ -73,7 +73,8 @@ fn router(state: AdminState) -> Router {
         .layer(
             // From the outside in; outermost stands what makes a problem of every refusal of the others.
             ServiceBuilder::new()
-                .layer(TraceLayer::new_for_http())
+                // That it is not ready, or asked too much, is an answer and no failure of its own.
+                .layer(TraceLayer::new_for_http().on_failure(()))
                 .layer(axum::middleware::from_fn(guard::rim))
                 .layer(HandleErrorLayer::new(guard::refused))
                 .load_shed()

@@ -13,8 +13,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// Connections at once; more wait in the listener's backlog.
-const CONNECTIONS_MAX: u32 = 64;
+/// Connections at once; more wait in the listener's backlog. Far more than requests, so that those who say nothing keep
+/// nobody from asking how the process is.
+const CONNECTIONS_MAX: u32 = 512;
 /// For a request's head to arrive.
 const HEAD_WAIT: Duration = Duration::from_secs(5);
 /// A connection carries one request, and this is the longest that it may take.

@@ -399,6 +399,20 @@ fn an_address_that_others_reach_is_not_served_without_a_token() {
 }
 
 #[test]
+fn those_who_say_nothing_keep_nobody_from_asking_how_the_process_is() {
+    let door = Door::open(None);
+    let silent: Vec<_> = (0..200).map(|_| TcpStream::connect(door.address).expect("a connection")).collect();
+    let mut stream = TcpStream::connect(door.address).expect("a connection");
+    // Below the time after which those who say nothing are sent away.
+    stream.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the request is taken");
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).expect("an answer");
+    assert_eq!(&status, b"HTTP/1.1 200");
+    drop(silent);
+}
+
+#[test]
 fn a_stopped_admin_address_is_closed() {
     let door = Door::open(None);
     let address = door.address;

@@ -1,6 +1,7 @@
 //! `oncegate check`: every problem of a configuration at once, and what it guards.
 
 use crate::config::{self, Config, Paint, Problems, StoreUrl};
+use crate::gateway::check_authorities;
 use crate::store::{self, Finding};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -27,6 +28,9 @@ pub fn run(args: CheckArgs) -> ExitCode {
             let text = format!("{summary}{}: {}\n", notices.file(), notices.tally());
             // Written before the store is asked, which may take its time.
             let written = super::print(&text, ExitCode::SUCCESS);
+            if let Err(why) = check_authorities(&loaded.config) {
+                eprintln!("warning: {why}");
+            }
             let examined = examine_store(&loaded.config);
             if examined == ExitCode::SUCCESS { written } else { examined }
         }

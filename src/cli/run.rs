@@ -11,6 +11,8 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -55,6 +57,8 @@ fn serve(loaded: config::Loaded) -> Result<(), String> {
         }
     }
     let config = &loaded.config;
+    let serving = Arc::new(AtomicBool::new(false));
+    let told = listen_for_the_end(serving.clone())?;
     raise_descriptor_limit(config.server.connections_max);
     let store = Arc::new(Store::open(store_options(config)).map_err(|error| error.to_string())?);
     let names = config.routes.iter().map(|route| route.name.clone()).collect();
@@ -64,13 +68,14 @@ fn serve(loaded: config::Loaded) -> Result<(), String> {
     let admin = start_admin(config, &store, &journal, ready)?;
     let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
     let policy = Arc::new(Policy::compile(loaded.config));
+    serving.store(true, Ordering::Relaxed);
     let gateway =
         Gateway::start(policy, store.clone(), journal.clone()).map_err(|error| error.to_string())?;
     let _ = readiness.send(Readiness::Ready);
     for address in gateway.addresses() {
         tracing::info!(%address, admin = %admin.address(), "serving");
     }
-    wait_for_the_end(&readiness, lame_duck)?;
+    wait_for_the_end(&told, &readiness, lame_duck);
     let _ = readiness.send(Readiness::Draining);
     let drained = gateway.drain(drain);
     if drained.unfinished > 0 {
@@ -160,25 +165,38 @@ fn start_admin(
 
 /// Returns when it is time to drain: after the lame-duck time that follows a SIGTERM or the end of the terminal (SIGHUP), or
 /// at once for an interrupt from the keyboard or a second signal.
-fn wait_for_the_end(readiness: &watch::Sender<Readiness>, lame_duck: Duration) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot wait for signals: {error}"))?;
-    runtime.block_on(async {
-        let listen = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
-        let mut ends = Ends {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            // Who started it with `nohup` wants it to go on.
-            hangup: if ignores_hangups() { None } else { Some(listen(SignalKind::hangup())?) },
-        };
-        if ends.next().await == SignalKind::interrupt() {
-            return Ok(());
-        }
+fn wait_for_the_end(told: &Receiver<SignalKind>, readiness: &watch::Sender<Readiness>, lame_duck: Duration) {
+    if matches!(told.recv(), Ok(kind) if kind != SignalKind::interrupt()) {
         tracing::info!("told to stop; serving on for {lame_duck:?} while load balancers notice");
         let _ = readiness.send(Readiness::LameDuck);
-        let _ = tokio::time::timeout(lame_duck, ends.next()).await;
-        Ok(())
-    })
+        let _ = told.recv_timeout(lame_duck);
+    }
+}
+
+/// Listens for what asks it to end, from the first moment on: the first process of a container has no other answer to a
+/// signal. Until it is `serving` nothing is in flight, and it ends at once.
+fn listen_for_the_end(serving: Arc<AtomicBool>) -> Result<Receiver<SignalKind>, String> {
+    let failed = |error: std::io::Error| format!("cannot wait for signals: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let mut ends = {
+        let _in_runtime = runtime.enter();
+        Ends::listen().map_err(failed)?
+    };
+    // Two ask for a drain and its end; more change nothing.
+    let (tell, told) = sync_channel(2);
+    let listen = async move {
+        loop {
+            let kind = ends.next().await;
+            if !serving.load(Ordering::Relaxed) {
+                eprintln!("oncegate: told to stop before it served");
+                std::process::exit(0);
+            }
+            let _ = tell.try_send(kind);
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".into());
+    thread.spawn(move || runtime.block_on(listen)).map_err(failed)?;
+    Ok(told)
 }
 
 /// What asks it to end.
@@ -189,6 +207,16 @@ struct Ends {
 }
 
 impl Ends {
+    /// Within a runtime.
+    fn listen() -> std::io::Result<Ends> {
+        Ok(Ends {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            // Who started it with `nohup` wants it to go on.
+            hangup: if ignores_hangups() { None } else { Some(signal(SignalKind::hangup())?) },
+        })
+    }
+
     async fn next(&mut self) -> SignalKind {
         let hangup = async {
             match &mut self.hangup {

@@ -91,6 +91,7 @@ impl<'a> Table<'a> {
                 DeValue::Array(items) => items.iter().collect(),
                 _ => vec![value],
             };
+            let items_are_none = items.is_empty();
             let values: Vec<String> = items
                 .into_iter()
                 .filter_map(|item| match item.get_ref() {
@@ -101,6 +102,10 @@ impl<'a> Table<'a> {
                     }
                 })
                 .collect();
+            if items_are_none {
+                let wrong = Wrong::new(format!("`{name}` has a condition without a value"));
+                self.error(name, wrong.help("name the values that meet it, or take it out"));
+            }
             read.push((key, values));
         }
         if read.is_empty() && entries.is_empty() {
@@ -110,5 +115,14 @@ impl<'a> Table<'a> {
             );
         }
         read
+    }
+
+    /// As [`Table::list`], of a key that means nothing without an item. `help` names one.
+    pub fn some<T>(&self, name: &str, numbers: bool, help: &str, parse: impl Fn(&str) -> Read<T>) -> Vec<T> {
+        let items = self.list(name, numbers, parse);
+        if items.is_empty() && self.has(name) && !self.failed(name) {
+            self.error(name, Wrong::new(format!("`{name}` is empty")).help(help));
+        }
+        items
     }
 }

@@ -81,6 +81,7 @@ fn broken_toml_hides_neither_other_broken_lines_nor_mistakes() {
 #[test]
 fn relations_between_values_are_checked() {
     golden("relations");
+    golden("nothing");
     golden("nothing-guarded");
     golden("throttle");
 }

@@ -13,6 +13,7 @@ impl Check<'_> {
             let path = format!("route[{at}].idempotency");
             self.windows(&path, rules);
             self.deadline(at, route);
+            self.forgotten(&path, route, rules);
             self.not_executed(&path, rules);
             self.given_up(&path, rules);
         }
@@ -55,6 +56,26 @@ impl Check<'_> {
                 "use `remember_fingerprint`, or key = \"header-or-fingerprint\"",
             );
         }
+    }
+
+    /// What a backend still works on when the timeout is over may end as long again later. Retries are summed up elsewhere.
+    fn forgotten(&self, path: &str, route: &Route, rules: &Idempotency) {
+        let Some(upstream) = self.config.upstreams.get(route.upstream) else { return };
+        let timeout = route.timeout.unwrap_or(upstream.timeout);
+        let path = format!("{path}.in_doubt_for");
+        if route.retry.is_some() || rules.in_doubt_for > timeout || self.reader.failed(&path) {
+            return;
+        }
+        let message = format!(
+            "`in_doubt_for` ({}) is no longer than the timeout ({}): a doubt would be forgotten before its write has ended",
+            show_duration(rules.in_doubt_for),
+            show_duration(timeout)
+        );
+        self.error(
+            &path,
+            message,
+            "write the longest time after which the backend may still act, or shorten `timeout`",
+        );
     }
 
     fn deadline(&self, at: usize, route: &Route) {

@@ -24,7 +24,9 @@ pub(super) fn lane(table: &Table<'_>, route: &str, zone: &Zone) -> Lane {
     table.require("by", "add by = [\"$.clinicId\"]: the writes that share it run one at a time");
     Lane {
         name: table.parsed("name", values::name).unwrap_or_else(|| route.to_owned()).into(),
-        by: table.list("by", false, |text| values::selector(text, zone)),
+        by: table.some("by", false, "name the values, as in [\"$.clinicId\"]", |text| {
+            values::selector(text, zone)
+        }),
         queue: u32::try_from(table.count("queue")).unwrap_or(u32::MAX),
         wait: table.duration("wait"),
     }
@@ -33,12 +35,17 @@ pub(super) fn lane(table: &Table<'_>, route: &str, zone: &Zone) -> Lane {
 /// `[route.retry]`
 pub(super) fn retry(table: &Table<'_>) -> Retry {
     table.require("status", "add status = [409, 500]: by which the backend says that it did nothing");
-    let backoff = table.list("backoff", false, wait);
+    let backoff = table.some("backoff", false, "write the waits, as in [\"50ms\", \"200ms\"]", wait);
     if backoff.len() > RETRIES_MAX {
         let wrong = Wrong::new(format!("`backoff` has {} waits", backoff.len()));
         table.error("backoff", wrong.help(format!("write {RETRIES_MAX} at most: each is another request")));
     }
-    Retry { signs: signs(table), backoff: Backoff(backoff) }
+    let signs = signs(table);
+    if signs.statuses.is_empty() && table.has("status") && !table.failed("status") {
+        let wrong = Wrong::new("`status` is empty").help("name what says that nothing was done, as in [409]");
+        table.error("status", wrong);
+    }
+    Retry { signs, backoff: Backoff(backoff) }
 }
 
 /// `[route.recover]`

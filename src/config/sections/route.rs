@@ -38,13 +38,7 @@ pub(super) fn read(table: &Table<'_>, upstreams: &[Upstream], zone: &Zone) -> Ro
     table.require("name", "add name = \"book\"");
     table.require("match", "add match = \"POST /api/bookings\"");
     table.require("upstream", "add upstream = \"…\" with the name of an [[upstream]]");
-    let patterns = table.list("match", false, pattern);
-    if patterns.is_empty() && table.has("match") && !table.failed("match") {
-        table.error(
-            "match",
-            Wrong::new("`match` is empty").help("write \"POST /api/bookings\", or a list of such"),
-        );
-    }
+    let patterns = table.some("match", false, "write \"POST /api/bookings\", or a list of such", pattern);
     let name = table.parsed("name", values::name).unwrap_or_default();
     Route {
         lane: table.has("lane").then(|| race::lane(&table.table("lane"), &name, zone)),

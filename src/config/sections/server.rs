@@ -82,7 +82,15 @@ fn read_flood(table: &Table<'_>) -> Flood {
 
 /// `[admin]`
 pub(super) fn read_admin(table: &Table<'_>) -> Admin {
-    Admin { listen: table.parsed_or_default("listen", values::address), token: table.secret("token") }
+    let token = table.secret("token");
+    // What a header cannot bring as it is written would lock everybody out.
+    let can_come = |text: &str| text.trim() == text && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if token.as_ref().is_some_and(|token| !can_come(token.expose())) {
+        let wrong = Wrong::new("`token` has a blank at an end, a line break or a letter beyond ASCII");
+        let help = "no request can bring such a token; `openssl rand -hex 32` makes a good one";
+        table.error("token", wrong.help(help));
+    }
+    Admin { listen: table.parsed_or_default("listen", values::address), token }
 }
 
 /// `[log]`

@@ -85,14 +85,8 @@ fn ask(table: &Table<'_>, zone: &Zone) -> AskRule {
 }
 
 fn selectors(table: &Table<'_>, name: &str, zone: &Zone) -> Vec<Selector> {
-    let by = table.list(name, false, |text| values::selector(text, zone));
-    if by.is_empty() && table.has(name) && !table.failed(name) {
-        table.error(
-            name,
-            Wrong::new(format!("`{name}` is empty"))
-                .help("name the values, as in [\"$.doctor\", \"$.date\"]"),
-        );
-    }
+    let help = "name the values, as in [\"$.doctor\", \"$.date\"]";
+    let by = table.some(name, false, help, |text| values::selector(text, zone));
     if by.len() > SELECTORS_MAX {
         table.error(name, Wrong::new(format!("`{name}` has more than {SELECTORS_MAX} values")));
     }

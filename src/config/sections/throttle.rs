@@ -25,14 +25,11 @@ impl Word for OverWord {
 /// `[route.throttle]`; `None` where it has no limit that could be kept, which was then reported.
 pub(super) fn read(table: &Table<'_>) -> Option<RouteThrottle> {
     table.require("limits", "add limits = [\"1/2s burst 3\", \"10/min\"]");
-    let limits = table.list("limits", false, limit);
+    let limits = table.some("limits", false, "write \"10/min\", or a list of such", limit);
     if limits.len() > LIMITS_MAX {
         let wrong = Wrong::new(format!("{} limits are stacked; {LIMITS_MAX} is the most", limits.len()));
         table.error("limits", wrong.help("two are usually enough: a pace, and a longer window"));
         return None;
-    }
-    if limits.is_empty() && table.has("limits") && !table.failed("limits") {
-        table.error("limits", Wrong::new("`limits` is empty").help("write \"10/min\", or a list of such"));
     }
     let (at_most, word) = (table.duration("hold_at_most"), table.word("over"));
     let rules = Throttle {

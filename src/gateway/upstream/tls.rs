@@ -50,6 +50,16 @@ fn load(tls: &config::UpstreamTls, http2: bool) -> Result<ClientConfig, String> 
     Ok(config)
 }
 
+/// Whether this machine trusts any authority, where backends of `config` are to be verified by those; if not, why that matters.
+pub fn check_authorities(config: &config::Config) -> Result<(), String> {
+    let by_system = |upstream: &&config::Upstream| {
+        upstream.tls.authorities.is_none() && upstream.urls.iter().any(|base| base.secure)
+    };
+    let Some(upstream) = config.upstreams.iter().find(by_system) else { return Ok(()) };
+    let told = |why| format!("upstream \"{}\" cannot be verified from here: {why}", upstream.name);
+    system_authorities().map(drop).map_err(told)
+}
+
 /// Those that this machine trusts: an operator who installs an authority for everything installs it for the gateway, and
 /// nobody has to release one because another was withdrawn.
 fn system_authorities() -> Result<RootCertStore, String> {
