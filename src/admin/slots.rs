@@ -20,6 +20,8 @@ use std::collections::HashMap;
 const LIMIT: usize = 100;
 /// Holds of one page at most: the store's own bound.
 const LIMIT_MAX: usize = 1_000;
+/// Fields that are asked about at once; no slot is told apart by as many.
+const FIELDS_MAX: usize = 100;
 /// Bookings that one request adopts.
 pub const ROWS_MAX: usize = 5_000;
 /// Other slots of one booking that are looked at.
@@ -139,12 +141,17 @@ pub(super) async fn ask(
     State(state): State<AdminState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<SlotView>, Problem> {
-    let (mut slot_name, mut fields) = (None, serde_json::Value::Object(Default::default()));
+    let (mut slot_name, mut count) = (None, 0);
+    let mut fields = serde_json::Value::Object(Default::default());
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         // The first one is the slot's name; a slot may also be told apart by a field of that name.
         if name == "slot" && slot_name.is_none() {
             slot_name = Some(value.into_owned());
         } else {
+            count += 1;
+            if count > FIELDS_MAX {
+                return Err(Problem::bad_request(format!("name at most {FIELDS_MAX} fields")));
+            }
             put_field(&mut fields, &name, value.into_owned().into()).map_err(Problem::bad_request)?;
         }
     }

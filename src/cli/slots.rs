@@ -172,7 +172,7 @@ fn import(
     }
     let path = format!("/api/slots/import?{}", query.finish());
     let mut all = Imported::default();
-    for some in rows.chunks(if is_one { ROWS_MAX } else { BATCH }) {
+    for some in rows::parts(&rows, if is_one { ROWS_MAX } else { BATCH }).map_err(Failure::usage)? {
         let text = some.iter().map(|(_, row)| row.as_str()).collect::<Vec<_>>().join("\n");
         let done: Imported = client::read(&client.call(Method::POST, &path, Some(text.into_bytes()))?)?;
         let line = |at: usize| some.get(at.saturating_sub(1)).map_or(at, |(line, _)| *line);

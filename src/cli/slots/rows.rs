@@ -1,5 +1,6 @@
 //! The bookings of a file as JSON objects, each with its line.
 
+use crate::admin::BODY_BYTES_MAX;
 use crate::domain::slot::put_field;
 use serde_json::{Map, Value};
 use std::io::Read;
@@ -48,6 +49,25 @@ fn table(text: &str) -> Result<Vec<(usize, String)>, String> {
     Ok(rows)
 }
 
+/// The rows in parts of so many, each of which is a body that is taken.
+pub(super) fn parts(rows: &[(usize, String)], most: usize) -> Result<Vec<&[(usize, String)]>, String> {
+    let (mut parts, mut left) = (Vec::new(), rows);
+    while let Some((line, first)) = left.first() {
+        if first.len() > BODY_BYTES_MAX {
+            return Err(format!("line {line} has more than {BODY_BYTES_MAX} bytes"));
+        }
+        let mut bytes = 0;
+        let fits = left.iter().take(most).take_while(|(_, row)| {
+            bytes += row.len() + 1;
+            bytes <= BODY_BYTES_MAX + 1
+        });
+        let (part, rest) = left.split_at(fits.count());
+        parts.push(part);
+        left = rest;
+    }
+    Ok(parts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +84,17 @@ mod tests {
         assert_eq!(values[0]["header:X-Branch"], "west");
         assert_eq!(values[1]["clinic"]["id"], "c, 2");
         assert!(table("a,a\n1,2\n").is_err() && table("a,a.b\n1,2\n").is_err() && table("a\n1,2\n").is_err());
+    }
+
+    #[test]
+    fn parts_are_no_larger_than_what_is_taken() {
+        let rows: Vec<_> = (1..=10).map(|line| (line, "x".repeat(1 << 20))).collect();
+        let lengths = |most| parts(&rows, most).map(|parts| parts.iter().map(|part| part.len()).collect());
+        assert_eq!(lengths(1_000), Ok(vec![3, 3, 3, 1]), "four of them and their line ends are too much");
+        assert_eq!(lengths(2), Ok(vec![2; 5]));
+        let whole = [(7, "x".repeat(BODY_BYTES_MAX))];
+        assert_eq!(parts(&whole, 1).map(|parts| parts.len()), Ok(1));
+        let long = [(7, "x".repeat(BODY_BYTES_MAX + 1))];
+        assert!(parts(&long, 1).expect_err("no part holds it").contains("line 7"));
     }
 }

@@ -27,6 +27,9 @@ const IDLE_COMMON: Duration = Duration::from_secs(5);
 /// Orchestrators commonly kill a process 30 s after they asked it to end.
 const STOP_COMMON: Duration = Duration::from_secs(30);
 
+/// The largest answer that a `file:` store keeps: a quarter of a segment of its log.
+const FILE_ANSWER_MAX: u64 = 4 << 20;
+
 /// A finding under construction.
 struct Check<'a> {
     reader: &'a Reader<'a>,
@@ -229,6 +232,10 @@ impl Check<'_> {
             let message =
                 format!("one answer (`answer_limit`, {limit}) may be larger than all of `memory` ({memory})");
             self.error(path, message, "make `answer_limit` the smaller one");
+        }
+        if matches!(store.url, StoreUrl::File(_)) && store.answer_limit > FILE_ANSWER_MAX {
+            let message = "answers above 4MiB are never kept by a `file:` store: their copies learn only that the request was executed";
+            self.warn("store.answer_limit", message, "write 4MiB or less, so that the file says what is so");
         }
         if u64::from(store.records_per_scope) > store.records_max as u64 {
             let message = "`records_per_scope` is above `records_max`: one caller can fill the store for all";

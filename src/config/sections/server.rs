@@ -102,8 +102,12 @@ pub(super) fn read_log(table: &Table<'_>) -> Log {
 fn header_name(text: &str) -> Read<http::HeaderName> {
     let wrong = |why| Wrong::new(format!("{} {why}", quote(text))).help("write one such as \"X-Request-Id\"");
     let name = http::HeaderName::from_bytes(text.as_bytes()).map_err(|_| wrong("is not a header's name"))?;
-    match is_framing(name.as_str().as_bytes()) {
-        true => Err(wrong("says where a message ends or who gets it")),
-        false => Ok(name),
+    match name.as_str() {
+        framing if is_framing(framing.as_bytes()) => Err(wrong("says where a message ends or who gets it")),
+        // The gateway would take out what its clients sent, or write over it.
+        "authorization" | "cookie" | "idempotency-key" | "content-type" | "x-api-key" => {
+            Err(wrong("says something else already"))
+        }
+        _ => Ok(name),
     }
 }

@@ -1,6 +1,7 @@
 //! Dates with times as instants: what `datetime:` makes of a text.
 
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{Date, DateTime, date};
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
@@ -11,6 +12,8 @@ pub struct Zone(TimeZone);
 /// Ten digits are seconds since 1970, thirteen are milliseconds: from 2001 to 2286 nothing else is meant by them.
 const SECONDS_DIGITS: usize = 10;
 const MILLIS_DIGITS: usize = 13;
+/// The day in whose course instants end.
+const LAST_DAY: Date = date(9999, 12, 30);
 
 // === impl Zone ===
 
@@ -29,7 +32,7 @@ impl Zone {
 
     /// The instant that a text names: a date with a time and an offset or `Z` (RFC 3339, ISO 8601); the same without an
     /// offset, in this zone; a date alone, which is the beginning of its day in this zone; seconds or milliseconds since
-    /// 1970 in ten or thirteen digits.
+    /// 1970 in ten or thirteen digits. Past the last instant there is, which is the way to write "never", it is that one.
     pub fn instant(&self, text: &str) -> Option<Timestamp> {
         let text = text.trim();
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -38,6 +41,9 @@ impl Zone {
                 MILLIS_DIGITS => Timestamp::from_millisecond(text.parse().ok()?).ok(),
                 _ => None,
             };
+        }
+        if Pieces::parse(text).is_ok_and(|pieces| pieces.date() > LAST_DAY) {
+            return Some(Timestamp::MAX);
         }
         if text.contains('[') {
             return text.parse::<Zoned>().ok().map(|zoned| zoned.timestamp());
@@ -86,6 +92,16 @@ mod tests {
             Some("2026-10-25T00:30:00Z"),
             "the clock is set back: the earlier of the two"
         );
+    }
+
+    #[test]
+    fn the_way_to_write_never_is_the_last_instant() {
+        for text in ["9999-12-31T23:59:59Z", "9999-12-31", "9999-12-31 00:00", "9999-12-31T23:59:59+05:30"] {
+            assert_eq!(instant("UTC", text), Some(Timestamp::MAX.to_string()), "{text}");
+        }
+        assert_eq!(instant("UTC", "9999-12-30").as_deref(), Some("9999-12-30T00:00:00Z"));
+        assert_eq!(instant("UTC", "9999-12-32"), None);
+        assert_eq!(instant("UTC", "9999-12-31T25:00Z"), None);
     }
 
     #[test]

@@ -17,8 +17,11 @@ pub struct Row {
     query: String,
 }
 
-/// Elements of a list that names of columns may count to.
+/// Elements that the lists in one name may count to, together.
 const INDEX_MOST: usize = 999;
+/// Steps into a row that one name may take. Bodies of requests are no deeper than this by far, and a value that was nested
+/// without a bound could not be taken apart again.
+const STEPS_MOST: usize = 32;
 
 /// Puts `value` where `name`, of a column or a parameter, says: `a.b[0].c` is what the selector `$.a.b[0].c` finds. A name
 /// with a colon is a selector itself (`path:clinic`) and stays as it is. The error says what is wrong with the name.
@@ -26,8 +29,17 @@ pub fn put_field(row: &mut Value, name: &str, value: Value) -> Result<(), String
     let name = name.strip_prefix("$.").unwrap_or(name);
     let mut place = row;
     let words = if name.contains(':') { vec![name] } else { name.split('.').collect() };
-    for word in words {
-        let (member, indexes) = indexes(word)?;
+    let read: Result<Vec<_>, _> = words.into_iter().map(indexes).collect();
+    let steps = read?;
+    let (count, counted) = steps.iter().fold((0, 0), |(count, counted), (_, indexes)| {
+        (count + 1 + indexes.len(), counted + indexes.iter().sum::<usize>())
+    });
+    if count > STEPS_MOST || counted > INDEX_MOST {
+        return Err(format!(
+            "a name leads {STEPS_MOST} steps into a row and counts to {INDEX_MOST}, at most"
+        ));
+    }
+    for (member, indexes) in steps {
         place = within(place, name)?.entry(member).or_insert(Value::Null);
         for index in indexes {
             if place.is_null() {
@@ -151,6 +163,11 @@ mod tests {
             "a": {"b": "1", "c": "2"}, "items": [{"id": "4"}, {"id": "3"}], "path:x.y": "5", "m": [[null, "6"]]
         });
         assert_eq!(row, expected);
+        let far = ["a.".repeat(32) + "a", "a".to_owned() + &"[0]".repeat(32), "x[500][500]".to_owned()];
+        for wrong in &far {
+            assert!(put_field(&mut row, wrong, "7".into()).is_err(), "{wrong}");
+        }
+        put_field(&mut row, &("b.".repeat(31) + "b"), "7".into()).expect("it has a place");
         for wrong in ["a", "a.b", "a.b.c", "items.id", "items[0]", "x[1000]", "x[]", "x[one]", "x[0]y]"] {
             assert!(put_field(&mut row, wrong, "7".into()).is_err(), "{wrong}");
         }
