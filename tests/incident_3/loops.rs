@@ -226,3 +226,33 @@ fn as_many_wait_as_may_and_the_next_is_told_at_once() {
     assert_eq!(metric(&stand, "oncegate_holds_total{end=\"full\"}"), 2);
     assert_eq!(metric(&stand, "oncegate_holds_total{end=\"over\"}"), 4);
 }
+
+#[test]
+fn whoever_waited_in_vain_is_told_of_the_whole_line_at_its_cost() {
+    let route = |name: &str, at_most: &str| {
+        format!(
+            "[[route]]\nname = \"{name}\"\nmatch = \"GET /{name}/**\"\nupstream = \"scheduler\"\n[route.throttle]\n\
+             limits = \"1/2s burst 2\"\nbucket = \"pages\"\ncost = 2\nhold_at_most = \"{at_most}\"\n"
+        )
+    };
+    let (routes, clients) = (route("long", "60s") + &route("short", "300ms"), "identify_by = [\"ip\"]");
+    let mut stand = Stand::with(Config { routes: routes.leak(), clients, ..Config::default() });
+    let get = |path: &str| Call::new("GET", path);
+    assert_eq!(stand.send(&get("/long/0")).status, 404, "it is at the backend");
+    let address = stand.gate.address;
+    let told = thread::scope(|scope| {
+        for path in ["/long/1", "/long/2"] {
+            scope.spawn(move || Call::new("GET", path).within(Duration::from_secs(30)).send(address));
+        }
+        eventually("they are held", || (metric(&stand, "oncegate_held") == 2).then_some(()));
+        let told = stand.send(&get("/short/3"));
+        stand.terminate();
+        told
+    });
+    assert_problem(&told, 429, "throttled");
+    let seconds: u64 = told.header("retry-after").unwrap().parse().unwrap();
+    assert!(
+        (11..=15).contains(&seconds),
+        "three turns of four seconds and the spread of refusals: {seconds}"
+    );
+}
