@@ -136,6 +136,61 @@ fn headers_that_say_what_is_written_and_when_are_part_of_the_intent() {
     }
 }
 
+/// Guarded writes as an ingress hands them on that gives every host the same `Host`, each saying another host.
+fn behind_an_ingress() -> [[Call; 2]; 2] {
+    let call = |name: &str, value: &str| Call::post(&format!("/api/{name}"), "{}").header(name, value);
+    [
+        ["clinic-a.example", "clinic-b.example"].map(|host| call("X-Forwarded-Host", host)),
+        ["for=198.51.100.7;host=clinic-a.example", "for=198.51.100.7;host=clinic-b.example"]
+            .map(|element| call("Forwarded", element)),
+    ]
+}
+
+#[test]
+fn behind_a_trusted_proxy_two_hosts_are_two_intents() {
+    let raw = RawBackend::start(ok);
+    let clients = "trusted_proxies = [\"127.0.0.0/8\"]";
+    // Whichever way the backend is told the gateway's own words.
+    for server in ["", "forwarded = \"off\"", "forwarded = \"both\""] {
+        let stand = Stand::with(Config { backend: Some(raw.address), clients, server, ..Config::default() });
+        for (index, [one, other]) in behind_an_ingress().iter().enumerate() {
+            for call in [one, other] {
+                assert!(!stand.send(call).is_replay());
+                assert!(stand.send(call).is_replay());
+            }
+            let key = format!("9a0c6f55-1d51-4b9e-8f64-{index:012}");
+            let keyed = |call: &Call| call.clone().header("Idempotency-Key", &key);
+            assert!(!stand.send(&keyed(one)).is_replay());
+            assert_problem(&stand.send(&keyed(other)), 422, "key-reused");
+            assert_eq!(raw.waiting(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_nobody_trusted_has_said_and_one_that_is_said_twice_are_no_other_intent() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    for [one, other] in behind_an_ingress() {
+        assert_one_answer(&[stand.send(&one), stand.send(&other)]);
+    }
+    let clients = "trusted_proxies = [\"127.0.0.0/8\"]";
+    let stand = Stand::with(Config { backend: Some(raw.address), clients, ..Config::default() });
+    let host = stand.gate.address.to_string();
+    let plain = Call::post("/api/notes", "{}");
+    let replies = [
+        plain.clone(),
+        plain.clone().header("X-Forwarded-For", "127.0.0.1"),
+        plain.clone().header("X-Forwarded-Host", &host),
+        plain
+            .header("Forwarded", &format!("for=192.0.2.1;host=\"{host}\""))
+            .header("X-Forwarded-For", "127.0.0.1"),
+    ]
+    .map(|call| stand.send(&call));
+    assert_one_answer(&replies);
+    assert_eq!(raw.waiting(), 3);
+}
+
 #[test]
 fn a_query_that_comes_with_a_key_is_written_once() {
     let raw = RawBackend::start(ok);

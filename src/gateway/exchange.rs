@@ -65,6 +65,8 @@ pub struct Exchange {
     pub version: Version,
     /// What the backend is told besides the headers, once.
     pub own_lines: Cell<Option<OwnLines>>,
+    /// Where it was sent to, as far as a trusted proxy says more of it than `Host` does. Only of what is guarded.
+    pub sent_to: Vec<(&'static str, Vec<u8>)>,
     /// It has an `Origin`: a browser says which page asks.
     pub of_page: bool,
     /// Its connection goes on behind this exchange, as far as the client is concerned, and may be told so.
@@ -130,6 +132,9 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     if exchange.guarded {
         // Nobody but the gateway waits for the body of a guarded write.
         parts.headers.remove(header::EXPECT);
+        if found.says() {
+            exchange.sent_to = tell::sent_to(&connection, &parts.headers);
+        }
     }
     let says = found.says() || line.came_with_id || protocol.is_some();
     let by_lines = !says && tell::goes_by_lines(&exchange, &parts);
@@ -320,6 +325,7 @@ fn route(
         goes_on: parts.version == Version::HTTP_11 && !found.closes,
         hears_continue: false,
         own_lines: Cell::default(),
+        sent_to: Vec::new(),
         of_page: found.origin,
     })
 }
