@@ -17,7 +17,7 @@ use super::look_alikes;
 use super::own_lines::OwnLines;
 use super::reads;
 use super::tell;
-use super::throttle::{self, Gate, Waits};
+use super::throttle::{self, Flight, Gate, Waits};
 use super::tls::Principal;
 use super::upgrade;
 use super::upload::ClientBody;
@@ -67,6 +67,9 @@ pub struct Exchange {
     pub own_lines: Cell<Option<OwnLines>>,
     /// Where it was sent to, as far as a trusted proxy says more of it than `Host` does. Only of what is guarded.
     pub sent_to: Vec<(&'static str, Vec<u8>)>,
+    /// Its place among the client's requests in flight, which it has in common with its answer: what goes on at the backend
+    /// after its client has left still counts.
+    pub flight: Cell<Option<Rc<Flight>>>,
     /// It has an `Origin`: a browser says which page asks.
     pub of_page: bool,
     /// Its connection goes on behind this exchange, as far as the client is concerned, and may be told so.
@@ -326,6 +329,7 @@ fn route(
         hears_continue: false,
         own_lines: Cell::default(),
         sent_to: Vec::new(),
+        flight: Cell::default(),
         of_page: found.origin,
     })
 }

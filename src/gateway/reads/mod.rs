@@ -297,6 +297,8 @@ impl Reads {
         if reading.head_only || self.alone(&reading).is_some() {
             return;
         }
+        // The client has its answer, and waits for this one no more than anybody else does.
+        exchange.flight.set(None);
         let (resource, stale) = (kept.resource, Some(kept));
         let own = || {
             let flight = Flight::new(self.endings.moment(), resource, false);
