@@ -190,7 +190,9 @@ impl Reads {
         let slot = match reading.base {
             None => self.cache.get(&reading.key),
             Some(base) => match self.cache.get(&base) {
-                Some(Slot::Varies(names)) => self.cache.get(&reading.varied(exchange, rules, parts, &names)),
+                Some(Slot::Varies(names, list)) => {
+                    self.cache.get(&reading.varied(exchange, rules, parts, &names).within(list))
+                }
                 slot => slot,
             },
         };
