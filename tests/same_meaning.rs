@@ -230,3 +230,21 @@ fn ignored_fields_and_unordered_arrays_do_not_count() {
     stand.send(&Call::post("/api/notes", r#"{"client_time":2,"days":["WED","MON","MON"],"x":1}"#));
     assert_eq!(stand.backend.effects().len(), 2);
 }
+
+#[test]
+fn ignored_and_unordered_fields_of_forms_are_found_as_selectors_find_them() {
+    let raw = RawBackend::start(ok);
+    let idempotency = "ignore = [\"$.meta.client_time\"]\nunordered = [\"$.days\"]";
+    let stand = Stand::with(Config { backend: Some(raw.address), idempotency, ..Config::default() });
+    let form = |body: &str| {
+        Call::new("POST", "/api/f").header("Content-Type", "application/x-www-form-urlencoded").body(body)
+    };
+    for (one, other) in [
+        ("meta[client_time]=1&meta[room]=5", "meta[client_time]=2&meta[room]=5"),
+        ("meta.client_time=1&meta.room=6", "meta.client_time=2&meta.room=6"),
+        ("days%5B%5D=1&days%5B%5D=2", "days%5B%5D=2&days%5B%5D=1"),
+    ] {
+        assert_one_answer(&[stand.send(&form(one)), stand.send(&form(other))]);
+        assert_eq!(raw.waiting(), 1, "{one}");
+    }
+}
