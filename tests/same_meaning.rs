@@ -192,6 +192,33 @@ fn a_host_that_nobody_trusted_has_said_and_one_that_is_said_twice_are_no_other_i
 }
 
 #[test]
+fn an_upload_equals_its_retry_however_its_client_writes_file_names() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let upload = |boundary: &str, names: &str, content: &str| {
+        let head =
+            format!("Content-Type: application/pdf\r\nContent-Disposition: form-data; name=file; {names}");
+        let kind = format!("multipart/form-data; boundary=\"{boundary}\"");
+        let body = format!("--{boundary}\r\n{head}\r\n\r\n{content}\r\n--{boundary}--\r\n");
+        Call::new("POST", "/api/uploads").header("Content-Type", &kind).body(body)
+    };
+    for (index, names) in
+        ["filename=x.pdf; filename*=utf-8''x.pdf", "filename=\"x\\\".pdf\"", "filename*=utf-8''x.pdf"]
+            .iter()
+            .enumerate()
+    {
+        let key = format!("0c1d6f55-1d51-4b9e-8f64-{index:012}");
+        let keyed = |call: Call| call.header("Idempotency-Key", &key);
+        assert!(!stand.send(&upload("b1a7", names, "%PDF")).is_replay(), "{names}");
+        assert!(stand.send(&upload("c2d8", names, "%PDF")).is_replay(), "{names}");
+        assert!(!stand.send(&upload("c2d8", names, "%pdf")).is_replay(), "{names}");
+        assert!(!stand.send(&keyed(upload("b1a7", names, "%PDF"))).is_replay(), "{names}");
+        assert!(stand.send(&keyed(upload("c2d8", names, "%PDF"))).is_replay(), "{names}");
+        assert_eq!(raw.waiting(), 3, "{names}");
+    }
+}
+
+#[test]
 fn a_query_that_comes_with_a_key_is_written_once() {
     let raw = RawBackend::start(ok);
     let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
