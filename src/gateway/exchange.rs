@@ -122,8 +122,7 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     strip_hop_by_hop_of_request(&mut parts, &body, found);
-    let request_id = &worker.shared.policy.config().server.request_id_header;
-    look_alikes::strip(&mut parts.headers, found.look_alikes, request_id);
+    look_alikes::strip(&mut parts.headers, found.look_alikes, &worker.shared.own_names);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &parts);
     let mut exchange = match route(&worker, &connection, &mut parts, &line, found) {
