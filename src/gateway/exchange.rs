@@ -66,7 +66,7 @@ pub struct Exchange {
     /// What the backend is told besides the headers, once.
     pub own_lines: Cell<Option<OwnLines>>,
     /// Where it was sent to, as far as a trusted proxy says more of it than `Host` does. Only of what is guarded.
-    pub sent_to: Vec<(&'static str, Vec<u8>)>,
+    pub sent_to: Box<[(&'static str, Vec<u8>)]>,
     /// Its place among the client's requests in flight, which it has in common with its answer: what goes on at the backend
     /// after its client has left still counts.
     pub flight: Cell<Option<Rc<Flight>>>,
@@ -327,7 +327,7 @@ fn route(
         goes_on: parts.version == Version::HTTP_11 && !found.closes,
         hears_continue: false,
         own_lines: Cell::default(),
-        sent_to: Vec::new(),
+        sent_to: Box::default(),
         flight: Cell::default(),
         of_page: found.origin,
     })

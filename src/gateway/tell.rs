@@ -21,9 +21,9 @@ pub fn goes_by_lines(exchange: &Exchange, parts: &Parts) -> bool {
 
 /// Where the request was sent to, as far as a trusted proxy says more of it than `Host` does. Before the gateway adds its
 /// own words to the same headers.
-pub fn sent_to(connection: &Connection, headers: &HeaderMap) -> Vec<(&'static str, Vec<u8>)> {
+pub fn sent_to(connection: &Connection, headers: &HeaderMap) -> Box<[(&'static str, Vec<u8>)]> {
     if !connection.trusted {
-        return Vec::new();
+        return Box::default();
     }
     let host = first_of(headers, &header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
     let listed = joined(headers, X_FORWARDED_HOST).and_then(|list| told::listed(&list, host));
