@@ -114,18 +114,24 @@ upstream = "scheduler"
 #[test]
 fn names_that_look_like_the_gateways_own_reach_no_backend() {
     let raw = RawBackend::start(ok);
-    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let stand = Stand::with(Config {
+        backend: Some(raw.address),
+        clients: "scope_by = [\"header:Tenant-Id\"]",
+        ..Config::default()
+    });
     for call in [Call::new("GET", "/x"), Call::new("PATCH", "/api/x"), Call::post("/api/x", "{}")] {
         let call = call
             .header("X_Under", "kept")
             .header("X_Forwarded_For", "6.6.6.6")
             .header("x-forwarded_Proto", "gopher")
             .header("X_HTTP_Method_Override", "DELETE")
-            .header("X_Request_Id", "mine");
+            .header("X_Request_Id", "mine")
+            .header("X_Api_Key", "secret")
+            .header("Tenant_Id", "other");
         assert_eq!(stand.send(&call.header("X-Last", "1")).status, 200);
         let seen = raw.next();
         assert!(seen.contains("\r\nX_Under: kept\r\nX-Last: 1\r\n"), "{seen}");
-        for said in ["6.6.6.6", "gopher", "DELETE", "mine"] {
+        for said in ["6.6.6.6", "gopher", "DELETE", "mine", "secret", "other"] {
             assert!(!seen.contains(said), "{said} in {seen}");
         }
     }

@@ -136,6 +136,88 @@ fn headers_that_say_what_is_written_and_when_are_part_of_the_intent() {
     }
 }
 
+/// Guarded writes as an ingress hands them on that gives every host the same `Host`, each saying another host.
+fn behind_an_ingress() -> [[Call; 2]; 2] {
+    let call = |name: &str, value: &str| Call::post(&format!("/api/{name}"), "{}").header(name, value);
+    [
+        ["clinic-a.example", "clinic-b.example"].map(|host| call("X-Forwarded-Host", host)),
+        ["for=198.51.100.7;host=clinic-a.example", "for=198.51.100.7;host=clinic-b.example"]
+            .map(|element| call("Forwarded", element)),
+    ]
+}
+
+#[test]
+fn behind_a_trusted_proxy_two_hosts_are_two_intents() {
+    let raw = RawBackend::start(ok);
+    let clients = "trusted_proxies = [\"127.0.0.0/8\"]";
+    // Whichever way the backend is told the gateway's own words.
+    for server in ["", "forwarded = \"off\"", "forwarded = \"both\""] {
+        let stand = Stand::with(Config { backend: Some(raw.address), clients, server, ..Config::default() });
+        for (index, [one, other]) in behind_an_ingress().iter().enumerate() {
+            for call in [one, other] {
+                assert!(!stand.send(call).is_replay());
+                assert!(stand.send(call).is_replay());
+            }
+            let key = format!("9a0c6f55-1d51-4b9e-8f64-{index:012}");
+            let keyed = |call: &Call| call.clone().header("Idempotency-Key", &key);
+            assert!(!stand.send(&keyed(one)).is_replay());
+            assert_problem(&stand.send(&keyed(other)), 422, "key-reused");
+            assert_eq!(raw.waiting(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_nobody_trusted_has_said_and_one_that_is_said_twice_are_no_other_intent() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    for [one, other] in behind_an_ingress() {
+        assert_one_answer(&[stand.send(&one), stand.send(&other)]);
+    }
+    let clients = "trusted_proxies = [\"127.0.0.0/8\"]";
+    let stand = Stand::with(Config { backend: Some(raw.address), clients, ..Config::default() });
+    let host = stand.gate.address.to_string();
+    let plain = Call::post("/api/notes", "{}");
+    let replies = [
+        plain.clone(),
+        plain.clone().header("X-Forwarded-For", "127.0.0.1"),
+        plain.clone().header("X-Forwarded-Host", &host),
+        plain
+            .header("Forwarded", &format!("for=192.0.2.1;host=\"{host}\""))
+            .header("X-Forwarded-For", "127.0.0.1"),
+    ]
+    .map(|call| stand.send(&call));
+    assert_one_answer(&replies);
+    assert_eq!(raw.waiting(), 3);
+}
+
+#[test]
+fn an_upload_equals_its_retry_however_its_client_writes_file_names() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let upload = |boundary: &str, names: &str, content: &str| {
+        let head =
+            format!("Content-Type: application/pdf\r\nContent-Disposition: form-data; name=file; {names}");
+        let kind = format!("multipart/form-data; boundary=\"{boundary}\"");
+        let body = format!("--{boundary}\r\n{head}\r\n\r\n{content}\r\n--{boundary}--\r\n");
+        Call::new("POST", "/api/uploads").header("Content-Type", &kind).body(body)
+    };
+    for (index, names) in
+        ["filename=x.pdf; filename*=utf-8''x.pdf", "filename=\"x\\\".pdf\"", "filename*=utf-8''x.pdf"]
+            .iter()
+            .enumerate()
+    {
+        let key = format!("0c1d6f55-1d51-4b9e-8f64-{index:012}");
+        let keyed = |call: Call| call.header("Idempotency-Key", &key);
+        assert!(!stand.send(&upload("b1a7", names, "%PDF")).is_replay(), "{names}");
+        assert!(stand.send(&upload("c2d8", names, "%PDF")).is_replay(), "{names}");
+        assert!(!stand.send(&upload("c2d8", names, "%pdf")).is_replay(), "{names}");
+        assert!(!stand.send(&keyed(upload("b1a7", names, "%PDF"))).is_replay(), "{names}");
+        assert!(stand.send(&keyed(upload("c2d8", names, "%PDF"))).is_replay(), "{names}");
+        assert_eq!(raw.waiting(), 3, "{names}");
+    }
+}
+
 #[test]
 fn a_query_that_comes_with_a_key_is_written_once() {
     let raw = RawBackend::start(ok);
@@ -174,4 +256,22 @@ fn ignored_fields_and_unordered_arrays_do_not_count() {
     assert_one_answer(&replies);
     stand.send(&Call::post("/api/notes", r#"{"client_time":2,"days":["WED","MON","MON"],"x":1}"#));
     assert_eq!(stand.backend.effects().len(), 2);
+}
+
+#[test]
+fn ignored_and_unordered_fields_of_forms_are_found_as_selectors_find_them() {
+    let raw = RawBackend::start(ok);
+    let idempotency = "ignore = [\"$.meta.client_time\"]\nunordered = [\"$.days\"]";
+    let stand = Stand::with(Config { backend: Some(raw.address), idempotency, ..Config::default() });
+    let form = |body: &str| {
+        Call::new("POST", "/api/f").header("Content-Type", "application/x-www-form-urlencoded").body(body)
+    };
+    for (one, other) in [
+        ("meta[client_time]=1&meta[room]=5", "meta[client_time]=2&meta[room]=5"),
+        ("meta.client_time=1&meta.room=6", "meta.client_time=2&meta.room=6"),
+        ("days%5B%5D=1&days%5B%5D=2", "days%5B%5D=2&days%5B%5D=1"),
+    ] {
+        assert_one_answer(&[stand.send(&form(one)), stand.send(&form(other))]);
+        assert_eq!(raw.waiting(), 1, "{one}");
+    }
 }

@@ -14,6 +14,7 @@ mod keys;
 mod mask;
 mod model;
 mod nested;
+mod networks;
 mod policy;
 mod problem;
 mod race;

@@ -7,7 +7,7 @@ use crate::config::redis_url::redis_url;
 use crate::domain::canon::JsonPath;
 use crate::domain::client::Identity;
 use crate::domain::selector::{Selector, Zone};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -163,15 +163,6 @@ pub(super) fn address(text: &str) -> Read<SocketAddr> {
             )),
             _ => wrong.help("write an IP address and a port, as in \"127.0.0.1:8080\" or \"[::1]:8080\""),
         }
-    })
-}
-
-/// `10.0.0.0/8`, or one address.
-pub(super) fn network(text: &str) -> Read<ipnet::IpNet> {
-    let one = text.parse::<IpAddr>().map(ipnet::IpNet::from);
-    text.parse::<ipnet::IpNet>().or(one).map(|net| net.trunc()).map_err(|_| {
-        Wrong::new(format!("{} is not a network", quote(text)))
-            .help("write a CIDR or an address, as in \"10.0.0.0/8\", \"fd00::/8\" or \"192.0.2.7\"")
     })
 }
 
@@ -481,14 +472,6 @@ mod tests {
         for text in ["", "99", "600", "0xx", "6xx", "4x", "xx", "+404", "0404", "04xx"] {
             assert!(status(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn networks_may_be_single_addresses() {
-        assert_eq!(network("10.1.2.3/8").map(|net| net.to_string()), Ok("10.0.0.0/8".into()));
-        assert_eq!(network("192.0.2.7").map(|net| net.to_string()), Ok("192.0.2.7/32".into()));
-        assert_eq!(network("fd00::1").map(|net| net.to_string()), Ok("fd00::1/128".into()));
-        assert!(network("10.0.0.0/33").is_err() && network("localhost").is_err());
     }
 
     #[test]

@@ -21,3 +21,4 @@ pub mod slot;
 pub mod target;
 pub mod throttle;
 pub mod time;
+pub mod told;

@@ -34,7 +34,7 @@ pub struct ResponseBody {
     /// What a backend does while it answers is part of the write.
     _writing: Option<Box<Writing>>,
     /// Its place among the client's requests in flight.
-    _flight: Option<Box<Flight>>,
+    _flight: Option<Rc<Flight>>,
 }
 
 enum Kind {
@@ -184,8 +184,8 @@ impl ResponseBody {
     }
 
     /// The connection counts as busy, and its client's request as in flight, until the body is gone.
-    pub fn hold(&mut self, busy: Busy, flight: Option<Flight>) {
-        (self._busy, self._flight) = (Some(busy), flight.map(Box::new));
+    pub fn hold(&mut self, busy: Busy, flight: Option<Rc<Flight>>) {
+        (self._busy, self._flight) = (Some(busy), flight);
     }
 }
 

@@ -17,7 +17,7 @@ use super::look_alikes;
 use super::own_lines::OwnLines;
 use super::reads;
 use super::tell;
-use super::throttle::{self, Gate, Waits};
+use super::throttle::{self, Flight, Gate, Waits};
 use super::tls::Principal;
 use super::upgrade;
 use super::upload::ClientBody;
@@ -65,6 +65,11 @@ pub struct Exchange {
     pub version: Version,
     /// What the backend is told besides the headers, once.
     pub own_lines: Cell<Option<OwnLines>>,
+    /// Where it was sent to, as far as a trusted proxy says more of it than `Host` does. Only of what is guarded.
+    pub sent_to: Box<[(&'static str, Vec<u8>)]>,
+    /// Its place among the client's requests in flight, which it has in common with its answer: what goes on at the backend
+    /// after its client has left still counts.
+    pub flight: Cell<Option<Rc<Flight>>>,
     /// It has an `Origin`: a browser says which page asks.
     pub of_page: bool,
     /// Its connection goes on behind this exchange, as far as the client is concerned, and may be told so.
@@ -117,8 +122,7 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     }
     // The hop's own headers go first: nothing behind this line sees what Connection hides from the backend.
     strip_hop_by_hop_of_request(&mut parts, &body, found);
-    let request_id = &worker.shared.policy.config().server.request_id_header;
-    look_alikes::strip(&mut parts.headers, found.look_alikes, request_id);
+    look_alikes::strip(&mut parts.headers, found.look_alikes, &worker.shared.own_names);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &parts);
     let mut exchange = match route(&worker, &connection, &mut parts, &line, found) {
@@ -130,6 +134,9 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     if exchange.guarded {
         // Nobody but the gateway waits for the body of a guarded write.
         parts.headers.remove(header::EXPECT);
+        if found.says() {
+            exchange.sent_to = tell::sent_to(&connection, &parts.headers);
+        }
     }
     let says = found.says() || line.came_with_id || protocol.is_some();
     let by_lines = !says && tell::goes_by_lines(&exchange, &parts);
@@ -320,6 +327,8 @@ fn route(
         goes_on: parts.version == Version::HTTP_11 && !found.closes,
         hears_continue: false,
         own_lines: Cell::default(),
+        sent_to: Box::default(),
+        flight: Cell::default(),
         of_page: found.origin,
     })
 }

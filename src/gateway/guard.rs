@@ -205,7 +205,9 @@ pub fn intent(
     };
     let headers: Vec<(&str, Cow<'_, [u8]>)> =
         looked_for.iter().filter_map(|name| Some((*name, joined(&parts.headers, *name)?))).collect();
-    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
+    let headers = headers.iter().map(|(name, value)| (*name, &**value));
+    let sent_to = exchange.sent_to.iter().map(|(name, value)| (*name, &**value));
+    let headers: Vec<(&str, &[u8])> = headers.chain(sent_to).collect();
     let fingerprint = shared.digest.fingerprint(&Meant {
         scope: &scope,
         route: &rules.name,

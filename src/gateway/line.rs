@@ -50,8 +50,8 @@ pub struct Limits {
     pub held: Option<Duration>,
     /// What would have become of it where the route only observes.
     pub would: Option<Decision>,
-    /// Its place among the client's requests in flight, up to its answer's last byte.
-    pub flight: Option<Flight>,
+    /// Its place among the client's requests in flight, up to its answer's last byte and to the end of its call.
+    pub flight: Option<Rc<Flight>>,
     /// What it knows of a turn that equal reads share, as long as it has none of its own.
     pub shares: Option<Shares>,
     /// Under what the watch for storms knows this read.

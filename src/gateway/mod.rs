@@ -156,6 +156,7 @@ impl Gateway {
             probing: Probing::default(),
             spread_start: worker::random_start(),
             spreads: Default::default(),
+            own_names: look_alikes::Own::of(config),
             body_bytes: Default::default(),
             flood: config.server.flood.and_then(Flood::new),
             upgrades: Default::default(),

@@ -1,11 +1,14 @@
 //! What the backend is told besides what the client said: the request's id, the client, and the way.
 
+use super::connection::Connection;
 use super::exchange::Exchange;
-use super::headers::{Forwarding, add_via, first_of, set_forwarded};
+use super::guard::joined;
+use super::headers::{Forwarding, X_FORWARDED_HOST, add_via, first_of, set_forwarded};
 use super::own_lines::{self, OwnLines};
-use http::Version;
+use crate::domain::told;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
+use http::{HeaderValue, Version};
 
 /// Whether it goes out as lines that are ready, where the client says none of it itself: the request goes on over
 /// HTTP/1.1, and nobody on the way reads what it says of the gateway.
@@ -14,6 +17,19 @@ pub fn goes_by_lines(exchange: &Exchange, parts: &Parts) -> bool {
     let is_read = || rules.guard().is_none_or(|guard| guard.reads_what_is_told);
     let looked_at = (exchange.guarded && is_read()) || rules.slots.ask.is_some() || rules.reads.is_some();
     !looked_at && !exchange.pool().upstream.config.http2 && first_of(&parts.headers, &header::HOST).is_some()
+}
+
+/// Where the request was sent to, as far as a trusted proxy says more of it than `Host` does. Before the gateway adds its
+/// own words to the same headers.
+pub fn sent_to(connection: &Connection, headers: &HeaderMap) -> Box<[(&'static str, Vec<u8>)]> {
+    if !connection.trusted {
+        return Box::default();
+    }
+    let host = first_of(headers, &header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let listed = joined(headers, X_FORWARDED_HOST).and_then(|list| told::listed(&list, host));
+    let forwarded = joined(headers, header::FORWARDED).and_then(|list| told::forwarded(&list, host));
+    let said = [("forwarded", forwarded), ("x-forwarded-host", listed)];
+    said.into_iter().filter_map(|(name, hosts)| Some((name, hosts?))).collect()
 }
 
 /// The lines, made once a connection and host.

@@ -9,6 +9,7 @@ use super::flood::Flood;
 use super::headers::{add_via, first_of};
 use super::identity::is_within;
 use super::jwt::Verifier;
+use super::look_alikes;
 use super::own_lines;
 use super::places;
 use super::probe::Probing;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub jwt: Option<Verifier>,
     /// How clients are met where `[server.tls]` is configured.
     pub tls: Option<ServerSide>,
+    /// Names of headers that others may look like.
+    pub own_names: look_alikes::Own,
     /// Bytes of request bodies that are read whole and not yet sent.
     pub body_bytes: Apart<AtomicU64>,
     /// What one address may send, where `[server.flood]` is configured.

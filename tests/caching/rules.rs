@@ -1,6 +1,6 @@
 use super::backend::{Asked, Said, Scripted};
 use super::{Stand, counted};
-use crate::harness::Call;
+use crate::harness::{Call, eventually};
 
 fn get(target: &str) -> Call {
     Call::new("GET", target).header("Host", "h")
@@ -125,6 +125,40 @@ fn a_backend_that_is_believed_about_vary_is_asked_once_for_each_of_its_answers()
         stand.send(&call);
         assert_eq!(counted(&backend, before), 1, "{name} is who asks, whatever the backend says");
     }
+}
+
+#[test]
+fn a_variant_that_an_answer_has_ended_never_comes_back() {
+    // The page is gone once its second answer was given, but only for those who read German.
+    let backend = Scripted::start(|asked| match (asked.header("accept-language"), asked.number) {
+        (Some("de"), 2..) => Said::status(404, "Vary: Accept-Language\r\n", "gone"),
+        _ => echo(asked),
+    });
+    let stand = Stand::new(backend.address, "cache = { ttl = \"60s\", key = \"vary\" }", "");
+    let read = |language: &str| get("/a").header("Accept-Language", language);
+    assert_eq!([stand.send(&read("de")).text(), stand.send(&read("de")).text()], ["Some(\"de\") 1"; 2]);
+    assert_eq!(stand.send(&read("de").header("Cache-Control", "no-cache")).status, 404);
+    eventually_kept(&stand, &read("en"));
+    assert_eq!(stand.send(&read("de")).status, 404, "what is kept again is another variant");
+}
+
+/// After an answer that is not kept, those that follow are not for a moment either.
+fn eventually_kept(stand: &Stand, call: &Call) {
+    eventually("the answer is kept", || (stand.send(call).text() == stand.send(call).text()).then_some(()));
+}
+
+#[test]
+fn a_variant_that_went_with_another_ones_end_does_not_come_back_either() {
+    // The third answer and all later ones of the German page say that it is gone; the second says so of the English one.
+    let backend = Scripted::start(|asked| match (asked.header("accept-language"), asked.number) {
+        (Some("de"), 3..) | (Some("en"), 2) => Said::status(404, "Vary: Accept-Language\r\n", "gone"),
+        _ => echo(asked),
+    });
+    let stand = Stand::new(backend.address, "cache = { ttl = \"60s\", key = \"vary\" }", "");
+    let read = |language: &str| get("/a").header("Accept-Language", language);
+    assert_eq!(["de", "en"].map(|language| stand.send(&read(language)).status), [200, 404]);
+    eventually_kept(&stand, &read("en"));
+    assert_eq!(stand.send(&read("de")).status, 404);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Limits from outside: what passes in a window, what a refused client is told, and who counts as whom.
 
 use super::*;
-use crate::harness::RawBackend;
+use crate::harness::{Handed, RawBackend};
 use std::io::{Read, Write};
+use std::net::TcpStream;
 
 /// What passed, as seconds from the first.
 fn passed(stand: &Stand, call: &Call, length: Duration) -> Vec<f64> {
@@ -242,6 +243,43 @@ fn a_client_has_so_many_in_flight_and_its_neighbours_are_not_behind_it() {
     let refused: Vec<_> = busy.iter().filter(|reply| reply.status != 200).collect();
     assert_eq!(refused.len(), 3, "two fly, three wait");
     refused.iter().for_each(|reply| assert_problem(reply, 429, "too-many-in-flight"));
+}
+
+#[test]
+fn what_goes_on_at_the_backend_after_its_client_has_left_is_in_flight() {
+    const ONE: &str = "concurrency = { per_client = 1, queue = 0 }";
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+    let routes: &str = Box::leak(Box::new(format!(
+        "[[route]]\nname = \"kept\"\nmatch = \"GET /kept/**\"\nupstream = \"scheduler\"\ncache = {{ ttl = \"1s\" }}\n{ONE}\n
+[[route]]\nname = \"shared\"\nmatch = \"GET /shared/**\"\nupstream = \"scheduler\"\ncoalesce = true\n{ONE}\n
+[[route]]\nname = \"writes\"\nmatch = \"POST /writes/**\"\nupstream = \"scheduler\"\nidempotency = {{}}\n{ONE}\n
+[[route]]\nname = \"plain\"\nmatch = \"DELETE /plain/**\"\nupstream = \"scheduler\"\n{ONE}\n"
+    )));
+    let backend = Handed::start();
+    let stand = Stand::with(Config { routes, ..backend.config() });
+    for (method, route) in [("GET", "kept"), ("GET", "shared"), ("POST", "writes"), ("DELETE", "plain")] {
+        let call = |n: u32| Call::new(method, &format!("/{route}/{n}"));
+        let mut client = TcpStream::connect(stand.gate.address).unwrap();
+        client.write_all(&call(1).bytes(stand.gate.address)).unwrap();
+        let (_, mut asked) = backend.next();
+        drop(client);
+        let left = format!("oncegate_requests_total{{route=\"{route}\",decision=\"client-left\"}}");
+        eventually("the gateway has noticed", || (metric(&stand, &left) == 1).then_some(()));
+        assert_problem(&stand.send(&call(2)), 429, "too-many-in-flight");
+        assert!(backend.connections.try_recv().is_err(), "{route}: one at a time");
+
+        asked.write_all(OK).unwrap();
+        drop(asked);
+        thread::scope(|scope| {
+            let next = scope.spawn(|| {
+                eventually("the place is free", || {
+                    Some(stand.send(&call(3))).filter(|reply| reply.status != 429)
+                })
+            });
+            backend.next().1.write_all(OK).unwrap();
+            assert_eq!(next.join().unwrap().status, 200, "{route}");
+        });
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::config::jwks::Jwks;
 use crate::config::model::{Clients, JwtConfig, JwtKeys};
+use crate::config::networks;
 use crate::config::problem::Severity;
 use crate::config::read::{Reader, Text};
 use crate::config::sections::{report_twice, throttle};
@@ -20,7 +21,7 @@ pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Clients {
         report_twice(reader, &table.path_of(name), &items);
     }
     Clients {
-        trusted_proxies: table.list("trusted_proxies", false, values::network),
+        trusted_proxies: table.list("trusted_proxies", false, networks::network),
         identify_by: table.list("identify_by", false, values::identity),
         scope_by: table.list("scope_by", false, values::identity),
         umbrella: table.count("umbrella"),

@@ -1,5 +1,6 @@
 //! `[route.throttle]` and `[route.concurrency]`: how often, and how many at once.
 
+use crate::config::networks;
 use crate::config::table::{Table, Word};
 use crate::config::throttle::{Concurrency, RouteThrottle};
 use crate::config::values::{self, Read, Wrong, quote};
@@ -43,7 +44,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<RouteThrottle> {
         limits,
     };
     let bucket = table.parsed("bucket", values::name).map(Into::into);
-    let allow = table.list("allow", false, values::network);
+    let allow = table.list("allow", false, networks::network);
     let storm = u32::try_from(table.count("storm")).unwrap_or(u32::MAX);
     let x_ratelimit = table.switch("x_ratelimit");
     (!rules.limits.is_empty()).then_some(RouteThrottle { rules, bucket, allow, storm, x_ratelimit })

@@ -150,12 +150,53 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_reaches_every_spelling_of_its_field_and_no_other_one() {
+        let rules = rules(&["$.meta.sent.at", "$.list", "$['a.b']"], &["$.week.days"]);
+        for field in [
+            "meta[sent][at]",
+            "meta.sent.at",
+            "meta[sent].at",
+            "meta.sent[at]",
+            "meta[sent][at][]",
+            "list",
+            "list[]",
+            "a.b",
+        ] {
+            assert_eq!(read(&format!("{field}=5&x=1"), &rules), read("x=1", &rules), "{field}");
+        }
+        for field in [
+            "meta[sent]",
+            "meta[sent][atx]",
+            "meta[sent]at",
+            "metasent[at]",
+            "Meta[sent][at]",
+            "meta[sent][at][0]",
+            "list[a]",
+            "list[0]",
+            "lists",
+            "a[b]",
+        ] {
+            assert_ne!(read(&format!("{field}=5&x=1"), &rules), read("x=1", &rules), "{field}");
+        }
+        assert_eq!(
+            read("week[days][]=1&week[days][]=2", &rules),
+            read("week[days][]=2&week[days][]=1", &rules)
+        );
+        assert_eq!(read("week.days=1&week.days=2", &rules), read("week.days=2&week.days=1", &rules));
+        assert_ne!(read("week[x]=1&week[x]=2", &rules), read("week[x]=2&week[x]=1", &rules));
+    }
+
+    #[test]
     fn ignored_fields_do_not_count_and_unordered_ones_count_as_a_set_with_repeats() {
         let rules = rules(&["$.t", "$.deep.path"], &["$.day"]);
         assert_eq!(read("a=1&t=5&t=6", &rules), read("a=1", &rules));
         assert_eq!(read("day=1&a=x&day=2", &rules), read("day=2&day=1&a=x", &rules));
         assert_ne!(read("day=1&day=1&day=2", &rules), read("day=1&day=2&day=2", &rules));
         assert_ne!(read("a=1&a=2", &rules), read("a=2&a=1", &rules));
+        // Each spelling of a list is its own.
+        assert_eq!(read("day[]=1&day[]=2", &rules), read("day[]=2&day[]=1", &rules));
+        assert_ne!(read("day[]=1&day=2", &rules), read("day[]=2&day=1", &rules));
+        assert_ne!(read("day[0]=1&day[1]=2", &rules), read("day[0]=2&day[1]=1", &rules));
         // Other names of the family keep their places.
         assert_ne!(read("day=1&Day=9&day=2", &rules), read("Day=9&day=1&day=2", &rules));
         assert_eq!(read("day=1&Day=9&day=2", &rules), read("day=2&Day=9&day=1", &rules));

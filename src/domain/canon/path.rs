@@ -59,7 +59,16 @@ impl JsonPath {
         self.steps.is_empty()
     }
 
-    /// The name in `$.name`: the only shape that addresses fields of forms.
+    /// The names in `$.a.b`, where every step is one: the shape that rules address fields of forms by.
+    pub fn names(&self) -> Option<Vec<&str>> {
+        let names = self.steps.iter().map(|step| match step {
+            Step::Name(name) => Some(name.as_str()),
+            _ => None,
+        });
+        names.collect()
+    }
+
+    /// The name in `$.name`.
     pub fn field(&self) -> Option<&str> {
         match self.steps.as_slice() {
             [Step::Name(name)] => Some(name),

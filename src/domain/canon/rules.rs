@@ -25,9 +25,14 @@ pub enum GraphqlRule {
 /// The rules that address fields of forms, by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FieldRules {
-    ignore: Vec<Vec<u8>>,
-    unordered: Vec<Vec<u8>>,
+    ignore: Vec<FieldName>,
+    unordered: Vec<FieldName>,
 }
+
+/// The names of a path. In forms `$.a.b` is `a[b]` and `a.b`, and the list `$.a` may be written as `a[]`, as selectors know
+/// them; other than for them, upper and lower case are two, because to find a field too much here makes two intents one.
+#[derive(Clone, Debug)]
+struct FieldName(Vec<Vec<u8>>);
 
 // === impl Rules ===
 
@@ -37,9 +42,7 @@ impl Rules {
     ///
     /// `$` in `ignore` has no effect: to ignore the whole body would make all bodies equal.
     pub fn new(ignore: &[JsonPath], unordered: &[JsonPath], decoded_bytes_max: usize) -> Rules {
-        let names = |paths: &[JsonPath]| {
-            paths.iter().filter_map(JsonPath::field).map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>()
-        };
+        let names = |paths: &[JsonPath]| paths.iter().filter_map(FieldName::of).collect::<Vec<_>>();
         Rules {
             paths: Paths::new(ignore, unordered),
             fields: FieldRules { ignore: names(ignore), unordered: names(unordered) },
@@ -59,17 +62,26 @@ impl Rules {
 impl FieldRules {
     /// Whether a field of this name does not count.
     pub(super) fn ignores(&self, name: &[u8]) -> bool {
-        self.ignore.iter().any(|ignored| ignored == name)
+        self.ignore.iter().any(|ignored| ignored.is(name))
     }
 
-    /// Sorts the values of each unordered name over the places that fields of this name hold.
+    /// Sorts the values of each unordered name over the places that fields of this name hold: each spelling of it by itself,
+    /// because to a backend that does not know one of them it is another field.
     pub(super) fn sort_unordered<T, V: Ord + Default>(
         &self,
         fields: &mut [T],
         name: impl Fn(&T) -> &[u8],
         value: impl Fn(&mut T) -> &mut V,
     ) {
-        for unordered in &self.unordered {
+        let mut names: Vec<Vec<u8>> = fields
+            .iter()
+            .map(&name)
+            .filter(|name| self.unordered.iter().any(|unordered| unordered.is(name)))
+            .map(<[u8]>::to_vec)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        for unordered in &names {
             let places: Vec<usize> =
                 (0..fields.len()).filter(|place| name(&fields[*place]) == unordered).collect();
             let mut values: Vec<V> =
@@ -77,5 +89,29 @@ impl FieldRules {
             values.sort_unstable();
             places.iter().zip(values).for_each(|(place, sorted)| *value(&mut fields[*place]) = sorted);
         }
+    }
+}
+
+// === impl FieldName ===
+
+impl FieldName {
+    fn of(path: &JsonPath) -> Option<FieldName> {
+        let names = path.names().filter(|names| !names.is_empty())?;
+        Some(FieldName(names.into_iter().map(|name| name.as_bytes().to_vec()).collect()))
+    }
+
+    /// Whether a field's name is a spelling of it.
+    fn is(&self, name: &[u8]) -> bool {
+        matches!(self.behind(name), Some(b"" | b"[]"))
+    }
+
+    /// What a field's name has behind its words.
+    fn behind<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
+        let (first, deeper) = self.0.split_first()?;
+        deeper.iter().try_fold(name.strip_prefix(&**first)?, |rest, word| {
+            let bracketed = || rest.strip_prefix(b"[")?.strip_prefix(&**word)?.strip_prefix(b"]");
+            let dotted = || rest.strip_prefix(b".")?.strip_prefix(&**word);
+            bracketed().or_else(dotted)
+        })
     }
 }

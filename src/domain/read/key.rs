@@ -200,6 +200,14 @@ impl Asked<'_> {
 // === impl ReadKey ===
 
 impl ReadKey {
+    /// The same read in a list of variants: what was kept under a list that has ended is not found under another.
+    pub fn within(mut self, list: u64) -> ReadKey {
+        for (byte, of_list) in self.0[16..24].iter_mut().zip(list.to_be_bytes()) {
+            *byte ^= of_list;
+        }
+        self
+    }
+
     /// Where it is noted that such reads do not wait for each other: not in the place of their answer. `kind` tells apart
     /// which of them.
     pub fn aside(mut self, kind: u8) -> ReadKey {

@@ -8,6 +8,8 @@ use quick_cache::sync::{Cache as Table, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
 
 /// What is known of a read.
@@ -18,13 +20,15 @@ pub enum Slot {
     /// Until then nobody waits for anybody else's call: the answer was for its own request alone. Beside the answer's
     /// place, see [`ReadKey::aside`].
     Alone(Instant, &'static str),
-    /// `key = "vary"`: what the backend named in `Vary`.
-    Varies(Arc<[HeaderName]>),
+    /// `key = "vary"`: what the backend named in `Vary`, and the number of the list of variants that begins here. Whatever ends
+    /// one of them ends the list, and none is found again when another one is kept: what they are kept under has its number in it.
+    Varies(Arc<[HeaderName]>, u64),
 }
 
 /// The kept answers.
 pub struct Cache {
     table: Table<ReadKey, Slot, Weigh, Keyed>,
+    lists: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -53,7 +57,20 @@ impl Cache {
             .weight_capacity(memory)
             .build()
             .expect("both capacities are set");
-        Cache { table: Table::with_options(options, Weigh, Keyed::default(), DefaultLifecycle::default()) }
+        let table = Table::with_options(options, Weigh, Keyed::default(), DefaultLifecycle::default());
+        Cache { table, lists: AtomicU64::new(0) }
+    }
+
+    /// The list of variants by these names that is kept under `base`, or a new one.
+    pub fn list(&self, base: &ReadKey, names: &[HeaderName], metrics: &Metrics) -> u64 {
+        if let Some(Slot::Varies(known, list)) = self.get(base)
+            && *known == *names
+        {
+            return list;
+        }
+        let list = self.lists.fetch_add(1, Relaxed);
+        self.put(*base, Slot::Varies(names.into(), list), metrics);
+        list
     }
 
     /// What is known of a read.
@@ -77,7 +94,7 @@ impl Weighter<ReadKey, Slot> for Weigh {
     fn weight(&self, _: &ReadKey, slot: &Slot) -> u64 {
         match slot {
             Slot::Kept(kept) => kept.weight() + SLOT_BYTES,
-            Slot::Alone(..) | Slot::Varies(_) => SLOT_BYTES,
+            Slot::Alone(..) | Slot::Varies(..) => SLOT_BYTES,
         }
     }
 }

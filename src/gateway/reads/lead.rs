@@ -356,7 +356,10 @@ impl Under {
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
         let key = match (&self.asked, self.lead.rules()) {
-            (Some(asked), Some(rules)) if !names.is_empty() => reading.varied(exchange, rules, asked, &names),
+            (Some(asked), Some(rules)) if !names.is_empty() => {
+                let list = reads.cache.list(&base, &names, metrics);
+                reading.varied(exchange, rules, asked, &names).within(list)
+            }
             _ => base,
         };
         let is_later = |slot| matches!(slot, Some(Slot::Kept(known)) if known.born > kept.born);
@@ -364,9 +367,6 @@ impl Under {
             return false;
         }
         metrics.reads.stored();
-        if key != base {
-            reads.cache.put(base, Slot::Varies(names.into()), metrics);
-        }
         reads.cache.put(key, Slot::Kept(kept.clone()), metrics);
         reads.cache.forget(&reading.alone);
         true

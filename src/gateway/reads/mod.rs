@@ -190,7 +190,9 @@ impl Reads {
         let slot = match reading.base {
             None => self.cache.get(&reading.key),
             Some(base) => match self.cache.get(&base) {
-                Some(Slot::Varies(names)) => self.cache.get(&reading.varied(exchange, rules, parts, &names)),
+                Some(Slot::Varies(names, list)) => {
+                    self.cache.get(&reading.varied(exchange, rules, parts, &names).within(list))
+                }
                 slot => slot,
             },
         };
@@ -297,6 +299,8 @@ impl Reads {
         if reading.head_only || self.alone(&reading).is_some() {
             return;
         }
+        // The client has its answer, and waits for this one no more than anybody else does.
+        exchange.flight.set(None);
         let (resource, stale) = (kept.resource, Some(kept));
         let own = || {
             let flight = Flight::new(self.endings.moment(), resource, false);

@@ -41,6 +41,7 @@ use http::request::Parts;
 use ready::Ready;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 use watch::Watches;
@@ -151,13 +152,20 @@ pub async fn wait(
             return Ok(answered);
         }
     }
-    line.limits.flight = fly(exchange, parts).await?;
+    fly(exchange, parts, line).await?;
     Ok(None)
 }
 
 /// Waits until few enough of the client's requests are in flight. After its turn: whoever waits for that has nothing in
 /// flight.
-async fn fly(exchange: &Exchange, parts: &Parts) -> Result<Option<Flight>, Refusal> {
+async fn fly(exchange: &Exchange, parts: &Parts, line: &mut Line) -> Result<(), Refusal> {
+    let flight = place(exchange, parts).await?.map(Rc::new);
+    exchange.flight.set(flight.clone());
+    line.limits.flight = flight;
+    Ok(())
+}
+
+async fn place(exchange: &Exchange, parts: &Parts) -> Result<Option<Flight>, Refusal> {
     let shared = exchange.shared();
     let Some(rules) = exchange.rules().concurrency.filter(|_| exchange.rules().mode != Mode::Observe) else {
         return Ok(None);

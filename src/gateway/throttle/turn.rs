@@ -44,10 +44,11 @@ pub async fn stand_again(
     let Over::Hold { at_most } = asked.throttle.rules.over else { return Ok(None) };
     // Whoever waits for a turn has nothing in flight.
     line.limits.flight = None;
+    exchange.flight.set(None);
     let left = at_most.saturating_sub(line.limits.held.unwrap_or_default());
     let answered = asked.hold(left, shares.denied, read, true, line).await?;
     if answered.is_none() {
-        line.limits.flight = fly(exchange, parts).await?;
+        fly(exchange, parts, line).await?;
     }
     Ok(answered)
 }

@@ -17,6 +17,8 @@ struct Part {
     family: Vec<u8>,
     name: Vec<u8>,
     canonical: Vec<u8>,
+    /// Some readers may see another name.
+    is_doubtful: bool,
 }
 
 /// What a part's headers say.
@@ -32,6 +34,11 @@ struct Headers<'a> {
 struct Disposition<'a> {
     name: &'a [u8],
     file_name: Option<&'a [u8]>,
+    /// All of it, where it has `filename*` or an escape in the file's name. Not all readers take these for the same name, but
+    /// each of them reads the same bytes alike, so they count as they are.
+    verbatim: Option<&'a [u8]>,
+    /// A quote may end the file's name or be part of it: what follows is a name of its own to some readers.
+    is_doubtful: bool,
 }
 
 /// RFC 2046, 5.1.1.
@@ -42,14 +49,17 @@ pub(super) fn canonical(body: &[u8], boundary: &[u8], rules: &FieldRules) -> Res
     let mut parts = Vec::new();
     for_each_part(body, boundary, |bytes| {
         let part = Part::parse(bytes)?;
-        if !rules.ignores(&part.name) {
+        if part.is_doubtful || !rules.ignores(&part.name) {
             parts.push(part);
         }
         Ok(())
     })?;
-    // Stable: what is of one family keeps its order.
-    parts.sort_by(|a, b| a.family.cmp(&b.family));
-    rules.sort_unordered(&mut parts, |part| &part.name, |part| &mut part.canonical);
+    // Where one's name is in doubt, it may be of any other's family.
+    if !parts.iter().any(|part| part.is_doubtful) {
+        // Stable: what is of one family keeps its order.
+        parts.sort_by(|a, b| a.family.cmp(&b.family));
+        rules.sort_unordered(&mut parts, |part| &part.name, |part| &mut part.canonical);
+    }
     let mut out = Vec::new();
     parts.iter().for_each(|part| push_field(&mut out, &part.canonical));
     Ok(out)
@@ -62,6 +72,10 @@ pub(super) fn fields(body: &[u8], boundary: &[u8]) -> Result<Vec<SentField>, Dou
         let (headers, content) = Headers::split(bytes)?;
         let disposition = headers.disposition.ok_or(Doubtful)?;
         family(disposition.name).ok_or(Doubtful)?;
+        // Who does not know `filename*` takes such a part for a field.
+        if disposition.is_doubtful || (disposition.verbatim.is_some() && disposition.file_name.is_none()) {
+            return Err(Doubtful);
+        }
         let value = disposition.file_name.is_none().then(|| content.to_vec());
         fields.push((disposition.name.to_vec(), value));
         Ok(())
@@ -114,10 +128,12 @@ impl Part {
             Some(_) => push_field(&mut canonical, &Sha256::digest(content)),
             None => push_field(&mut canonical, content),
         }
+        disposition.verbatim.iter().for_each(|verbatim| push_field(&mut canonical, verbatim));
         Ok(Part {
             family: family(disposition.name).ok_or(Doubtful)?,
             name: disposition.name.to_vec(),
             canonical,
+            is_doubtful: disposition.is_doubtful,
         })
     }
 }
@@ -192,13 +208,13 @@ impl<'a> Iterator for LineIter<'a> {
 // === impl Disposition ===
 
 impl<'a> Disposition<'a> {
-    /// `form-data; name="x"; filename="y"`, and nothing else: `filename*` and escapes are read in more than one way.
+    /// `form-data; name="x"; filename="y"`, and nothing else but `filename*`.
     fn parse(value: &'a [u8]) -> Option<Disposition<'a>> {
         let kind = value.get(..9)?;
         if !kind.eq_ignore_ascii_case(b"form-data") {
             return None;
         }
-        let (mut name, mut file_name) = (None, None);
+        let (mut name, mut file_name, mut extended) = (None, None, None);
         let mut rest = value[9..].trim_ascii_start();
         while !rest.is_empty() {
             rest = rest.strip_prefix(b";")?.trim_ascii_start();
@@ -206,6 +222,7 @@ impl<'a> Disposition<'a> {
             let place = match &*rest[..equals].to_ascii_lowercase() {
                 b"name" => &mut name,
                 b"filename" => &mut file_name,
+                b"filename*" => &mut extended,
                 _ => return None,
             };
             let (text, after) = text(&rest[equals + 1..])?;
@@ -214,16 +231,26 @@ impl<'a> Disposition<'a> {
             }
             rest = after.trim_ascii_start();
         }
-        Some(Disposition { name: name?, file_name })
+        let escapes = |text: Option<&[u8]>| text.is_some_and(|text| text.contains(&b'\\'));
+        // The file's name alone may have them.
+        if escapes(name) || escapes(extended) {
+            return None;
+        }
+        let verbatim = (extended.is_some() || escapes(file_name)).then_some(value);
+        let is_doubtful = memchr::memmem::find(value, b"\\\"").is_some();
+        Some(Disposition { name: name?, file_name, verbatim, is_doubtful })
     }
 }
 
-/// A quoted string without escapes, or a token; and what follows it.
+/// A quoted string, its escapes as they are, or a token; and what follows it.
 fn text(value: &[u8]) -> Option<(&[u8], &[u8])> {
     match value.strip_prefix(b"\"") {
         Some(quoted) => {
-            let end = quoted.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
-            (quoted[end] == b'"').then_some((&quoted[..end], &quoted[end + 1..]))
+            let mut end = 0;
+            while *quoted.get(end)? != b'"' {
+                end += if quoted[end] == b'\\' { 2 } else { 1 };
+            }
+            Some((&quoted[..end], &quoted[end + 1..]))
         }
         None => {
             let end = value.iter().position(|byte| !is_token(*byte)).unwrap_or(value.len());

@@ -96,7 +96,10 @@ fn whatever_is_not_written_as_usual_is_raw() {
         odd("\r\n\r\n2026", "\r\nContent-Length: 9\r\n\r\n2026"),
         odd("\r\n\r\n2026", "\r\n folded\r\n\r\n2026"),
         odd("name=\"date\"", "name=\"date\"; name=\"x\""),
-        odd("name=\"date\"", "name=\"date\"; filename*=UTF-8''x"),
+        odd("name=\"date\"", "name=\"date\"; filename*=UTF-8''x; filename*=UTF-8''x"),
+        odd("name=\"date\"", "name=\"date\"; filename*=\"a\\\"b\""),
+        odd("name=\"date\"", "name=\"date\"; filename=\"a\\\""),
+        odd("name=\"date\"", "name*=UTF-8''date"),
         odd("name=\"date\"", "name=\"da\\\"te\""),
         odd("name=\"date\"", "name=\"da\nte\""),
         odd("name=\"date\"", "name=\"date"),
@@ -139,4 +142,45 @@ fn rules_address_parts_by_name() {
     assert_eq!(read("b", &forth, &rules), read("b", &back, &rules));
     let (twice_one, twice_two) = (body("b", &[&one, &one, &two]), body("b", &[&one, &two, &two]));
     assert_ne!(read("b", &twice_one, &rules), read("b", &twice_two, &rules));
+}
+
+const NET: &str = "Content-Type: application/pdf\r\nContent-Disposition: form-data; name=scan; filename=a.pdf; filename*=utf-8''a.pdf\r\n\r\n%PDF";
+const CURL: &str = "Content-Disposition: form-data; name=\"scan\"; filename=\"a\\\"b.pdf\"\r\n\r\n%PDF";
+
+#[test]
+fn file_names_that_are_read_in_two_ways_are_equal_where_their_bytes_are() {
+    for upload in [NET, CURL, &NET.replace(" filename=a.pdf;", ""), &CURL.replace("a\\\"b", "C:\\b")] {
+        assert!(same(&[upload, DATE], &[upload, DATE]), "{upload}");
+        let usual = "form-data; name=\"scan\"; filename=\"a.pdf\"";
+        let plain = format!("Content-Type: application/pdf\r\nContent-Disposition: {usual}\r\n\r\n%PDF");
+        assert!(!same(&[upload], &[&plain]), "{upload}");
+        for (from, to) in [("pdf\r\n\r", "pd\r\n\r"), ("pdf\"", "pd\""), ("%PDF", "%PDf"), ("scan", "scans")]
+        {
+            assert!(
+                !upload.contains(from) || !same(&[upload], &[&upload.replace(from, to)]),
+                "{upload}: {to}"
+            );
+        }
+    }
+    assert!(same(&[NET, DATE], &[DATE, NET]));
+    assert!(!same(&[NET], &[&NET.replace("utf-8''", "utf-8'en'")]), "spelled otherwise");
+}
+
+#[test]
+fn where_a_quote_may_end_a_file_name_the_order_of_all_parts_counts() {
+    assert!(!same(&[CURL, DATE], &[DATE, CURL]), "another reader may see other names");
+    let rules = rules(&["$.scan"], &[]);
+    let (with, without) = (body("b", &[DATE, CURL]), body("b", &[DATE]));
+    assert_ne!(read("b", &with, &rules), read("b", &without, &rules));
+    let (with, without) = (body("b", &[DATE, NET]), body("b", &[DATE]));
+    assert_eq!(read("b", &with, &rules), read("b", &without, &rules));
+}
+
+#[test]
+fn no_value_is_taken_from_a_form_in_which_readers_may_see_other_fields() {
+    let fields = |part: &str| super::fields(&body("b", &[part]), b"b");
+    assert_eq!(fields(NET), Ok(vec![(b"scan".to_vec(), None)]));
+    assert_eq!(fields(&CURL.replace("a\\\"b", "C:\\b")), Ok(vec![(b"scan".to_vec(), None)]));
+    assert_eq!(fields(CURL), Err(super::Doubtful));
+    assert_eq!(fields(&NET.replace(" filename=a.pdf;", "")), Err(super::Doubtful));
 }
