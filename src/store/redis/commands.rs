@@ -253,7 +253,7 @@ impl Inner {
             Settle::NotExecuted => call.arg("not-executed"),
             Settle::Delete => call.arg("delete"),
         };
-        let mut told = Reply::array(self.run(call).await?)?;
+        let mut told = self.known(Reply::array(self.run(call.under_agreement()).await?)?)?;
         match &told.bytes()?[..] {
             b"yes" => {
                 self.recall.settled(id);
@@ -289,7 +289,7 @@ impl Inner {
         token: Token,
     ) -> Result<Held, StoreError> {
         let call = self.on(Script::Settle, &id).arg("absent").arg(&token.0.to_be_bytes());
-        let mut told = Reply::array(self.run(call).await?)?;
+        let mut told = self.known(Reply::array(self.run(call.under_agreement()).await?)?)?;
         if told.bytes()? != b"yes" {
             return Ok(Held::No);
         }
@@ -312,6 +312,15 @@ impl Inner {
         let call = call.arg(&key.0).arg(request_id).millis(window.max(Duration::from_millis(1)));
         let first = Reply::array(self.run(call).await?)?.maybe_bytes()?;
         Ok(first.map(|first| String::from_utf8_lossy(&first).into_owned()))
+    }
+
+    /// What a script says of a record, unless the store may have forgotten the record and not been told of it again.
+    pub(super) fn known(&self, told: Reply) -> Result<Reply, StoreError> {
+        if told.is_empty() {
+            self.wire.doubtful.notify_one();
+            return Err(amnesia());
+        }
+        Ok(told)
     }
 
     /// An attempt was settled by somebody else: where it has the turn in a lane, the next one's begins.

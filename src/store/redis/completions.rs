@@ -4,7 +4,7 @@ use super::commands::LARGE;
 use super::packed::Packed;
 use super::recall::Kept;
 use super::reply::Reply;
-use super::script::{Script, millis};
+use super::script::{Call, Script, millis};
 use super::usual::Usual;
 use super::{Inner, stored};
 use crate::domain::client::ScopeId;
@@ -48,9 +48,11 @@ impl Inner {
     }
 
     async fn finish(&self, completion: Completion, by: By) -> Result<Held, StoreError> {
-        let Some(told) = Told::read(self.completed(&completion, by).await?)? else {
-            return Ok(Held::No);
+        let told = match self.completed(&completion, by).await? {
+            Value::Int(now) => Some(Told::usual(now)),
+            told => Told::read(self.known(Reply::array(told)?)?)?,
         };
+        let Some(told) = told else { return Ok(Held::No) };
         let Completion { id, token, answer, keep, ends, names, alias, slots, .. } = completion;
         self.recall.holds.settled(token, &slots, self.clock.now());
         if told.newly {
@@ -120,31 +122,22 @@ impl Inner {
             .joined(&[&whole])
             .joined(&[&kept])
             .settled(slots, frees);
-        let call = match ends {
-            Some(ends) => call.ends(ends),
-            None => call,
-        };
-        Box::pin(self.run(call)).await
+        let call = ends.into_iter().fold(call, Call::ends);
+        Box::pin(self.run(call.under_agreement())).await
     }
 }
 
 // === impl Told ===
 
 impl Told {
+    /// A usual one, carried out at `now`.
+    fn usual(now: i64) -> Told {
+        let now = Millis(u64::try_from(now).unwrap_or(0));
+        Told { newly: true, kept: true, scope: None, now, lane: Vec::new(), alias_until: None }
+    }
+
     /// `None`: the token did not hold.
-    fn read(reply: Value) -> Result<Option<Told>, StoreError> {
-        if let Value::Int(now) = reply {
-            let now = Millis(u64::try_from(now).unwrap_or(0));
-            return Ok(Some(Told {
-                newly: true,
-                kept: true,
-                scope: None,
-                now,
-                lane: Vec::new(),
-                alias_until: None,
-            }));
-        }
-        let mut told = Reply::array(reply)?;
+    fn read(mut told: Reply) -> Result<Option<Told>, StoreError> {
         let (held, newly) = (told.number()? == 1, told.number()? == 1);
         if !held {
             return Ok(None);

@@ -4,7 +4,8 @@
 --
 -- ARGV: 3 what the line below reads, 4 the answer, 5 what is kept of it ('' for all), and from 6 on: slot, key and id of each
 -- booking that the answer names, key and whether it may come back of each that gives back what it holds, and what ends
--- others: the meaning, the scope, how long it is kept that all below the target ended too, the target, … those above it.
+-- others: the meaning, the scope, how long it is kept that all below the target ended too, the target, … those above it; the last
+-- one what the gateways agreed on. Answers nothing where the record may only not have been said again yet.
 local token, keep, status, flags, names, renewed, renewed_for, outcome, bookings, frees =
   struct.unpack('>c16I8I2BBc0Bc0I8c1I2I2', ARGV[3])
 local answer, stored = ARGV[4], ARGV[5]
@@ -13,9 +14,11 @@ if stored == '' then stored = answer end
 local own = flags % 2 == 1
 local now = read_clock()
 local record, before = find(KEYS[1], now)
-if not record or record[TOKEN] ~= token then return {0, 0} end
-if own and record[PHASE] == DONE then return {1, 0} end
-if record[PHASE] ~= DOUBT and not (own and record[PHASE] == SENT) then return {0, 0} end
+local is_own = record and record[TOKEN] == token
+if is_own and own and record[PHASE] == DONE then return {1, 0} end
+if not is_own or record[PHASE] ~= DOUBT and not (own and record[PHASE] == SENT) then
+  return LIFE == ARGV[#ARGV] and {0, 0} or {}
+end
 
 write_clock(now)
 -- A name belongs to what is kept; where the intent has ended, nothing is.
@@ -33,7 +36,7 @@ end
 local alias_until = kept and renewed ~= '' and add_alias(renewed, record[SCOPE], renewed_for) or 0
 if #ARGV > rest + 1 then
   local targets = {}
-  for at = rest + 3, #ARGV do table.insert(targets, ARGV[at]) end
+  for at = rest + 3, #ARGV - 1 do table.insert(targets, ARGV[at]) end
   end_intents(targets, ARGV[rest + 1], ARGV[rest], tonumber(ARGV[rest + 2]), now)
 end
 return {1, 1, kept and 1 or 0, record[SCOPE], now, record[LANE] or '', alias_until}
