@@ -1,8 +1,9 @@
 //! What a store that has lost its records is told: answers that come just then, what is in flight, what has ended since.
 
-use super::{Fleet, booking, until_made, usual};
+use super::restarts::after_a_round;
+use super::{Fleet, SECRET, booking, until_made, usual};
 use crate::harness::redis::{DURABLE, Server};
-use crate::harness::{claims, eventually};
+use crate::harness::{Call, Config, RawBackend, Reply, claims, eventually, gates, ok};
 use oncegate::cli::demo::gate::Gate;
 use std::thread;
 
@@ -15,6 +16,14 @@ fn records(gate: &Gate) -> Vec<String> {
     let listed = String::from_utf8(claims(gate, &["list", "--json"]).stdout).expect("text");
     let words = listed.split(|letter: char| !letter.is_ascii_hexdigit());
     words.filter(|word| word.len() == 64).map(str::to_owned).collect()
+}
+
+/// Sends until the gateways have agreed that the store knows again what they know.
+fn until_agreed(gate: &Gate, call: &Call) -> Reply {
+    eventually("the gateways say what they know", || {
+        let reply = call.send(gate.address).expect("an answer");
+        (reply.status != 503).then_some(reply)
+    })
 }
 
 #[test]
@@ -53,10 +62,47 @@ fn an_operators_word_that_meets_a_store_that_lost_everything_is_refused_and_noth
         settling.join().expect("an operator")
     });
     assert!(!settled.status.success());
-    let copy = eventually("the gateway says what it knows", || {
-        let copy = fleet.send(0, &booking(1));
-        (copy.status != 503).then_some(copy)
-    });
+    let copy = until_agreed(&fleet.gates[0], &booking(1));
     assert!(copy.status == 409 && copy.text().contains("outcome-unknown"), "{}", copy.text());
     assert_eq!(fleet.backend.effects().len(), 1);
+}
+
+#[test]
+fn what_was_done_below_a_resource_that_ended_does_not_come_back_after_everything_was_lost() {
+    let raw = RawBackend::start(ok);
+    let redis = Server::start(&DURABLE);
+    let config = Config { store: SECRET, idempotency: "remember_fingerprint = \"60s\"", ..Config::default() };
+    let (gates, _directories) = gates(2, &config.text(raw.address).replace("{store}", &redis.url()));
+    let send = |gate: usize, method: &str, path: &str| {
+        let call = Call::new(method, path).header("Host", "cal.example").body("same");
+        until_agreed(&gates[gate], &call).is_replay()
+    };
+    for path in ["/api/cal/a", "/api/calendar"] {
+        assert!(!send(0, "PUT", path) && send(1, "PUT", path));
+    }
+    assert!(!send(1, "DELETE", "/api/cal"));
+    assert!(!send(0, "PUT", "/api/cal/b"), "it came after that");
+    after_a_round(&redis);
+    redis.cli(&["flushall"]);
+    assert!(send(0, "PUT", "/api/cal/b") && send(0, "PUT", "/api/calendar"));
+    assert!(!send(0, "PUT", "/api/cal/a"), "an ended one's answer came back");
+}
+
+#[test]
+fn what_a_cancellation_ended_does_not_come_back_with_an_older_snapshot() {
+    let redis = Server::start(&[]);
+    let url = redis.url();
+    let mut fleet = Fleet::start(2, redis, &url);
+    let by_clerk =
+        |call: Call| call.header("Host", "bookings.example").header("Authorization", "Bearer clerk");
+    let book = by_clerk(Call::post("/api/bookings", r#"{"patient":"p1","slot":5}"#));
+    let booked = fleet.send(0, &book);
+    assert_eq!(fleet.redis.cli(&["save"]).trim(), "OK");
+    let place = format!("/api/bookings/{}", booked.json()["id"]);
+    assert_eq!(fleet.send(1, &by_clerk(Call::new("DELETE", &place))).status, 200);
+    fleet.redis.kill();
+    fleet.redis.run();
+    assert!(!until_made(&fleet, 0, &book).is_replay(), "the cancelled booking's answer came back");
+    assert!(until_made(&fleet, 1, &book).is_replay());
+    assert_eq!(fleet.backend.effects().len(), 3, "booked, cancelled, booked");
 }

@@ -189,13 +189,15 @@ impl Inner {
 
     /// One script for each part: which one holds the records of a target, nobody knows.
     pub(super) async fn end_everywhere(&self, ends: &EndIntents) -> Result<usize, StoreError> {
-        let calls = self.wire.parts.all().map(|part| {
-            let call = Call::of(&self.wire.parts, Script::End, part, self.wire.place.timeout).once();
-            self.run(call.ends(ends))
+        let calls = self.wire.parts.all().map(|part| async move {
+            let mut told = Reply::array(self.run(self.about(Script::End, part).once().ends(ends)).await?)?;
+            let (changed, at) = (told.number()?, Millis(told.number()?));
+            self.recall.ended.intents(part, ends, at);
+            Ok(changed)
         });
         let mut changed = 0;
         for told in futures_util::future::join_all(calls).await {
-            changed += reply::number(&told?)?;
+            changed += told?;
         }
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
@@ -265,11 +267,15 @@ impl Inner {
                 }
                 if let Settle::Executed { follows: Some(follows), .. } = &how
                     && told.number()? == 1
-                    && let (Some((parents, subtree_for)), false) = (&follows.ends, here)
+                    && let Some((parents, subtree_for)) = &follows.ends
                 {
                     let (scope, by) = (ScopeId(told.exactly()?), Some(Fingerprint(told.exactly()?)));
                     let (target, parents, subtree_for) = (follows.target, parents.clone(), *subtree_for);
-                    self.end_everywhere(&EndIntents { target, parents, scope, by, subtree_for }).await?;
+                    let ends = EndIntents { target, parents, scope, by, subtree_for };
+                    match here {
+                        true => self.recall.ended.intents(super::HOME, &ends, Millis(told.number()?)),
+                        false => drop(self.end_everywhere(&ends).await?),
+                    }
                 }
                 Ok(Settled::Yes)
             }

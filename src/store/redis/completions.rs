@@ -58,6 +58,9 @@ impl Inner {
         if told.newly {
             let Told { kept, scope, now, lane, alias_until, .. } = told;
             self.clock.heard(now);
+            if let (Some(ends), false) = (&ends, self.wire.parts.are_several()) {
+                self.recall.ended.intents(super::HOME, ends, now);
+            }
             if by == By::Asking {
                 // Nobody knows better than the attempt itself, and that one knows nothing any more.
                 self.recall.settled(id);

@@ -7,6 +7,7 @@
 //! a record before its time, only an operator. Who deletes it tells all gateways (`hearing`); where that is not heard, the
 //! store is asked again after [`SAID_FOR`].
 
+use super::ended::Ended;
 use super::holdings::Holdings;
 use super::spread::SpreadMap;
 use crate::domain::answer::Answer;
@@ -32,6 +33,8 @@ const NEAR_END: Duration = Duration::from_secs(2);
 pub(super) struct Recall {
     /// The holds that its claims took.
     pub(super) holds: Holdings,
+    /// What ended before its time.
+    pub(super) ended: Ended,
     inner: Mutex<Inner>,
     bytes_most: u64,
 }
@@ -89,7 +92,7 @@ pub(super) struct Kept {
 impl Recall {
     /// Remembers answers of at most `bytes_most` bytes in all.
     pub(super) fn new(bytes_most: u64) -> Recall {
-        Recall { holds: Holdings::default(), inner: Mutex::default(), bytes_most }
+        Recall { holds: Holdings::default(), ended: Ended::default(), inner: Mutex::default(), bytes_most }
     }
 
     /// A claim was granted.

@@ -43,7 +43,7 @@ local function forget(key, record, before)
   local id, token, last = id_of(key), record[TOKEN], end_of(record)
   purge(P .. 'ef', NOW, 10)
   enter(P .. 'ef', digits(last), id .. token, last)
-  publish(id, token, 'e', '')
+  publish(id, token, 'e', digits(last))
   remove(key, record, before)
 end
 

@@ -2,7 +2,7 @@
 -- the attempt ARGV[4] alone, by a probe. What follows from `executed`, where the record is about the resource ARGV[8]: 9 how
 -- many bookings, then key and whether it may come back of each; then for how long it is kept that all below the target ended
 -- too, the target, … those above it, where intents end. The last one is what the gateways agreed on. Answers { what, the attempt,
--- its lane, whether that followed, the record's scope, what it means }, and nothing where the record may only not have been
+-- its lane, whether that followed, the record's scope, what it means, the instant }, and nothing where the record may only not have been
 -- said again yet.
 local how, now = ARGV[3], read_clock()
 local record, before = find(KEYS[1], now)
@@ -33,4 +33,4 @@ if follows then
     end_intents(targets, record[SCOPE], record[MEANING], tonumber(ARGV[rest]), now)
   end
 end
-return {'yes', token, record[LANE] or '', follows and 1 or 0, record[SCOPE], record[MEANING]}
+return {'yes', token, record[LANE] or '', follows and 1 or 0, record[SCOPE], record[MEANING], now}
