@@ -5,6 +5,10 @@ use super::{Fleet, SECRET, booking, until_made, usual};
 use crate::harness::redis::{DURABLE, Server};
 use crate::harness::{Call, Config, RawBackend, Reply, claims, eventually, gates, ok};
 use oncegate::cli::demo::gate::Gate;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// As in the whole fleet, with leases that end soon.
@@ -105,4 +109,55 @@ fn what_a_cancellation_ended_does_not_come_back_with_an_older_snapshot() {
     assert!(!until_made(&fleet, 0, &book).is_replay(), "the cancelled booking's answer came back");
     assert!(until_made(&fleet, 1, &book).is_replay());
     assert_eq!(fleet.backend.effects().len(), 3, "booked, cancelled, booked");
+}
+
+/// A way to a server, on which the reply to one command with this in it is lost once that is asked for.
+fn lossy_way(server: SocketAddr, about: &'static [u8]) -> (SocketAddr, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, armed) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+    let arm = armed.clone();
+    // What is read from one side goes to the other, until either closes or `cuts` says so.
+    fn carry(mut from: TcpStream, mut to: TcpStream, mut cuts: impl FnMut(&[u8]) -> bool) {
+        let mut piece = [0; 1 << 16];
+        while let Ok(length @ 1..) = from.read(&mut piece) {
+            if cuts(&piece[..length]) || to.write_all(&piece[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(server) else { continue };
+            let (arm, lost) = (arm.clone(), Arc::new(AtomicBool::new(false)));
+            let (from, to, losing) = (client.try_clone().unwrap(), server.try_clone().unwrap(), lost.clone());
+            thread::spawn(move || {
+                carry(from, to, |piece| {
+                    if piece.windows(about.len()).any(|some| some == about) && arm.swap(false, Ordering::Relaxed) {
+                        losing.store(true, Ordering::Relaxed);
+                    }
+                    false
+                })
+            });
+            thread::spawn(move || carry(server, client, |_| lost.load(Ordering::Relaxed)));
+        }
+    });
+    (address, armed)
+}
+
+#[test]
+fn an_answer_whose_recording_was_not_heard_of_is_known_all_the_same_when_everything_is_lost() {
+    let redis = Server::start(&DURABLE);
+    // A header of the answer, which only what records it has in it.
+    let (way, lose) = lossy_way(redis.address, b"application/json");
+    let url = format!("redis://{way}");
+    let fleet = Fleet::with(1, redis, &url, SHORT_LEASES);
+    lose.store(true, Ordering::Relaxed);
+    assert_eq!(fleet.send(0, &booking(1)).status, 201);
+    assert!(!lose.load(Ordering::Relaxed), "the answer was recorded in passing");
+    // It is offered again within that time.
+    after_a_round(&fleet.redis);
+    fleet.redis.cli(&["flushall"]);
+    assert!(until_agreed(&fleet.gates[0], &booking(1)).is_replay());
+    assert_eq!(fleet.backend.effects().len(), 1);
 }

@@ -302,7 +302,7 @@ impl Keeper {
     }
 
     fn restoring(&self, record: &Remembered) -> Call {
-        let Remembered { request, claimed_at, end } = record;
+        let Remembered { request, claimed_at, end, .. } = record;
         let claim = &request.claim;
         let how = match end {
             End::Sent => "sent",

@@ -59,6 +59,8 @@ pub(super) struct Remembered {
     pub(super) claimed_at: Millis,
     /// What became of it.
     pub(super) end: End,
+    /// Its answer was offered to the store, which did not say that it has it.
+    offered: bool,
 }
 
 /// What became of a claim, as far as this gateway knows.
@@ -101,7 +103,7 @@ impl Recall {
         let (id, token) = (request.id, request.claim.token);
         let mut inner = self.lock();
         inner.take(&id);
-        inner.records.insert(id, Box::new(Remembered { request, claimed_at: now, end: End::Sent }));
+        inner.records.insert(id, Box::new(Remembered { request, claimed_at: now, end: End::Sent, offered: false }));
         inner.order.push_back((id, token));
         inner.shrink(now);
     }
@@ -120,6 +122,18 @@ impl Recall {
         inner.answers.push_back((id, token));
         inner.shrink(now);
         inner.cut(self.bytes_most);
+    }
+
+    /// An answer was offered, and the store did not say that it has it.
+    pub(super) fn offered(&self, id: RecordId, token: Token) {
+        if let Some(record) = self.lock().of(&id, token) {
+            record.offered = true;
+        }
+    }
+
+    /// Whether that was so before.
+    pub(super) fn was_offered(&self, id: &RecordId, token: Token) -> bool {
+        self.lock().of(id, token).is_none_or(|record| record.offered)
     }
 
     /// The answer of a copy under a client's key, where the store need not be asked for it. `time`: the present instant, and

@@ -1,5 +1,5 @@
 -- `Command::Complete`, with the intents that end by it; or, where the backend was asked about a doubt and has the effect,
--- `Command::Resolve` of just this attempt. Answers { whether the token held, whether this changed it, … }, and
+-- `Command::Resolve` of just this attempt. Answers { whether the token held, whether this changed it, … as it is recorded }, and
 -- in usual.lua the instant alone: both, and the answer is kept.
 --
 -- ARGV: 3 what the line below reads, 4 the answer, 5 what is kept of it ('' for all), and from 6 on: slot, key and id of each
@@ -15,7 +15,7 @@ local own = flags % 2 == 1
 local now = read_clock()
 local record, before = find(KEYS[1], now)
 local is_own = record and record[TOKEN] == token
-if is_own and own and record[PHASE] == DONE then return {1, 0} end
+if is_own and own and record[PHASE] == DONE then return {1, 0, record[SCOPE], record[SINCE], record[UNTIL]} end
 if not is_own or record[PHASE] ~= DOUBT and not (own and record[PHASE] == SENT) then
   return LIFE == ARGV[#ARGV] and {0, 0} or {}
 end
@@ -39,4 +39,4 @@ if #ARGV > rest + 1 then
   for at = rest + 3, #ARGV - 1 do table.insert(targets, ARGV[at]) end
   end_intents(targets, ARGV[rest + 1], ARGV[rest], tonumber(ARGV[rest + 2]), now)
 end
-return {1, 1, kept and 1 or 0, record[SCOPE], now, record[LANE] or '', alias_until}
+return {1, 1, record[SCOPE], now, record[UNTIL], kept and 1 or 0, record[LANE] or '', alias_until}
