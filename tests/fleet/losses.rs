@@ -3,7 +3,7 @@
 use super::restarts::after_a_round;
 use super::{Fleet, SECRET, booking, until_made, usual};
 use crate::harness::redis::{DURABLE, Server};
-use crate::harness::{Call, Config, RawBackend, Reply, claims, eventually, gates, ok};
+use crate::harness::{Call, Config, RawBackend, Reply, Signal, claims, eventually, gates, ok, signal};
 use oncegate::cli::demo::gate::Gate;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -133,7 +133,9 @@ fn lossy_way(server: SocketAddr, about: &'static [u8]) -> (SocketAddr, Arc<Atomi
             let (from, to, losing) = (client.try_clone().unwrap(), server.try_clone().unwrap(), lost.clone());
             thread::spawn(move || {
                 carry(from, to, |piece| {
-                    if piece.windows(about.len()).any(|some| some == about) && arm.swap(false, Ordering::Relaxed) {
+                    if piece.windows(about.len()).any(|some| some == about)
+                        && arm.swap(false, Ordering::Relaxed)
+                    {
                         losing.store(true, Ordering::Relaxed);
                     }
                     false
@@ -160,4 +162,31 @@ fn an_answer_whose_recording_was_not_heard_of_is_known_all_the_same_when_everyth
     fleet.redis.cli(&["flushall"]);
     assert!(until_agreed(&fleet.gates[0], &booking(1)).is_replay());
     assert_eq!(fleet.backend.effects().len(), 1);
+}
+
+#[test]
+fn an_attempt_that_was_settled_and_deleted_elsewhere_does_not_come_back_before_the_one_after_it() {
+    let redis = Server::start(&DURABLE);
+    let url = redis.url();
+    let fleet = Fleet::with(2, redis, &url, SHORT_LEASES);
+    let broken = fleet.send(1, &booking(1).header("X-Demo-Fault", "reset-after"));
+    assert_eq!(broken.status, 502, "{}", broken.text());
+    let id = &records(&fleet.gates[0])[0];
+    for arguments in [&["resolve", id, "--executed", "--status", "201"][..], &["delete", id]] {
+        assert!(claims(&fleet.gates[0], arguments).status.success(), "{arguments:?}");
+    }
+    let anew = fleet.send(0, &booking(1));
+    assert!(anew.status == 201 && !anew.is_replay(), "{}", anew.text());
+    after_a_round(&fleet.redis);
+    // Who made the first attempt says first what it knows.
+    let pid = fleet.gates[0].pid().expect("it runs");
+    signal(pid, Signal::STOP);
+    fleet.redis.cli(&["flushall"]);
+    eventually("it has said that", || {
+        fleet.redis.cli(&["hvals", "{oncegate}b"]).lines().any(|told| told == "1").then_some(())
+    });
+    signal(pid, Signal::CONT);
+    let copy = until_agreed(&fleet.gates[1], &booking(1));
+    assert!(copy.is_replay() && copy.body == anew.body, "{}", copy.text());
+    assert_eq!(fleet.backend.effects().len(), 2);
 }

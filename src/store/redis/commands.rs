@@ -33,15 +33,16 @@ impl Inner {
     /// See [`Store::claim`](crate::store::Store::claim).
     pub(in crate::store) async fn claim(
         self: &Arc<Inner>,
-        request: ClaimRequest,
+        mut request: ClaimRequest,
     ) -> Result<Claimed, StoreError> {
         if let Some(answer) = self.recall.answer_of(&request, || self.clock.both()) {
             return Ok(Claimed::Done(answer));
         }
         self.health.admits_claims()?;
+        // Of any length as it came, and remembered for as long as the record.
+        about_room(&mut request.about.request);
         let ClaimRequest { id, claim, quota, about, slots, above } = &request;
         let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
-        let text = &about.request[..room(&about.request, ABOUT_MAX / 2)];
         let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
         let route = &about.route[..room(&about.route, ABOUT_MAX / 4)];
         let packed = Packed::new()
@@ -58,7 +59,7 @@ impl Inner {
             .text(&claim.scope.0)
             .text(&claim.target.0)
             .text(route.as_bytes())
-            .text(text.as_bytes())
+            .text(about.request.as_bytes())
             .text(request_id.as_bytes());
         let above: Vec<&[u8]> =
             above.iter().flat_map(|above| above.iter()).map(|target| &target.0[..]).collect();
@@ -313,7 +314,7 @@ impl Inner {
         if self.health.is_tight() {
             return Ok(None);
         }
-        request_id.truncate(request_id.floor_char_boundary(ABOUT_MAX / 2));
+        about_room(&mut request_id);
         let call = self.about(Script::Sighted, self.wire.parts.spread_by(key.0[0]));
         let call = call.arg(&key.0).arg(request_id).millis(window.max(Duration::from_millis(1)));
         let first = Reply::array(self.run(call).await?)?.maybe_bytes()?;
@@ -348,10 +349,7 @@ impl Inner {
 
     /// What is left of a recorded answer whose bytes cannot be read.
     async fn damaged(&self, id: RecordId) -> Result<Answer, StoreError> {
-        match self.look(id, Token(0)).await? {
-            Ok(AttemptEnd::Answered(answer)) => Ok(answer),
-            _ => Ok(kept_or_tombstone(200, None)),
-        }
+        Ok(Box::pin(self.answer(id)).await?.unwrap_or_else(|| kept_or_tombstone(200, None)))
     }
 
     /// A large answer's bytes, over the connection for bodies.
@@ -415,6 +413,11 @@ pub(super) fn amnesia() -> StoreError {
 
 fn other_version() -> StoreError {
     StoreError::Unavailable("its scripts are of another version".into())
+}
+
+/// What an operator sees is no longer than that.
+fn about_room(text: &mut String) {
+    text.truncate(text.floor_char_boundary(ABOUT_MAX / 2));
 }
 
 /// 1 or 0.

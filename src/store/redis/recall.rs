@@ -103,7 +103,9 @@ impl Recall {
         let (id, token) = (request.id, request.claim.token);
         let mut inner = self.lock();
         inner.take(&id);
-        inner.records.insert(id, Box::new(Remembered { request, claimed_at: now, end: End::Sent, offered: false }));
+        inner
+            .records
+            .insert(id, Box::new(Remembered { request, claimed_at: now, end: End::Sent, offered: false }));
         inner.order.push_back((id, token));
         inner.shrink(now);
     }
@@ -277,9 +279,8 @@ impl Inner {
 /// The front may stay for long while those behind it are forgotten.
 fn tidy(queue: &mut VecDeque<(RecordId, Token)>, records: &SpreadMap<RecordId, Box<Remembered>>) {
     if queue.len() > 2 * RECORDS_MOST {
-        queue.retain(|(id, token)| {
-            records.get(id).is_some_and(|record| record.request.claim.token == *token)
-        });
+        queue
+            .retain(|(id, token)| records.get(id).is_some_and(|record| record.request.claim.token == *token));
     }
 }
 
@@ -347,7 +348,8 @@ mod tests {
     #[test]
     fn of_answers_without_bodies_that_are_too_many_bytes_their_statuses_are_left() {
         let recall = Recall::new(300);
-        let headers = http::HeaderMap::from_iter([(http::header::LOCATION, "x".repeat(150).parse().unwrap())]);
+        let headers =
+            http::HeaderMap::from_iter([(http::header::LOCATION, "x".repeat(150).parse().unwrap())]);
         let answer = Answer::new(http::StatusCode::CREATED, &headers, Some(b"body"));
         for n in 1..=4 {
             claimed(&recall, n, 0);
@@ -362,7 +364,12 @@ mod tests {
         }
         assert!(recall.lock().bytes <= 300);
         let (all, status) = (recall.all(Millis(1)), http::StatusCode::CREATED);
-        assert!(all.len() == 4 && all.iter().all(|record| matches!(&record.end, End::Done(kept) if kept.answer.status() == status)));
+        assert!(
+            all.len() == 4
+                && all
+                    .iter()
+                    .all(|record| matches!(&record.end, End::Done(kept) if kept.answer.status() == status))
+        );
         assert_eq!(recall.answer_of(&request(1), || (Millis(1), 1)), None, "the store is asked for it");
     }
 

@@ -26,7 +26,7 @@ if names ~= '' and not record[ENDED] and not record[NAMES] then record[NAMES] = 
 local named, rest = {}, 6 + 3 * bookings
 for at = 6, rest - 1 do table.insert(named, ARGV[at]) end
 settle_open(record, outcome, named)
-local kept = answered(KEYS[1], record, before, own and token or '', answer, stored, status, keep, now)
+local kept = answered(KEYS[1], record, before, own and token or BY_HAND .. token, answer, stored, status, keep, now)
 
 -- What ends by this success. A repeated completion ends nothing: what it would end came after it.
 for _ = 1, frees do

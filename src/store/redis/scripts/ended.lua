@@ -20,7 +20,7 @@ for at = rest, #ARGV, 3 do
   local key = record_key(id)
   local record, before = find(key, now)
   enter(P .. 'ef', digits(last), id .. token, last)
-  if record and record[TOKEN] == token then
+  if record and token_of(record) == token then
     -- What became of its slots is not said here, so they stay taken.
     if record[PHASE] ~= DONE then unsettle_open(record, now) end
     remove(key, record, before)

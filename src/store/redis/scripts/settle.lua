@@ -15,7 +15,7 @@ write_clock(now)
 local token, follows = record[TOKEN], false
 if how == 'executed' then
   settle_open(record, ARGV[7], {})
-  answered(KEYS[1], record, before, '', ARGV[4], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), now)
+  answered(KEYS[1], record, before, BY_HAND .. token, ARGV[4], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), now)
   follows = #ARGV > 8 and ARGV[8] == record[TARGET]
 else
   if how ~= 'delete' then free_open(record) end
