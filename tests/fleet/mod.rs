@@ -3,6 +3,7 @@
 
 mod copies;
 mod lanes;
+mod losses;
 mod restarts;
 
 use crate::harness::redis::{Cluster, DURABLE, Server, Watched};

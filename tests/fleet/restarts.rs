@@ -6,7 +6,7 @@ use crate::harness::{Call, Signal, eventually, signal};
 use std::time::{Duration, Instant};
 
 /// Each gateway writes the store's time once a second, and hears of the others then.
-fn after_a_round(redis: &Server) {
+pub(super) fn after_a_round(redis: &Server) {
     let time = || {
         let clock = redis.cli(&["get", "{oncegate}clock"]);
         clock.split_once(' ').and_then(|(instant, _)| instant.parse::<u64>().ok()).expect("an instant")

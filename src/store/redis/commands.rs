@@ -33,15 +33,16 @@ impl Inner {
     /// See [`Store::claim`](crate::store::Store::claim).
     pub(in crate::store) async fn claim(
         self: &Arc<Inner>,
-        request: ClaimRequest,
+        mut request: ClaimRequest,
     ) -> Result<Claimed, StoreError> {
         if let Some(answer) = self.recall.answer_of(&request, || self.clock.both()) {
             return Ok(Claimed::Done(answer));
         }
         self.health.admits_claims()?;
+        // Of any length as it came, and remembered for as long as the record.
+        about_room(&mut request.about.request);
         let ClaimRequest { id, claim, quota, about, slots, above } = &request;
         let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
-        let text = &about.request[..room(&about.request, ABOUT_MAX / 2)];
         let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
         let route = &about.route[..room(&about.route, ABOUT_MAX / 4)];
         let packed = Packed::new()
@@ -58,7 +59,7 @@ impl Inner {
             .text(&claim.scope.0)
             .text(&claim.target.0)
             .text(route.as_bytes())
-            .text(text.as_bytes())
+            .text(about.request.as_bytes())
             .text(request_id.as_bytes());
         let above: Vec<&[u8]> =
             above.iter().flat_map(|above| above.iter()).map(|target| &target.0[..]).collect();
@@ -189,13 +190,15 @@ impl Inner {
 
     /// One script for each part: which one holds the records of a target, nobody knows.
     pub(super) async fn end_everywhere(&self, ends: &EndIntents) -> Result<usize, StoreError> {
-        let calls = self.wire.parts.all().map(|part| {
-            let call = Call::of(&self.wire.parts, Script::End, part, self.wire.place.timeout).once();
-            self.run(call.ends(ends))
+        let calls = self.wire.parts.all().map(|part| async move {
+            let mut told = Reply::array(self.run(self.about(Script::End, part).once().ends(ends)).await?)?;
+            let (changed, at) = (told.number()?, Millis(told.number()?));
+            self.recall.ended.intents(part, ends, at);
+            Ok(changed)
         });
         let mut changed = 0;
         for told in futures_util::future::join_all(calls).await {
-            changed += reply::number(&told?)?;
+            changed += told?;
         }
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
@@ -253,7 +256,7 @@ impl Inner {
             Settle::NotExecuted => call.arg("not-executed"),
             Settle::Delete => call.arg("delete"),
         };
-        let mut told = Reply::array(self.run(call).await?)?;
+        let mut told = self.known(Reply::array(self.run(call.under_agreement()).await?)?)?;
         match &told.bytes()?[..] {
             b"yes" => {
                 self.recall.settled(id);
@@ -265,11 +268,15 @@ impl Inner {
                 }
                 if let Settle::Executed { follows: Some(follows), .. } = &how
                     && told.number()? == 1
-                    && let (Some((parents, subtree_for)), false) = (&follows.ends, here)
+                    && let Some((parents, subtree_for)) = &follows.ends
                 {
                     let (scope, by) = (ScopeId(told.exactly()?), Some(Fingerprint(told.exactly()?)));
                     let (target, parents, subtree_for) = (follows.target, parents.clone(), *subtree_for);
-                    self.end_everywhere(&EndIntents { target, parents, scope, by, subtree_for }).await?;
+                    let ends = EndIntents { target, parents, scope, by, subtree_for };
+                    match here {
+                        true => self.recall.ended.intents(super::HOME, &ends, Millis(told.number()?)),
+                        false => drop(self.end_everywhere(&ends).await?),
+                    }
                 }
                 Ok(Settled::Yes)
             }
@@ -289,7 +296,7 @@ impl Inner {
         token: Token,
     ) -> Result<Held, StoreError> {
         let call = self.on(Script::Settle, &id).arg("absent").arg(&token.0.to_be_bytes());
-        let mut told = Reply::array(self.run(call).await?)?;
+        let mut told = self.known(Reply::array(self.run(call.under_agreement()).await?)?)?;
         if told.bytes()? != b"yes" {
             return Ok(Held::No);
         }
@@ -307,11 +314,20 @@ impl Inner {
         if self.health.is_tight() {
             return Ok(None);
         }
-        request_id.truncate(request_id.floor_char_boundary(ABOUT_MAX / 2));
+        about_room(&mut request_id);
         let call = self.about(Script::Sighted, self.wire.parts.spread_by(key.0[0]));
         let call = call.arg(&key.0).arg(request_id).millis(window.max(Duration::from_millis(1)));
         let first = Reply::array(self.run(call).await?)?.maybe_bytes()?;
         Ok(first.map(|first| String::from_utf8_lossy(&first).into_owned()))
+    }
+
+    /// What a script says of a record, unless the store may have forgotten the record and not been told of it again.
+    pub(super) fn known(&self, told: Reply) -> Result<Reply, StoreError> {
+        if told.is_empty() {
+            self.wire.doubtful.notify_one();
+            return Err(amnesia());
+        }
+        Ok(told)
     }
 
     /// An attempt was settled by somebody else: where it has the turn in a lane, the next one's begins.
@@ -333,10 +349,7 @@ impl Inner {
 
     /// What is left of a recorded answer whose bytes cannot be read.
     async fn damaged(&self, id: RecordId) -> Result<Answer, StoreError> {
-        match self.look(id, Token(0)).await? {
-            Ok(AttemptEnd::Answered(answer)) => Ok(answer),
-            _ => Ok(kept_or_tombstone(200, None)),
-        }
+        Ok(Box::pin(self.answer(id)).await?.unwrap_or_else(|| kept_or_tombstone(200, None)))
     }
 
     /// A large answer's bytes, over the connection for bodies.
@@ -400,6 +413,11 @@ pub(super) fn amnesia() -> StoreError {
 
 fn other_version() -> StoreError {
     StoreError::Unavailable("its scripts are of another version".into())
+}
+
+/// What an operator sees is no longer than that.
+fn about_room(text: &mut String) {
+    text.truncate(text.floor_char_boundary(ABOUT_MAX / 2));
 }
 
 /// 1 or 0.

@@ -4,13 +4,14 @@ use super::commands::LARGE;
 use super::packed::Packed;
 use super::recall::Kept;
 use super::reply::Reply;
-use super::script::{Script, millis};
+use super::script::{Call, Script, millis};
 use super::usual::Usual;
 use super::{Inner, stored};
 use crate::domain::client::ScopeId;
 use crate::domain::time::Millis;
 use crate::store::{AttemptEnd, Completion, Held, StoreError};
 use redis::Value;
+use std::time::Duration;
 
 /// Who knows the outcome.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,9 @@ struct Told {
     kept: bool,
     /// Whose record it is, where that was asked for.
     scope: Option<ScopeId>,
-    now: Millis,
+    /// Since when it is done, and until when that is kept.
+    at: Millis,
+    until: Millis,
     /// The lane of its attempt; empty where it has none, or does not wait for anybody.
     lane: Vec<u8>,
     /// Until when the renewed scope stands for the record's, where it does.
@@ -39,7 +42,12 @@ struct Told {
 impl Inner {
     /// See [`Store::complete`](crate::store::Store::complete).
     pub(in crate::store) async fn complete(&self, completion: Completion) -> Result<Held, StoreError> {
-        self.finish(completion, By::Attempt).await
+        let (id, token) = (completion.id, completion.token);
+        let told = self.finish(completion, By::Attempt).await;
+        if told.is_err() {
+            self.recall.offered(id, token);
+        }
+        told
     }
 
     /// See [`Store::recovered`](crate::store::Store::recovered).
@@ -48,40 +56,46 @@ impl Inner {
     }
 
     async fn finish(&self, completion: Completion, by: By) -> Result<Held, StoreError> {
-        let Some(told) = Told::read(self.completed(&completion, by).await?)? else {
-            return Ok(Held::No);
+        let told = match self.completed(&completion, by).await? {
+            Value::Int(now) => Some(Told::usual(now, completion.keep)),
+            told => Told::read(self.known(Reply::array(told)?)?)?,
         };
-        let Completion { id, token, answer, keep, ends, names, alias, slots, .. } = completion;
+        let Some(told) = told else { return Ok(Held::No) };
+        let Completion { id, token, answer, ends, names, alias, slots, .. } = completion;
         self.recall.holds.settled(token, &slots, self.clock.now());
-        if told.newly {
-            let Told { kept, scope, now, lane, alias_until, .. } = told;
-            self.clock.heard(now);
-            if by == By::Asking {
-                // Nobody knows better than the attempt itself, and that one knows nothing any more.
-                self.recall.settled(id);
-                self.give_turn_on(&lane, token).await;
-            } else if kept {
-                let (until, said_at) = (now.after(keep), self.clock.elapsed());
-                let stays = Kept { answer: answer.clone(), names, done_at: now, until, said_at };
-                self.recall.done(id, token, stays);
-            } else {
-                self.recall.forget(id, token);
+        let Told { newly, kept, scope, at, until, lane, alias_until } = told;
+        let here = !self.wire.parts.are_several();
+        if newly {
+            self.clock.heard(at);
+            if let (Some(ends), true) = (&ends, here) {
+                self.recall.ended.intents(super::HOME, ends, at);
             }
-            let here = !self.wire.parts.are_several();
-            // First what nobody would say again: a completion that is said once more finds that it was said.
-            let ended = match &ends {
-                Some(ends) if !here => self.end_everywhere(ends).await.map(drop),
-                _ => Ok(()),
-            };
-            if let (Some((from, keep)), Some(scope), true) = (alias, scope, kept) {
-                match alias_until {
-                    Some(until) => self.aliases.add(from, scope, until),
-                    None if here => {}
-                    None => self.alias(from, scope, keep).await?,
-                }
-            }
-            ended?;
         }
+        // The client of an answer that is offered once more has long gone on, and may have made anew what would end by it.
+        let is_late = !newly && self.recall.was_offered(&id, token);
+        if by == By::Asking {
+            // Nobody knows better than the attempt itself, and that one knows nothing any more.
+            self.recall.settled(id);
+            self.give_turn_on(&lane, token).await;
+        } else if kept {
+            let said_at = self.clock.elapsed();
+            let stays = Kept { answer: answer.clone(), names, done_at: at, until, said_at };
+            self.recall.done(id, token, stays);
+        } else {
+            self.recall.forget(id, token);
+        }
+        let ended = match &ends {
+            Some(ends) if !here && !is_late => self.end_everywhere(ends).await.map(drop),
+            _ => Ok(()),
+        };
+        if let (Some((from, keep)), Some(scope), true) = (alias, scope, kept) {
+            match alias_until {
+                Some(until) => self.aliases.add(from, scope, until),
+                None if here && newly => {}
+                None => self.alias(from, scope, keep).await?,
+            }
+        }
+        ended?;
         self.ends.ended_here((id, token), AttemptEnd::Answered(answer));
         Ok(Held::Yes)
     }
@@ -120,42 +134,42 @@ impl Inner {
             .joined(&[&whole])
             .joined(&[&kept])
             .settled(slots, frees);
-        let call = match ends {
-            Some(ends) => call.ends(ends),
-            None => call,
-        };
-        Box::pin(self.run(call)).await
+        let call = ends.into_iter().fold(call, Call::ends);
+        Box::pin(self.run(call.under_agreement())).await
     }
 }
 
 // === impl Told ===
 
 impl Told {
+    /// A usual one, carried out at `now`.
+    fn usual(now: i64, keep: Duration) -> Told {
+        let at = Millis(u64::try_from(now).unwrap_or(0));
+        let (until, lane) = (at.after(keep), Vec::new());
+        Told { newly: true, kept: true, scope: None, at, until, lane, alias_until: None }
+    }
+
     /// `None`: the token did not hold.
-    fn read(reply: Value) -> Result<Option<Told>, StoreError> {
-        if let Value::Int(now) = reply {
-            let now = Millis(u64::try_from(now).unwrap_or(0));
-            return Ok(Some(Told {
-                newly: true,
-                kept: true,
-                scope: None,
-                now,
-                lane: Vec::new(),
-                alias_until: None,
-            }));
-        }
-        let mut told = Reply::array(reply)?;
+    fn read(mut told: Reply) -> Result<Option<Told>, StoreError> {
         let (held, newly) = (told.number()? == 1, told.number()? == 1);
         if !held {
             return Ok(None);
         }
+        let scope = Some(ScopeId(told.exactly()?));
+        let (at, until) = (Millis(told.number()?), Millis(told.number()?));
         if !newly {
-            let (now, lane) = (Millis(0), Vec::new());
-            return Ok(Some(Told { newly, kept: false, scope: None, now, lane, alias_until: None }));
+            return Ok(Some(Told {
+                newly,
+                kept: true,
+                scope,
+                at,
+                until,
+                lane: Vec::new(),
+                alias_until: None,
+            }));
         }
-        let (kept, scope) = (told.number()? == 1, Some(ScopeId(told.exactly()?)));
-        let (now, lane) = (Millis(told.number()?), told.bytes()?);
+        let (kept, lane) = (told.number()? == 1, told.bytes()?);
         let alias_until = Some(told.number()?).filter(|until| *until > 0).map(Millis);
-        Ok(Some(Told { newly, kept, scope, now, lane, alias_until }))
+        Ok(Some(Told { newly, kept, scope, at, until, lane, alias_until }))
     }
 }

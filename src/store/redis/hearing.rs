@@ -95,7 +95,7 @@ impl Inner {
         let Some((token, rest)) = rest.split_first_chunk::<16>() else { return };
         let attempt = (RecordId(*id), Token(u128::from_be_bytes(*token)));
         let end = match kind {
-            b'e' => return self.recall.forget(attempt.0, attempt.1),
+            b'e' => return self.heard_ended(attempt, rest),
             b'a' => super::stored::decode(rest.to_vec()).map(AttemptEnd::Answered),
             b'n' => Some(AttemptEnd::NotExecuted),
             b'x' => in_doubt(rest),
@@ -103,6 +103,14 @@ impl Inner {
         };
         if self.ends.ended(attempt, end) {
             tokio::spawn(self.clone().look_at(attempt));
+        }
+    }
+
+    /// An attempt counts no longer, although it would have until the instant that `until` says.
+    fn heard_ended(&self, (id, token): AttemptId, until: &[u8]) {
+        self.recall.forget(id, token);
+        if let Some(until) = std::str::from_utf8(until).ok().and_then(|until| until.parse().ok()) {
+            self.recall.ended.record(id, token, Millis(until), self.clock.now());
         }
     }
 

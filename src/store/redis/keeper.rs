@@ -249,11 +249,17 @@ impl Keeper {
         Ok((node.life.clone(), call))
     }
 
-    /// Says again what this gateway knows of a part's records.
+    /// Says again what this gateway knows of a part's records, and what has ended of them.
     async fn say_again(&self, part: Part, now: Millis) -> Result<(), StoreError> {
         let mut known = self.inner.recall.all(now);
         known.retain(|record| self.inner.wire.parts.of(&record.request.id) == part);
         let mut told_at = self.inner.clock.elapsed();
+        // First, so that nothing of it comes back.
+        let (calls, ended) = self.inner.saying_ended(part, now);
+        for call in calls {
+            self.tell_still_saying(part, &mut told_at).await?;
+            self.inner.run(call).await?;
+        }
         for some in known.chunks(RESTORED_AT_ONCE) {
             self.tell_still_saying(part, &mut told_at).await?;
             let calls = some.iter().map(|record| self.inner.run(self.restoring(record)));
@@ -273,11 +279,12 @@ impl Keeper {
                 holds += self.inner.say_holds_again(some).await?;
             }
         }
-        if !known.is_empty() || holds > 0 {
+        if !known.is_empty() || holds > 0 || ended > 0 {
             tracing::warn!(
                 part = part.0,
                 records = known.len(),
                 holds,
+                ended,
                 "the store began another life or forgot something; what this gateway knows was said again"
             );
         }
@@ -295,7 +302,7 @@ impl Keeper {
     }
 
     fn restoring(&self, record: &Remembered) -> Call {
-        let Remembered { request, claimed_at, end } = record;
+        let Remembered { request, claimed_at, end, .. } = record;
         let claim = &request.claim;
         let how = match end {
             End::Sent => "sent",

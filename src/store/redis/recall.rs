@@ -1,17 +1,20 @@
 //! What this gateway remembers of its own recent claims and answers, so that it can say them again to a store that was
-//! restarted, replaced or emptied. Bounded in number and in bytes; the oldest are forgotten first. It lives as long as
-//! the process: a gateway and the store lost at once are two faults.
+//! restarted, replaced or emptied. Bounded in number, where the oldest are forgotten first, and in bytes of answers, where less
+//! and less is kept of the oldest: a record that is forgotten would be executed again. It lives as long as the process: a
+//! gateway and the store lost at once are two faults.
 //!
 //! What it remembers of a write under a client's key answers copies, too, without asking the store: no later write ends such
 //! a record before its time, only an operator. Who deletes it tells all gateways (`hearing`); where that is not heard, the
 //! store is asked again after [`SAID_FOR`].
 
+use super::ended::Ended;
 use super::holdings::Holdings;
 use super::spread::SpreadMap;
 use crate::domain::answer::Answer;
 use crate::domain::ledger::{RecordId, TargetId, Token};
 use crate::domain::time::Millis;
 use crate::store::ClaimRequest;
+use http::HeaderMap;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +33,8 @@ const NEAR_END: Duration = Duration::from_secs(2);
 pub(super) struct Recall {
     /// The holds that its claims took.
     pub(super) holds: Holdings,
+    /// What ended before its time.
+    pub(super) ended: Ended,
     inner: Mutex<Inner>,
     bytes_most: u64,
 }
@@ -40,6 +45,8 @@ struct Inner {
     records: SpreadMap<RecordId, Box<Remembered>>,
     /// In the order of their claims; what was forgotten meanwhile is passed over.
     order: VecDeque<(RecordId, Token)>,
+    /// Those whose answers are more than a status, in the order of their answers and then of what was cut off them; likewise.
+    answers: VecDeque<(RecordId, Token)>,
     bytes: u64,
 }
 
@@ -52,6 +59,8 @@ pub(super) struct Remembered {
     pub(super) claimed_at: Millis,
     /// What became of it.
     pub(super) end: End,
+    /// Its answer was offered to the store, which did not say that it has it.
+    offered: bool,
 }
 
 /// What became of a claim, as far as this gateway knows.
@@ -85,7 +94,7 @@ pub(super) struct Kept {
 impl Recall {
     /// Remembers answers of at most `bytes_most` bytes in all.
     pub(super) fn new(bytes_most: u64) -> Recall {
-        Recall { holds: Holdings::default(), inner: Mutex::default(), bytes_most }
+        Recall { holds: Holdings::default(), ended: Ended::default(), inner: Mutex::default(), bytes_most }
     }
 
     /// A claim was granted.
@@ -94,9 +103,11 @@ impl Recall {
         let (id, token) = (request.id, request.claim.token);
         let mut inner = self.lock();
         inner.take(&id);
-        inner.records.insert(id, Box::new(Remembered { request, claimed_at: now, end: End::Sent }));
+        inner
+            .records
+            .insert(id, Box::new(Remembered { request, claimed_at: now, end: End::Sent, offered: false }));
         inner.order.push_back((id, token));
-        inner.shrink(now, self.bytes_most);
+        inner.shrink(now);
     }
 
     /// It was answered.
@@ -110,7 +121,21 @@ impl Recall {
             None => return,
         }
         inner.bytes += size;
-        inner.shrink(now, self.bytes_most);
+        inner.answers.push_back((id, token));
+        inner.shrink(now);
+        inner.cut(self.bytes_most);
+    }
+
+    /// An answer was offered, and the store did not say that it has it.
+    pub(super) fn offered(&self, id: RecordId, token: Token) {
+        if let Some(record) = self.lock().of(&id, token) {
+            record.offered = true;
+        }
+    }
+
+    /// Whether that was so before.
+    pub(super) fn was_offered(&self, id: &RecordId, token: Token) -> bool {
+        self.lock().of(id, token).is_none_or(|record| record.offered)
     }
 
     /// The answer of a copy under a client's key, where the store need not be asked for it. `time`: the present instant, and
@@ -129,7 +154,8 @@ impl Recall {
         let End::Done(kept) = &known.end else { return None };
         let means_the_same = known.request.claim.fingerprint == copy.claim.fingerprint;
         let is_fresh = now.after(NEAR_END) < kept.until && elapsed < kept.said_at + SAID_FOR;
-        (means_the_same && is_fresh).then(|| kept.answer.clone())
+        // Of one without a body the store may have more.
+        (means_the_same && is_fresh && !kept.answer.is_tombstone()).then(|| kept.answer.clone())
     }
 
     /// The store said at `elapsed` that this is the answer of a record.
@@ -188,12 +214,6 @@ impl Recall {
         inner.records.values().map(|record| &**record).filter(counts).cloned().collect()
     }
 
-    /// How many records are remembered.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.lock().records.len()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -216,21 +236,15 @@ impl Inner {
     }
 
     /// Forgets the oldest: those that are over, and as many as there are too many.
-    fn shrink(&mut self, now: Millis, bytes_most: u64) {
+    fn shrink(&mut self, now: Millis) {
+        tidy(&mut self.order, &self.records);
         while let Some((id, token)) = self.order.front().copied() {
-            let too_many = self.records.len() > RECORDS_MOST || self.bytes > bytes_most;
+            let too_many = self.records.len() > RECORDS_MOST;
             let is_over = match self.of(&id, token).map(|record| &record.end) {
                 None => true,
                 Some(End::Done(kept)) => kept.until <= now,
                 Some(End::Sent | End::Abandoned) => false,
             };
-            // The front may stay for long while those behind it are forgotten.
-            if self.order.len() > 2 * RECORDS_MOST {
-                let records = &self.records;
-                self.order.retain(|(id, token)| {
-                    records.get(id).is_some_and(|record| record.request.claim.token == *token)
-                });
-            }
             if !too_many && !is_over {
                 return;
             }
@@ -239,6 +253,34 @@ impl Inner {
                 self.take(&id);
             }
         }
+    }
+
+    /// Keeps less of the oldest answers while all of them are more bytes than that: no bodies, then the statuses alone.
+    fn cut(&mut self, bytes_most: u64) {
+        tidy(&mut self.answers, &self.records);
+        while self.bytes > bytes_most
+            && let Some((id, token)) = self.answers.pop_front()
+        {
+            let Some(Remembered { end: End::Done(kept), .. }) = self.of(&id, token) else { continue };
+            let (before, had_body) = (size(kept), !kept.answer.is_tombstone());
+            kept.answer = match had_body {
+                true => kept.answer.to_tombstone(),
+                false => Answer::new(kept.answer.status(), &HeaderMap::new(), None),
+            };
+            let after = size(kept);
+            self.bytes = self.bytes - before + after;
+            if had_body {
+                self.answers.push_back((id, token));
+            }
+        }
+    }
+}
+
+/// The front may stay for long while those behind it are forgotten.
+fn tidy(queue: &mut VecDeque<(RecordId, Token)>, records: &SpreadMap<RecordId, Box<Remembered>>) {
+    if queue.len() > 2 * RECORDS_MOST {
+        queue
+            .retain(|(id, token)| records.get(id).is_some_and(|record| record.request.claim.token == *token));
     }
 }
 
@@ -286,14 +328,49 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_bounded_in_bytes_and_the_oldest_go_first() {
+    fn too_many_bytes_of_answers_cost_the_oldest_ones_their_bodies_and_nobody_a_record() {
         let recall = Recall::new(1_000);
+        claimed(&recall, 9, 0);
         for n in 1..=3 {
             claimed(&recall, n, 0);
             done(&recall, n, 0, 400);
         }
-        let left: Vec<u8> = recall.all(Millis(1)).iter().map(|record| record.request.id.0[0]).collect();
-        assert_eq!((left.contains(&1), left.len(), recall.len()), (false, 2, 2));
+        let mut left = recall.all(Millis(1));
+        left.sort_by_key(|record| record.request.id);
+        let bodies = left.iter().map(|record| match &record.end {
+            End::Done(kept) => Some(kept.answer.body().len()),
+            _ => None,
+        });
+        let bodies: Vec<_> = bodies.collect();
+        assert_eq!(bodies, [Some(0), Some(400), Some(400), None], "the last one is in flight, and was first");
+    }
+
+    #[test]
+    fn of_answers_without_bodies_that_are_too_many_bytes_their_statuses_are_left() {
+        let recall = Recall::new(300);
+        let headers =
+            http::HeaderMap::from_iter([(http::header::LOCATION, "x".repeat(150).parse().unwrap())]);
+        let answer = Answer::new(http::StatusCode::CREATED, &headers, Some(b"body"));
+        for n in 1..=4 {
+            claimed(&recall, n, 0);
+            let kept = Kept {
+                answer: answer.clone(),
+                names: None,
+                done_at: Millis(0),
+                until: Millis(60_000),
+                said_at: 0,
+            };
+            recall.done(RecordId([n; 32]), Token(u128::from(n)), kept);
+        }
+        assert!(recall.lock().bytes <= 300);
+        let (all, status) = (recall.all(Millis(1)), http::StatusCode::CREATED);
+        assert!(
+            all.len() == 4
+                && all
+                    .iter()
+                    .all(|record| matches!(&record.end, End::Done(kept) if kept.answer.status() == status))
+        );
+        assert_eq!(recall.answer_of(&request(1), || (Millis(1), 1)), None, "the store is asked for it");
     }
 
     #[test]

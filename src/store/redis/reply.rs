@@ -17,6 +17,11 @@ impl Reply {
         }
     }
 
+    /// Whether nothing is left of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.len() == 0
+    }
+
     /// The next one, as bytes.
     pub(super) fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {
         bytes(self.0.next().unwrap_or(Value::Nil))

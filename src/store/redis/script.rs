@@ -35,6 +35,7 @@ scripts! {
     Dead = "dead",
     Doubt = "doubt",
     End = "end",
+    Ended = "ended",
     Enter = "enter",
     Hold = "hold",
     Ids = "ids",

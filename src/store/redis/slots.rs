@@ -8,6 +8,7 @@ use super::held::{letter, name_of, named, read_hold, read_taken};
 use super::reply::{self, Reply};
 use super::script::{Call, Script};
 use crate::domain::slot::{BookingId, Known, SlotId, Taken, Wanted};
+use crate::domain::time::Millis;
 use crate::store::slots::{Adopted, Adoption, Free, HoldListing, HoldView, Released, SlotFigures, Which};
 use crate::store::{EndIntents, Held, StoreError};
 use std::collections::BTreeMap;
@@ -39,10 +40,12 @@ impl Inner {
         if let Some(ends) = ends.as_ref().filter(|_| here) {
             call = call.ends(ends);
         }
-        let told = Reply::array(self.run(call.under_agreement()).await?)?.next();
-        let freed = told.ok_or_else(super::commands::amnesia).and_then(|freed| reply::number(&freed))?;
-        if let (Some(ends), false) = (&ends, here) {
-            self.end_everywhere(ends).await?;
+        let mut told = self.known(Reply::array(self.run(call.under_agreement()).await?)?)?;
+        let (freed, at) = (told.number()?, Millis(told.number()?));
+        match &ends {
+            Some(ends) if here => self.recall.ended.intents(super::HOME, ends, at),
+            Some(ends) => drop(self.end_everywhere(ends).await?),
+            None => {}
         }
         Ok(usize::try_from(freed).unwrap_or(usize::MAX))
     }

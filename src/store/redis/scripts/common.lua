@@ -4,6 +4,11 @@ local function record_key(id)
   return P .. 'r:' .. id
 end
 
+-- Of the attempt that a record is of, whoever said how it ended.
+local function token_of(record)
+  return string.sub(record[TOKEN], -16)
+end
+
 local function in_flight(record)
   return record[PHASE] == QUEUED or record[PHASE] == SENT
 end
@@ -40,10 +45,10 @@ end
 -- it back: who hears of this forgets it, and for those who do not hear it is written down for as long as it would have counted
 -- (`restore.lua`).
 local function forget(key, record, before)
-  local id, token, last = id_of(key), record[TOKEN], end_of(record)
+  local id, token, last = id_of(key), token_of(record), end_of(record)
   purge(P .. 'ef', NOW, 10)
   enter(P .. 'ef', digits(last), id .. token, last)
-  publish(id, token, 'e', '')
+  publish(id, token, 'e', digits(last))
   remove(key, record, before)
 end
 

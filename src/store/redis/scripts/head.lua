@@ -21,6 +21,10 @@ local WAITED, LENGTH, ROUTE, REQUEST, REQUEST_ID, LANE, SLOTS = 18, 19, 20, 21, 
 
 local QUEUED, SENT, DONE, DOUBT = 'q', 's', 'd', 'x'
 
+-- Stands before the token of an attempt whose outcome somebody else knew, so that it says nothing of it any more; nothing but
+-- '' was left of a token before there was this.
+local BY_HAND = 'h'
+
 -- A key outlives what it holds by so many milliseconds: what counts is read, not that a key is gone.
 local SLACK = 60000
 -- How long the clock outlives the last write.

@@ -9,7 +9,7 @@ if record and record[PHASE] == DOUBT and record[TOKEN] == token then
 end
 local answer = redis.call('GET', P .. 'e:' .. id_of(KEYS[1]) .. token)
 if answer then return {'answered', answer} end
-if record and record[PHASE] == DONE then
+if record and record[PHASE] == DONE and (record[TOKEN] == '' or token_of(record) == token) then
   return {'answered', answer_of(KEYS[1], record) or '', record[STATUS]}
 end
 -- Gone without an answer, or another attempt is at work: whoever waits claims anew.

@@ -1,11 +1,12 @@
 -- `Command::Resolve` and `Command::Delete`. ARGV[3]: `executed`, `not-executed` or `delete`, by an operator; `absent`, of
 -- the attempt ARGV[4] alone, by a probe. What follows from `executed`, where the record is about the resource ARGV[8]: 9 how
 -- many bookings, then key and whether it may come back of each; then for how long it is kept that all below the target ended
--- too, the target, … those above it, where intents end. Answers { what, the attempt, its lane, whether that followed, the
--- record's scope, what it means }.
+-- too, the target, … those above it, where intents end. The last one is what the gateways agreed on. Answers { what, the attempt,
+-- its lane, whether that followed, the record's scope, what it means, the instant }, and nothing where the record may only not have been
+-- said again yet.
 local how, now = ARGV[3], read_clock()
 local record, before = find(KEYS[1], now)
-if not record then return {'none', '', '', 0} end
+if not record then return LIFE == ARGV[#ARGV] and {'none', '', '', 0} or {} end
 local fits = record[PHASE] == DOUBT
 if how == 'delete' then fits = not in_flight(record) end
 if how == 'absent' then fits = fits and record[TOKEN] == ARGV[4] end
@@ -14,8 +15,8 @@ write_clock(now)
 local token, follows = record[TOKEN], false
 if how == 'executed' then
   settle_open(record, ARGV[7], {})
-  answered(KEYS[1], record, before, '', ARGV[4], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), now)
-  follows = ARGV[8] == record[TARGET]
+  answered(KEYS[1], record, before, BY_HAND .. token, ARGV[4], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), now)
+  follows = #ARGV > 8 and ARGV[8] == record[TARGET]
 else
   if how ~= 'delete' then free_open(record) end
   forget(KEYS[1], record, before)
@@ -28,8 +29,8 @@ if follows then
   end
   if #ARGV > rest then
     local targets = {}
-    for at = rest + 1, #ARGV do table.insert(targets, ARGV[at]) end
+    for at = rest + 1, #ARGV - 1 do table.insert(targets, ARGV[at]) end
     end_intents(targets, record[SCOPE], record[MEANING], tonumber(ARGV[rest]), now)
   end
 end
-return {'yes', token, record[LANE] or '', follows and 1 or 0, record[SCOPE], record[MEANING]}
+return {'yes', token, record[LANE] or '', follows and 1 or 0, record[SCOPE], record[MEANING], now}

@@ -1,5 +1,5 @@
 -- An unsafe request succeeded, unguarded: bookings give back what they hold, and intents end. Answers { how many holds were
--- given back }, or nothing where the gateways have still to say what they know.
+-- given back, the instant }, or nothing where the gateways have still to say what they know.
 --
 -- ARGV: 3 how many bookings, then key and whether it may come back of each; then the meaning, the scope, how long it is
 -- kept that all below the target ended too, the target, … those above it, where intents end; the last one what the gateways agreed on.
@@ -16,4 +16,4 @@ if #ARGV > rest + 1 then
   for at = rest + 3, #ARGV - 1 do table.insert(targets, ARGV[at]) end
   end_intents(targets, ARGV[rest + 1], ARGV[rest], tonumber(ARGV[rest + 2]), now)
 end
-return {freed}
+return {freed, now}

@@ -15,7 +15,7 @@
 local FALSE = 194
 
 -- Whether a record's bytes lie as it is read here: an array of 22 or 23 fields (no slots), the version, and who
--- claimed what, each of its own length, between the phase and the tenth field. What was settled by hand has no token.
+-- claimed what, each of its own length, between the phase and the tenth field. What was settled by hand has a token of another length.
 local function is_plain(bytes)
   local array, _, count, version = string.byte(bytes, 1, 4)
   return array == 220 and count < 24 and version == FORMAT and string.byte(bytes, 7) == 176 and string.byte(bytes, 102) == 176
