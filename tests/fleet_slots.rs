@@ -345,6 +345,25 @@ fn what_a_killed_gateway_had_sent_keeps_its_slot_for_all() {
 }
 
 #[test]
+fn a_copy_of_a_move_under_a_key_is_answered_although_the_store_has_just_gone() {
+    let mut fleet = usual();
+    let id = fleet.send(0, &book(1, 5)).json()["id"].clone();
+    let keyed = |slot: usize, key: &str| {
+        change(&id, &format!(r#"{{"slotIndex":{slot}}}"#))
+            .header("Idempotency-Key", &format!("{key}-0123456789abcdef0123"))
+    };
+    assert_eq!(fleet.send(0, &keyed(6, "first")).status, 200);
+    let sent = fleet.backend.requests();
+    fleet.redis.kill();
+    let copy = keyed(6, "first").send(fleet.gates[0].address).unwrap();
+    assert_eq!((copy.status, copy.is_replay()), (200, true), "{}", copy.text());
+    for (gate, call) in [(0, keyed(7, "other")), (1, keyed(6, "first"))] {
+        assert_problem(&call.send(fleet.gates[gate].address).unwrap(), 503, "store-unavailable");
+    }
+    assert_eq!(fleet.backend.requests(), sent);
+}
+
+#[test]
 fn every_key_of_slots_has_an_end() {
     let fleet = usual();
     let id = fleet.send(0, &book(1, 5)).json()["id"].clone();

@@ -1,16 +1,33 @@
-//! A copy that was answered without asking the backend, as it is told to those who watch.
+//! A copy that is answered without asking the backend: without the store either, and as it is told to those who watch.
 
 use super::clock;
 use super::exchange::Exchange;
-use super::guard::Intent;
+use super::guard::{Intent, claim_request};
+use crate::config::Idempotency;
+use crate::domain::answer::Answer;
 use crate::domain::event::Event;
 use crate::domain::ledger::RecordId;
 use http::header::HeaderMap;
+use http::request::Parts;
 use std::pin::pin;
 use std::time::Duration;
 
 /// How long a copy's answer waits for the name of its original.
 const ORIGINAL_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The answer of a copy that changes what a booking has, where it takes no store: what it would reserve is not asked for then.
+pub fn remembered(
+    exchange: &Exchange,
+    idempotency: &Idempotency,
+    parts: &Parts,
+    intent: &Intent,
+) -> Option<Answer> {
+    if !intent.keyed || !intent.slots.looks(exchange) {
+        return None;
+    }
+    let copy = claim_request(exchange, idempotency, parts, intent, exchange.worker.new_token());
+    exchange.shared().store.remembered(&copy)
+}
 
 /// Tells of a copy of `intent`.
 pub async fn tell_duplicate(exchange: &Exchange, headers: &HeaderMap, intent: &Intent) {

@@ -5,7 +5,7 @@ use super::body::{Outgoing, RequestBody, ResponseBody};
 use super::carried::{Carried, Died};
 use super::clock;
 use super::completion;
-use super::duplicate::tell_duplicate;
+use super::duplicate::{remembered, tell_duplicate};
 use super::exchange::{Exchange, Outcome};
 use super::forward::{self, STORE_PATIENCE};
 use super::headers::IDEMPOTENT_STORED;
@@ -237,6 +237,10 @@ async fn verdict(
     (parts, body): (&Parts, &Bytes),
     intent: &mut Intent,
 ) -> Verdict {
+    if let Some(answer) = remembered(exchange, idempotency, parts, intent) {
+        tell_duplicate(exchange, &parts.headers, intent).await;
+        return answered(Decision::Replayed, exchange.replay(&answer, Copy::Late));
+    }
     // A copy gets its answer whatever became of the booking since; only what is none has to say which slot it is about.
     let unnamed = match intent.plan(exchange, parts).await {
         Ok(()) => None,
@@ -371,7 +375,8 @@ async fn wait(
     }
 }
 
-fn claim_request(
+/// What it claims under `token`.
+pub fn claim_request(
     exchange: &Exchange,
     idempotency: &Idempotency,
     parts: &Parts,

@@ -96,6 +96,11 @@ impl Slotted {
         self.fields.is_some()
     }
 
+    /// Whether the store has to be asked what its claim reserves.
+    pub fn looks(&self, exchange: &Exchange) -> bool {
+        self.may_reserve() && !exchange.rules().slots.changes.is_empty()
+    }
+
     /// Says what the request's claim has to reserve, by what is known of its booking at this moment.
     pub async fn plan(
         &mut self,

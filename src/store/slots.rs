@@ -3,7 +3,8 @@
 //! A claim and its slots are one atomic command: all of them are reserved with it, or nothing happens. What an attempt's
 //! outcome makes of them happens in the same step as the record's own change (`domain::slot::fate` says what).
 
-use super::{EndIntents, Held, Store, StoreError};
+use super::{ClaimRequest, EndIntents, Held, Store, StoreError};
+use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{RecordId, TargetId, Token};
 use crate::domain::slot::{
@@ -186,6 +187,15 @@ impl Store {
         match self {
             Store::Embedded(store) => store.release(frees, ends).await,
             Store::Redis(store) => store.inner.release(frees, ends).await,
+        }
+    }
+
+    /// What a copy of a write gets where that is known without asking the store, so that what its claim would reserve need not
+    /// be asked for either.
+    pub fn remembered(&self, copy: &ClaimRequest) -> Option<Answer> {
+        match self {
+            Store::Embedded(_) => None,
+            Store::Redis(store) => store.inner.remembered(copy),
         }
     }
 

@@ -84,8 +84,8 @@ impl Bench {
                 end \
                 look(({ q = 'fq', s = 'fs', d = 'd', x = 'x' })[record[2]], record[13], record[13]) \
                 look('s:' .. record[8], last, last) \
-                if not record[6] then look('t:' .. record[9], last, 1e300) end \
-                if not record[6] and record[17] then look('t:' .. record[17], last, 1e300) end \
+                if not record[6] then look('t:' .. record[9], last, last) end \
+                if not record[6] and record[17] then look('t:' .. record[17], last, last) end \
             end \
             for phase, set in pairs({ q = 'fq', s = 'fs', d = 'd', x = 'x' }) do \
                 for _, id in ipairs(redis.call('zrange', '{oncegate}' .. set, 0, -1)) do \

@@ -10,6 +10,7 @@ mod differential_slots;
 mod killed;
 mod lanes;
 mod limits;
+mod over;
 mod replicas;
 mod slots;
 mod support;
@@ -62,6 +63,7 @@ stamp! {
     a_full_store_refuses_new_records_and_nothing_else,
     an_unsafe_success_ends_keyless_intents_on_its_target_and_no_others,
     an_unsafe_success_ends_the_intent_whose_answer_names_its_target,
+    a_change_ends_what_counts_among_what_is_over,
     a_change_of_another_member_ends_only_what_cannot_be_told_from_it,
     a_members_maker_ends_it_by_changing_anything_below,
     what_lies_below_an_ended_resource_is_a_new_intent_and_what_came_after_is_none,

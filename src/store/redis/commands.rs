@@ -30,12 +30,17 @@ pub(super) const LARGE: usize = 8 << 10;
 const ABOUT_MAX: usize = 256;
 
 impl Inner {
+    /// See [`Store::remembered`](crate::store::Store::remembered).
+    pub(in crate::store) fn remembered(&self, copy: &ClaimRequest) -> Option<Answer> {
+        self.recall.answer_of(copy, || self.clock.both())
+    }
+
     /// See [`Store::claim`](crate::store::Store::claim).
     pub(in crate::store) async fn claim(
         self: &Arc<Inner>,
         mut request: ClaimRequest,
     ) -> Result<Claimed, StoreError> {
-        if let Some(answer) = self.recall.answer_of(&request, || self.clock.both()) {
+        if let Some(answer) = self.remembered(&request) {
             return Ok(Claimed::Done(answer));
         }
         self.health.admits_claims()?;

@@ -14,6 +14,10 @@ const WAITED_MOST: usize = 100_000;
 /// Ends that were told before anybody here waited for them: a message may overtake the reply that it belongs to.
 const RECENT_MOST: usize = 1_024;
 
+/// An answer up to so many bytes is kept for that; all of them are a MiB. A larger one is fetched by who comes to wait for it,
+/// as hardly ever anybody does: a gateway hears of the answers of the whole fleet.
+const RECENT_ANSWER_MOST: usize = 1 << 10;
+
 /// How often a record is looked at while messages arrive, and while they do not (milliseconds).
 const LOOK_HEARING: u64 = 1_000;
 const LOOK_DEAF: u64 = 100;
@@ -78,7 +82,7 @@ impl Ends {
         if inner.recent.len() >= RECENT_MOST {
             inner.recent.pop_front();
         }
-        inner.recent.push_back((attempt, end.clone()));
+        inner.recent.push_back((attempt, end.as_ref().filter(|end| is_small(end)).cloned()));
         drop(inner);
         if let Some(waited) = waited {
             waited.attempt.end(end);
@@ -146,9 +150,14 @@ impl Ends {
     }
 }
 
+fn is_small(end: &AttemptEnd) -> bool {
+    !matches!(end, AttemptEnd::Answered(answer) if answer.as_bytes().len() > RECENT_ANSWER_MOST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::answer::Answer;
     use std::time::Duration;
 
     const ATTEMPT: AttemptId = (RecordId([1; 32]), Token(7));
@@ -160,6 +169,31 @@ mod tests {
         assert!(!ends.ended(ATTEMPT, Some(AttemptEnd::NotExecuted)));
         let waiter = ends.wait(ATTEMPT, 1_000, false, 0);
         assert!(matches!(waiter.ended(HOUR).await, Some(AttemptEnd::NotExecuted)));
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_that_nobody_waited_for_is_not_kept_but_looked_for() {
+        let ends = Ends::default();
+        let answered = |len: usize| {
+            let body = vec![b'x'; len];
+            AttemptEnd::Answered(Answer::new(http::StatusCode::OK, &http::HeaderMap::new(), Some(&body)))
+        };
+        let kept = |ends: &Ends| -> usize {
+            let size = |end: &Option<AttemptEnd>| match end {
+                Some(AttemptEnd::Answered(answer)) => answer.as_bytes().len(),
+                _ => 0,
+            };
+            ends.lock().recent.iter().map(|(_, end)| size(end)).sum()
+        };
+        for n in 0..2_000 {
+            ends.ended((RecordId([2; 32]), Token(n)), Some(answered(if n % 2 == 0 { 500_000 } else { 500 })));
+        }
+        assert!(kept(&ends) <= RECENT_MOST * RECENT_ANSWER_MOST, "{} bytes", kept(&ends));
+        ends.ended(ATTEMPT, Some(answered(500_000)));
+        let waiter = ends.wait(ATTEMPT, 1_000, false, 7);
+        assert_eq!(ends.due(7, 9), [ATTEMPT], "at once");
+        ends.ended(ATTEMPT, Some(answered(500_000)));
+        assert!(matches!(waiter.ended(HOUR).await, Some(AttemptEnd::Answered(_))));
     }
 
     #[tokio::test]

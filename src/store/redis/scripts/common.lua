@@ -129,8 +129,10 @@ local function add_alias(from, to, keep)
     if other ~= to and known_last > NOW then return 0 end
     if other == to and known_last >= NOW + keep then return known_last end
     redis.call('ZREM', P .. 'l', from .. other)
-  elseif redis.call('ZCARD', P .. 'l') >= ALIASES_MOST then
-    return 0
+  else
+    -- What is over counts no longer.
+    purge(P .. 'l', NOW, 10)
+    if redis.call('ZCARD', P .. 'l') >= ALIASES_MOST then return 0 end
   end
   local last = NOW + keep + math.floor(keep / ALIAS_AHEAD)
   local ends = digits(last)
@@ -139,6 +141,27 @@ local function add_alias(from, to, keep)
   redis.call('SET', P .. 'l:' .. from, text, 'PXAT', digits(last + SLACK))
   redis.call('PUBLISH', ARGV[2], 'l' .. from .. text)
   return last
+end
+
+-- The ids in a resource's set whose records are as `is_wanted` says. All of them are looked at, many in one command; what
+-- is over is not, and leaves the set, as does what has no record any more.
+local function known_of(set, now, is_wanted)
+  purge(set, now, 1000)
+  local ids, wanted = redis.call('ZRANGEBYSCORE', set, '(' .. digits(now), '+inf'), {}
+  for from = 1, #ids, 256 do
+    local keys, gone = {}, {}
+    for at = from, math.min(from + 255, #ids) do keys[#keys + 1] = record_key(ids[at]) end
+    for at, bytes in ipairs(redis.call('MGET', unpack(keys))) do
+      local id = ids[from + at - 1]
+      if not bytes then
+        gone[#gone + 1] = id
+      elseif is_wanted(unpacked(bytes)) then
+        wanted[#wanted + 1] = id
+      end
+    end
+    if #gone > 0 then redis.call('ZREM', set, unpack(gone)) end
+  end
+  return wanted
 end
 
 -- An unsafe request succeeded: ends the keyless intents of its targets that mean something else than `by` ('' for a
@@ -155,18 +178,18 @@ local function end_intents(targets, scope, by, subtree_for, now)
   local parents, changed = {}, 0
   for at = 2, #targets do parents[targets[at]] = true end
   for _, target in ipairs(targets) do
-    for _, id in ipairs(redis.call('ZRANGE', P .. 't:' .. target, 0, -1)) do
+    for _, id in ipairs(known_of(P .. 't:' .. target, now, function(record)
+      return not record[KEYED] and record[MEANING] ~= by and concerns(record, targets[1], parents, scope)
+    end)) do
       local key = record_key(id)
       local record, before = find(key, now)
-      if record and not record[KEYED] and record[MEANING] ~= by and concerns(record, targets[1], parents, scope) then
-        if record[PHASE] == DONE then
-          forget(key, record, before)
-          changed = changed + 1
-        elseif record[PHASE] == SENT and not record[ENDED] then
-          record[ENDED] = true
-          put(key, record, before)
-          changed = changed + 1
-        end
+      if record and record[PHASE] == DONE then
+        forget(key, record, before)
+        changed = changed + 1
+      elseif record and record[PHASE] == SENT and not record[ENDED] then
+        record[ENDED] = true
+        put(key, record, before)
+        changed = changed + 1
       end
     end
   end

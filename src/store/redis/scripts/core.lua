@@ -32,14 +32,17 @@ local function id_of(key)
   return string.sub(key, #P + 3)
 end
 
-local function read(key)
-  local bytes = redis.call('GET', key)
-  if not bytes then return nil end
+local function unpacked(bytes)
   local _, record = cmsgpack.unpack_one(bytes)
   if record[V] > FORMAT then
     error('ONCEGATE a record has format ' .. tostring(record[V]) .. ', which this version does not know')
   end
   return record
+end
+
+local function read(key)
+  local bytes = redis.call('GET', key)
+  return bytes and unpacked(bytes)
 end
 
 -- When a record is gone, whatever happens.
@@ -66,7 +69,11 @@ local function put(key, record, before, answer)
   enter(P .. 's:' .. record[SCOPE], ends, id, last)
   if not record[KEYED] then
     enter(P .. 't:' .. record[TARGET], ends, id, last)
-    if record[NAMES] then enter(P .. 't:' .. record[NAMES], ends, id, last) end
+    if record[NAMES] then
+      -- No claim on that resource need ever come and clear it.
+      purge(P .. 't:' .. record[NAMES], NOW, 4)
+      enter(P .. 't:' .. record[NAMES], ends, id, last)
+    end
   end
   redis.call('SET', key, cmsgpack.pack(record) .. (answer or ''), 'PXAT', digits(last + SLACK))
 end

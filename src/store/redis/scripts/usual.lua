@@ -27,9 +27,9 @@ local CLOCK = KEYS[count + 1]
 local found, answers = call('MGET', unpack(KEYS, 1, count + 1)), {}
 local now, floor, life, own_clock = instant(call('TIME'), found[count + 1])
 
--- What is to be written: entries of sorted sets and how long each set has to live, who leaves the set of those that are
--- sent, and records.
-local entered, lives, settled, records = {}, {}, {}, {}
+-- What is to be written: entries of sorted sets, how long each set has to live and which of them may not yet, who leaves the
+-- set of those that are sent, and records.
+local entered, lives, grown, settled, records = {}, {}, {}, {}, {}
 -- What is known of this step: records that it changes, how much a scope has, and how many keys there are.
 local changed, held, keys = {}, {}, nil
 
@@ -45,7 +45,8 @@ local function in_digits(instant)
   return text
 end
 
-local function to_enter(set, score, id, last)
+-- `again`: it is there already, and so far until a later instant.
+local function to_enter(set, score, id, last, again)
   local entries = entered[set]
   if not entries then
     entries = { set }
@@ -54,6 +55,7 @@ local function to_enter(set, score, id, last)
   local count = #entries
   entries[count + 1], entries[count + 2] = score, id
   if last > (lives[set] or 0) then lives[set] = last end
+  if not again then grown[set] = true end
 end
 
 -- Writes a record, when all entries are there; `told`: what is published then.
@@ -130,11 +132,16 @@ local function complete(key, bytes, given)
   local ends, is_keyless = in_digits(last), byte(bytes, 75) == FALSE
   to_enter(P .. 'd', ends, id, last)
   settled[#settled + 1] = id
-  to_enter(P .. 's:' .. sub(bytes, 86, 101), ends, id, last)
+  -- Its claim entered it into these for as long as its doubt could have counted.
+  local again = last <= over + doubt_for
+  to_enter(P .. 's:' .. sub(bytes, 86, 101), ends, id, last, again)
   if is_keyless then
-    -- That a target knows it too long does no harm.
-    if last > over + doubt_for then to_enter(P .. 't:' .. sub(bytes, 103, 118), ends, id, last) end
-    if names ~= '' then to_enter(P .. 't:' .. names, ends, id, last) end
+    to_enter(P .. 't:' .. sub(bytes, 103, 118), ends, id, last, again)
+    if names ~= '' then
+      -- Claims on that resource may never come, so what is over goes from its set here.
+      if byte(id, -1) % 16 == 0 then purge(P .. 't:' .. names, now, 64) end
+      to_enter(P .. 't:' .. names, ends, id, last)
+    end
   end
   local fields = struct.pack('>BI8BI8BBI8BI8B', 207, claimed, 207, doubt_for, FALSE, 207, last, 207, now, FALSE)
   local record = sub(bytes, 1, 5) .. 'd' .. sub(bytes, 7, 118) .. fields
@@ -159,8 +166,7 @@ end
 if #records > 0 then
   if now ~= floor then set_clock(CLOCK, now, life) end
   for set, entries in pairs(entered) do
-    call('ZADD', unpack(entries))
-    live_until(set, lives[set], own_clock)
+    if call('ZADD', unpack(entries)) > 0 or grown[set] then live_until(set, lives[set], own_clock) end
   end
   if #settled > 0 then call('ZREM', P .. 'fs', unpack(settled)) end
   for at = 1, #records, 4 do
