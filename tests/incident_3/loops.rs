@@ -236,7 +236,7 @@ fn whoever_waited_in_vain_is_told_of_the_whole_line_at_its_cost() {
         )
     };
     let (routes, clients) = (route("long", "60s") + &route("short", "300ms"), "identify_by = [\"ip\"]");
-    let mut stand = Stand::with(Config { routes: routes.leak(), clients, ..Config::default() });
+    let stand = Stand::with(Config { routes: routes.leak(), clients, ..Config::default() });
     let get = |path: &str| Call::new("GET", path);
     assert_eq!(stand.send(&get("/long/0")).status, 404, "it is at the backend");
     let address = stand.gate.address;
