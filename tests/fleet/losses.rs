@@ -104,6 +104,8 @@ fn what_a_cancellation_ended_does_not_come_back_with_an_older_snapshot() {
     assert_eq!(fleet.redis.cli(&["save"]).trim(), "OK");
     let place = format!("/api/bookings/{}", booked.json()["id"]);
     assert_eq!(fleet.send(1, &by_clerk(Call::new("DELETE", &place))).status, 200);
+    // By then the gateways have heard of it.
+    after_a_round(&fleet.redis);
     fleet.redis.kill();
     fleet.redis.run();
     assert!(!until_made(&fleet, 0, &book).is_replay(), "the cancelled booking's answer came back");
@@ -161,6 +163,24 @@ fn an_answer_whose_recording_was_not_heard_of_is_known_all_the_same_when_everyth
     after_a_round(&fleet.redis);
     fleet.redis.cli(&["flushall"]);
     assert!(until_agreed(&fleet.gates[0], &booking(1)).is_replay());
+    assert_eq!(fleet.backend.effects().len(), 1);
+}
+
+#[test]
+fn what_an_operator_settled_as_executed_is_not_executed_after_everything_was_lost() {
+    let redis = Server::start(&DURABLE);
+    let url = redis.url();
+    let fleet = Fleet::with(2, redis, &url, SHORT_LEASES);
+    let broken = fleet.send(0, &booking(1).header("X-Demo-Fault", "reset-after"));
+    assert_eq!(broken.status, 502, "{}", broken.text());
+    let id = &records(&fleet.gates[0])[0];
+    let settled = claims(&fleet.gates[0], &["resolve", id, "--executed", "--status", "201"]);
+    assert!(settled.status.success());
+    assert!(fleet.send(1, &booking(1)).is_replay());
+    after_a_round(&fleet.redis);
+    fleet.redis.cli(&["flushall"]);
+    let copy = until_agreed(&fleet.gates[1], &booking(1));
+    assert!(copy.status == 409 && copy.text().contains("outcome-unknown"), "{}", copy.text());
     assert_eq!(fleet.backend.effects().len(), 1);
 }
 

@@ -264,7 +264,10 @@ impl Inner {
         let mut told = self.known(Reply::array(self.run(call.under_agreement()).await?)?)?;
         match &told.bytes()?[..] {
             b"yes" => {
-                self.recall.settled(id);
+                // What was executed is worth saying after a loss, if only that nobody knows its answer.
+                if !matches!(how, Settle::Executed { .. }) {
+                    self.recall.settled(id);
+                }
                 let (token, lane) = (told.bytes()?, told.bytes()?);
                 if let Ok(token) = <[u8; 16]>::try_from(&token[..]) {
                     let token = Token(u128::from_be_bytes(token));

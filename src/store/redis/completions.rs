@@ -74,10 +74,9 @@ impl Inner {
         // The client of an answer that is offered once more has long gone on, and may have made anew what would end by it.
         let is_late = !newly && self.recall.was_offered(&id, token);
         if by == By::Asking {
-            // Nobody knows better than the attempt itself, and that one knows nothing any more.
-            self.recall.settled(id);
             self.give_turn_on(&lane, token).await;
-        } else if kept {
+        }
+        if kept {
             let said_at = self.clock.elapsed();
             let stays = Kept { answer: answer.clone(), names, done_at: at, until, said_at };
             self.recall.done(id, token, stays);
