@@ -177,6 +177,23 @@ fn an_answer_that_breaks_off_is_in_doubt() {
 }
 
 #[test]
+fn an_answer_that_a_reset_without_an_error_cuts_off_is_in_doubt_and_a_whole_one_is_not() {
+    let backend = FrameBackend::start(|wire, stream, count| {
+        // One has its end before it is reset, as an answer has that comes before its request's body.
+        let flags = if count == 0 { 0 } else { END_STREAM };
+        let head = frame(HEADERS, END_HEADERS, stream, &block(&[(":status", b"200")]));
+        wire.send(&[head, frame(DATA, flags, stream, b"abc")].concat()).is_ok() && refuse(wire, stream, 0)
+    });
+    let stand = backend.stand();
+    let post = Call::post("/api/x", "{\"n\":1}");
+    assert_problem(&stand.send(&post), 502, "outcome-unknown");
+    assert_problem(&stand.send(&post), 409, "outcome-unknown");
+    let whole = stand.send(&Call::post("/api/x", "{\"n\":2}"));
+    assert_eq!((whole.status, whole.text()), (200, "abc".into()));
+    assert_eq!(backend.requests(), 2);
+}
+
+#[test]
 fn a_backend_of_http_1_behind_http_2_is_told_apart() {
     let raw = crate::harness::RawBackend::start(crate::harness::ok);
     let stand =
