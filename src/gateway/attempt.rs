@@ -196,7 +196,7 @@ impl Attempt {
     ) -> Result<Ended, Option<Outcome>> {
         let (now, timeout) = (clock::recent(), self.exchange.rules().timeout);
         let ends = self.exchange.pool().upstream.ends(now);
-        let flight = Flight::default().saying(self.exchange.own_lines.take()).until(ends);
+        let flight = Flight::default().of_attempt().saying(self.exchange.own_lines.take()).until(ends);
         let mut exchanging = pin!(self.exchange_with_backend(permit, request, &flight));
         match self.holding_the_lease(flight.by(now + timeout), exchanging.as_mut()).await {
             Some(ended) => Ok(ended),

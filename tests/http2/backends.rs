@@ -3,7 +3,7 @@
 
 use crate::harness::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire,
-    block, frame,
+    block, frame, request,
 };
 use crate::harness::{Call, Config, Stand, assert_problem, eventually};
 use std::net::{SocketAddr, TcpListener};
@@ -88,6 +88,7 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 
 const REFUSED_STREAM: u32 = 7;
 const INTERNAL_ERROR: u32 = 2;
+const CANCEL: u32 = 8;
 
 #[test]
 fn many_exchanges_share_a_connection() {
@@ -176,6 +177,23 @@ fn an_answer_that_breaks_off_is_in_doubt() {
 }
 
 #[test]
+fn an_answer_that_a_reset_without_an_error_cuts_off_is_in_doubt_and_a_whole_one_is_not() {
+    let backend = FrameBackend::start(|wire, stream, count| {
+        // One has its end before it is reset, as an answer has that comes before its request's body.
+        let flags = if count == 0 { 0 } else { END_STREAM };
+        let head = frame(HEADERS, END_HEADERS, stream, &block(&[(":status", b"200")]));
+        wire.send(&[head, frame(DATA, flags, stream, b"abc")].concat()).is_ok() && refuse(wire, stream, 0)
+    });
+    let stand = backend.stand();
+    let post = Call::post("/api/x", "{\"n\":1}");
+    assert_problem(&stand.send(&post), 502, "outcome-unknown");
+    assert_problem(&stand.send(&post), 409, "outcome-unknown");
+    let whole = stand.send(&Call::post("/api/x", "{\"n\":2}"));
+    assert_eq!((whole.status, whole.text()), (200, "abc".into()));
+    assert_eq!(backend.requests(), 2);
+}
+
+#[test]
 fn a_backend_of_http_1_behind_http_2_is_told_apart() {
     let raw = crate::harness::RawBackend::start(crate::harness::ok);
     let stand =
@@ -205,6 +223,38 @@ fn a_backend_that_allows_few_streams_never_gets_more_of_them() {
         assert_problem(&first.join().unwrap(), 504, "upstream-timeout");
     });
     assert_eq!((backend.requests(), backend.connections.load(SeqCst)), (4, 2));
+}
+
+#[test]
+fn a_client_that_takes_a_read_back_at_once_ends_nobody_elses_write() {
+    // Both writes are answered once a read has come.
+    let backend = FrameBackend::start(|wire, stream, count| match count {
+        0 | 1 => true,
+        2 => [1, 3, stream].into_iter().all(|stream| answer(wire, stream)),
+        _ => answer(wire, stream),
+    });
+    let stand = Stand::with(Config {
+        backend: Some(backend.address),
+        upstream: "http2 = true",
+        server: "workers = 1",
+        ..Config::default()
+    });
+    let write = &|number: usize| stand.send(&Call::post("/api/x", format!("{{\"n\":{number}}}")));
+    thread::scope(|scope| {
+        let writes = [1, 2].map(|number| scope.spawn(move || write(number)));
+        eventually("the backend has both", || (backend.requests() == 2).then_some(()));
+        let mut wire = Wire::connect(stand.gate.address);
+        let get = |stream: u32| frame(HEADERS, END_HEADERS | END_STREAM, stream, &request("GET", "/x", &[]));
+        let taken_back = frame(RST_STREAM, 0, 3, &CANCEL.to_be_bytes());
+        wire.send(&[get(1), get(3), taken_back].concat()).unwrap();
+        let head = wire.until(PATIENCE, |frame| frame.kind == HEADERS && frame.stream == 1);
+        assert_eq!(head.and_then(|head| head.status()), Some(200));
+        for write in writes {
+            let reply = write.join().unwrap();
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+    });
+    assert_eq!(backend.connections.load(SeqCst), 1);
 }
 
 #[test]

@@ -61,6 +61,12 @@ impl UpstreamBody {
         self.connection.take()?.link?.switched()
     }
 
+    /// Whether an answer of HTTP/2 that goes no further has no end.
+    fn is_cut(&self) -> bool {
+        let over_http2 = self.connection.as_ref().is_some_and(|connection| connection.stream.is_some());
+        over_http2 && !self.incoming.is_end_stream()
+    }
+
     fn give_back_at_end(&mut self) {
         if self.incoming.is_end_stream()
             && !self.connection.as_ref().is_some_and(Connection::has_switched)
@@ -124,6 +130,12 @@ impl Body for UpstreamBody {
             Poll::Ready(Some(Err(error))) => {
                 this.connection = None;
                 Poll::Ready(Some(Err(error.into())))
+            }
+            // hyper takes a RST_STREAM with NO_ERROR for an end. It is one only behind END_STREAM; otherwise what came is a
+            // part of an answer, and nobody may take it for the whole.
+            Poll::Ready(None) if this.is_cut() => {
+                this.connection = None;
+                Poll::Ready(Some(Err("the backend broke off its answer".into())))
             }
             Poll::Ready(None) => {
                 this.give_back_at_end();

@@ -7,7 +7,7 @@ use super::body::{Connection, UpstreamBody};
 use super::health::Permit;
 use super::pool::Pool;
 use super::send::{Failure, Flight, RECENT, Reply, Reuse, SUSPECT, authority, describe, is_repeatable};
-use super::trunk::{Sending, Stream, Trunks};
+use super::trunk::{Stream, Trunks, Unanswered};
 use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
 use h2::Reason;
@@ -45,12 +45,12 @@ pub(super) async fn send(
         address(&mut request, pool, server, target.as_ref(), client_host.as_ref())?;
         let now = clock::now();
         if !may_send(now) {
-            return Err(Failure::NotSent("the claim ended before anything was sent".into()));
+            return Err(late());
         }
         let mut copy = (tries < TRIES_MOST).then(|| copy_of(&request)).flatten();
         flight.opens();
         flight.sent(Some(now));
-        let mut error = match stream.exchange(request, may_send).await {
+        let (why, back, repeatable) = match stream.exchange(request, may_send, flight.stays()).await {
             Ok(answer) => {
                 pool.upstream.answered(server, flight.sent_at());
                 let (mut head, incoming) = answer.into_parts();
@@ -62,27 +62,35 @@ pub(super) async fn send(
                     body: UpstreamBody::new(incoming, connection, flight.ends()),
                 }));
             }
-            Err(error) => error,
+            Err(Unanswered::Late) => {
+                flight.sent(None);
+                return Err(late());
+            }
+            Err(Unanswered::Unsent(why, back)) => (why, back, false),
+            Err(Unanswered::Broken(error)) => {
+                let refused = is_refused(&error);
+                let dead = !refused && reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);
+                let repeatable = dead && copy.as_ref().is_some_and(is_repeatable);
+                if !refused && !repeatable {
+                    return Err(Failure::Lost(describe(&error)));
+                }
+                (describe(&error), None, repeatable)
+            }
         };
-        // Handed back whole: not a byte was written.
-        let back = error.take_message().map(|back| back.map(Sending::into_body));
-        let error = error.into_error();
-        let unsent = back.is_some() || is_refused(&error);
-        let dead = !unsent && reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);
-        let repeatable = dead && copy.as_ref().is_some_and(is_repeatable);
-        if !unsent && !repeatable {
-            return Err(Failure::Lost(describe(&error)));
-        }
         flight.sent(None);
         match back.or_else(|| copy.take()) {
             Some(next) if tries < TRIES_MOST => request = next,
-            _ => return Err(Failure::NotSent(describe(&error))),
+            _ => return Err(Failure::NotSent(why)),
         }
         if repeatable {
             // Once, and on a fresh connection.
             tries = TRIES_MOST - 1;
         }
     }
+}
+
+fn late() -> Failure {
+    Failure::NotSent("the claim ended before anything was sent".into())
 }
 
 /// Whether the backend says that it has not worked on the stream.

@@ -12,6 +12,7 @@ mod hearing;
 mod link;
 mod pool;
 mod send;
+mod sending;
 mod stream;
 pub mod tls;
 mod traffic;

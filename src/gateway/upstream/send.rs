@@ -36,6 +36,8 @@ pub struct Flight {
     lines: Option<OwnLines>,
     /// When it has to be over altogether.
     until: Option<Instant>,
+    /// What has not left when it is over must not leave later.
+    stays: bool,
 }
 
 /// The answer's head, and its body as it comes.
@@ -89,6 +91,12 @@ impl Flight {
         self
     }
 
+    /// It is an attempt's: what has not left when it is over must never leave.
+    pub fn of_attempt(mut self) -> Flight {
+        self.stays = true;
+        self
+    }
+
     /// It ends then, with all of its answer.
     pub fn until(mut self, until: Option<Instant>) -> Flight {
         self.until = until;
@@ -108,6 +116,11 @@ impl Flight {
     /// See [`Flight::until`].
     pub fn ends(&self) -> Option<Instant> {
         self.until
+    }
+
+    /// See [`Flight::of_attempt`].
+    pub(super) fn stays(&self) -> bool {
+        self.stays
     }
 
     /// `deadline`, or its end where that comes first.

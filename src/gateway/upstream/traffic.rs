@@ -53,7 +53,8 @@ const HEADERS: u8 = 1;
 // === impl Traffic ===
 
 impl Traffic {
-    /// How many streams have begun: something of their requests' heads has left.
+    /// How many streams have begun: something of their requests' heads has left. One that was passed over counts as well,
+    /// because it can begin no more.
     pub fn begun(&self) -> u64 {
         self.begun.get()
     }
@@ -104,10 +105,11 @@ impl TrunkStream {
     fn left(&mut self, slices: &[IoSlice<'_>], mut count: usize) {
         for slice in slices {
             let part = count.min(slice.len());
-            let begun = self.leaving.follow(&slice[..part]);
-            self.traffic.begun.set(self.traffic.begun() + begun);
+            self.leaving.follow(&slice[..part]);
             count -= part;
         }
+        // A client's streams have odd numbers, and begin in their order.
+        self.traffic.begun.set(u64::from(self.leaving.last).div_ceil(2));
     }
 }
 

@@ -2,23 +2,21 @@
 
 use super::connect::{Trying, open};
 use super::pool::Pool;
+use super::sending::{Number, Place, Places, Sending, Takings};
 use super::traffic::{Traffic, TrunkStream};
-use crate::gateway::body::{BodyError, RequestBody};
+use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
 use crate::gateway::h2::LocalExecutor;
 use crate::gateway::scan::Limits;
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{Builder, Connection, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -45,10 +43,8 @@ struct Trunk {
     sender: SendRequest<Sending>,
     io: Rc<RefCell<Io>>,
     traffic: Rc<Traffic>,
-    /// Places that are taken.
-    taken: Rc<Cell<usize>>,
-    /// Requests that hyper was given.
-    given: Cell<u64>,
+    places: Rc<Places>,
+    takings: Rc<Takings>,
     /// What had come when an exchange was given up after a silence. Until more comes, no other one begins.
     silent: Cell<Option<u64>>,
     /// When its last exchange ended.
@@ -71,20 +67,22 @@ pub(super) struct Stream {
 
 /// A request that hyper was given, and whose answer has not come.
 struct Asked {
-    /// The how-manieth of its connection it is.
-    number: u64,
+    number: Number,
     at: Instant,
     /// What had come until then.
     came: u64,
+    /// It must not leave once its exchange is over.
+    stays: bool,
 }
 
-/// A stream as the server counts it: it ends with the exchange and with the request's body, whichever takes longer.
-struct Place(Rc<Cell<usize>>);
-
-/// A request's body that keeps its stream's place.
-pub(super) struct Sending {
-    body: RequestBody,
-    _place: Rc<Place>,
+/// An exchange without an answer.
+pub(super) enum Unanswered {
+    /// Nothing of it left, or ever will: it was not to be sent any more.
+    Late,
+    /// Nothing of it left, or ever will: why; and the request, where it came back.
+    Unsent(String, Option<Request<RequestBody>>),
+    /// Something of it may have left.
+    Broken(hyper::Error),
 }
 
 /// Marks that a connection is being made.
@@ -96,6 +94,8 @@ const STREAMS_MOST: usize = 100;
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// The same of all answers of a connection: clients that read slowly hold up nobody else's.
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MOST as u32;
+/// So many streams that were reset are remembered for a while, because something of their answers may still be on its way.
+const RESETS_REMEMBERED: usize = 10 * STREAMS_MOST;
 /// After so long a silence the server is asked whether it is still there.
 const PING_AFTER: Duration = Duration::from_secs(10);
 /// The least time that it has to say so; `timeout` where that is longer, because some backends hear nothing while they work.
@@ -120,7 +120,7 @@ impl Trunks {
         for server in &self.servers {
             server.trunks.borrow_mut().retain(|trunk| {
                 let rested = now.saturating_duration_since(trunk.used.get());
-                trunk.is_open() && (trunk.taken.get() > 0 || rested < most)
+                trunk.is_open() && (trunk.places.taken() > 0 || rested < most)
             });
         }
     }
@@ -171,7 +171,7 @@ impl Server {
     fn find(&self, most: Duration) -> Option<(Stream, Option<Duration>)> {
         let now = clock::recent();
         self.trunks.borrow().iter().find_map(|trunk| {
-            let (taken, rested) = (trunk.taken.get(), now.saturating_duration_since(trunk.used.get()));
+            let (taken, rested) = (trunk.places.taken(), now.saturating_duration_since(trunk.used.get()));
             let usable = trunk.is_open()
                 && !trunk.is_silent()
                 && (taken > 0 || rested <= most)
@@ -199,12 +199,8 @@ async fn begin(pool: &Pool, server: usize) -> Result<Trunk, String> {
     let traffic = Rc::new(Traffic::default());
     let io = TokioIo::new(TrunkStream::new(socket, traffic.clone()));
     let starting = async {
-        let (sender, connection) = Builder::new(LocalExecutor)
+        let (sender, connection) = settings()
             .timer(TokioTimer::new())
-            .initial_max_send_streams(0)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_header_list_size(u32::try_from(Limits::DEFAULT.head_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(config.timeout.max(PONG_WITHIN))
             .keep_alive_while_idle(true)
@@ -219,6 +215,22 @@ async fn begin(pool: &Pool, server: usize) -> Result<Trunk, String> {
     started.map_err(|error| format!("cannot start HTTP/2 with {authority}: {error}"))
 }
 
+/// What every connection says, and bears.
+fn settings() -> Builder<LocalExecutor> {
+    let mut builder = Builder::new(LocalExecutor);
+    builder
+        .initial_max_send_streams(0)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(u32::try_from(Limits::DEFAULT.head_bytes).unwrap_or(u32::MAX))
+        // An answer may cross our RST_STREAM. That is nobody's fault and no attack: a backend is the operator's own. By
+        // default hyper counts such answers over the connection's life, and ends it after 1024 of them, with everything that
+        // is in flight on it.
+        .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(RESETS_REMEMBERED);
+    builder
+}
+
 // === impl Trunk ===
 
 impl Trunk {
@@ -229,9 +241,9 @@ impl Trunk {
     ) -> Trunk {
         let io = Rc::new(RefCell::new(Io::Open(Box::new(connection))));
         tokio::task::spawn_local(drive(io.clone(), traffic.clone()));
-        let (taken, given) = (Rc::default(), Cell::new(0));
+        let (places, takings) = (Rc::default(), Rc::default());
         let (silent, used) = (Cell::new(None), Cell::new(clock::recent()));
-        Trunk { sender, io, traffic, taken, given, silent, used }
+        Trunk { sender, io, traffic, places, takings, silent, used }
     }
 
     /// Waits for the server's first settings.
@@ -294,161 +306,83 @@ impl Drop for Connecting<'_> {
 
 impl Stream {
     fn new(trunk: Rc<Trunk>) -> Stream {
-        let place = Rc::new(Place::new(trunk.taken.clone()));
+        let place = Rc::new(Place::new(trunk.places.clone()));
         Stream { trunk, place, asked: None }
     }
 
-    /// Sends `request` and waits for its answer's head. `may_send` is asked for as long as nothing has left.
+    /// Sends `request` and waits for its answer's head. `may_send` is asked for as long as nothing has left. Where it `stays`,
+    /// nothing of it leaves any more once this is over.
     pub(super) async fn exchange(
         &mut self,
         request: Request<RequestBody>,
         may_send: &dyn Fn(Instant) -> bool,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Sending>>> {
-        let (trunk, place) = (self.trunk.clone(), self.place.clone());
-        let number = trunk.given.get() + 1;
-        trunk.given.set(number);
-        self.asked = Some(Asked { number, at: clock::recent(), came: trunk.traffic.came() });
-        let request = request.map(|body| Sending { body, _place: place });
+        stays: bool,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let (trunk, place, number) = (self.trunk.clone(), self.place.clone(), Number::default());
+        let (at, came) = (clock::recent(), trunk.traffic.came());
+        self.asked = Some(Asked { number: number.clone(), at, came, stays });
+        let request = request.map(|body| Sending::new(body, number, trunk.takings.clone(), place));
         let mut answer = Box::pin(trunk.sender.clone().try_send_request(request));
-        let answer = poll_fn(|cx| {
-            let polled = answer.as_mut().poll(cx);
-            if polled.is_pending() && trunk.traffic.begun() < number && !may_send(clock::recent()) {
-                trunk.traffic.seal();
-            }
-            polled
+        let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if !self.has_begun() && !may_send(clock::recent()) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         })
         .await;
-        if answer.is_ok() {
-            self.asked = None;
+        match answer {
+            Some(Ok(answer)) => {
+                self.asked = None;
+                Ok(answer)
+            }
+            Some(Err(mut error)) => {
+                let back = error.take_message().map(|back| back.map(Sending::into_body));
+                self.keep_back();
+                let error = error.into_error();
+                match back.is_some() || self.is_kept_back() {
+                    true => Err(Unanswered::Unsent(super::send::describe(&error), back)),
+                    false => Err(Unanswered::Broken(error)),
+                }
+            }
+            None => {
+                self.keep_back();
+                Err(Unanswered::Late)
+            }
         }
-        answer
+    }
+
+    /// Whether something of the request may have left.
+    fn has_begun(&self) -> bool {
+        let number = self.asked.as_ref().and_then(|asked| asked.number.get());
+        number.is_some_and(|number| self.trunk.traffic.begun() >= number)
+    }
+
+    /// Whether hyper has a request that has not left, and never will.
+    fn is_kept_back(&self) -> bool {
+        self.trunk.traffic.is_sealed() && !self.has_begun()
+    }
+
+    /// The exchange is over. hyper may keep what it has taken until there is room for it, and would send it then: where it
+    /// must not, no stream begins on this connection any more. What it has not taken it never takes; and what may leave is
+    /// followed by its RST_STREAM, which harms nobody. Sealing does: it ends the exchanges of others.
+    fn keep_back(&self) {
+        let Some(Asked { number, stays: true, .. }) = &self.asked else { return };
+        if number.get().is_some() && !self.has_begun() {
+            self.trunk.traffic.seal();
+        }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.keep_back();
         let (trunk, now) = (&self.trunk, clock::recent());
         trunk.used.set(now);
         let Some(asked) = &self.asked else { return };
-        if trunk.traffic.begun() < asked.number {
-            // hyper may keep it until there is room for it, and would send it then.
-            trunk.traffic.seal();
-        } else if now.saturating_duration_since(asked.at) >= SILENCE && trunk.traffic.came() == asked.came {
+        if now.saturating_duration_since(asked.at) >= SILENCE && trunk.traffic.came() == asked.came {
             trunk.silent.set(Some(asked.came));
         }
     }
 }
 
-// === impl Place ===
-
-impl Place {
-    fn new(taken: Rc<Cell<usize>>) -> Place {
-        taken.set(taken.get() + 1);
-        Place(taken)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
-// === impl Sending ===
-
-impl Sending {
-    /// The body alone; its stream's place is free.
-    pub(super) fn into_body(self) -> RequestBody {
-        self.body
-    }
-}
-
-impl Body for Sending {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-    /// SETTINGS with room for one stream, and an answer to the first one: 200, nothing more.
-    const ONE_STREAM: [u8; 15] = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1];
-    const ANSWER: [u8; 10] = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
-
-    async fn trunk(socket: TcpStream) -> Rc<Trunk> {
-        let traffic = Rc::new(Traffic::default());
-        let io =
-            TokioIo::new(TrunkStream::new(crate::gateway::socket::Socket::Plain(socket), traffic.clone()));
-        let mut builder = Builder::new(LocalExecutor);
-        let made = builder.initial_max_send_streams(0).handshake(io).await;
-        let (sender, connection) = made.expect("a connection");
-        let trunk = Trunk::new(sender, connection, traffic);
-        trunk.settled().await.expect("settings");
-        Rc::new(trunk)
-    }
-
-    fn post() -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::whole(Bytes::from_static(b"{}")));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = http::Uri::from_static("http://a/b");
-        request
-    }
-
-    #[tokio::test]
-    async fn a_write_that_waits_for_a_stream_never_leaves_once_it_was_given_up() {
-        let local = tokio::task::LocalSet::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let test = async {
-            let socket = TcpStream::connect(address).await.expect("a socket");
-            let (mut server, _) = listener.accept().await.expect("a connection");
-            server.write_all(&ONE_STREAM).await.expect("it is there");
-            let trunk = trunk(socket).await;
-            assert_eq!(trunk.streams_most(), 1);
-            let (mut first, mut second) = (Stream::new(trunk.clone()), Stream::new(trunk.clone()));
-            let asking =
-                tokio::task::spawn_local(async move { first.exchange(post(), &|_| true).await.is_ok() });
-            let begins = async {
-                while trunk.traffic.begun() < 1 {
-                    tokio::task::yield_now().await;
-                }
-            };
-            timeout(PATIENCE, begins).await.expect("the first one leaves");
-            let waits = timeout(Duration::from_millis(100), second.exchange(post(), &|_| true)).await;
-            assert!(waits.is_err() && trunk.traffic.begun() == 1);
-            drop(second);
-            assert!(!trunk.is_open(), "nobody else begins on it");
-            // There is room now.
-            server.write_all(&ANSWER).await.expect("it is there");
-            assert!(asking.await.expect("no panic"), "what has begun goes on");
-            let mut came = Vec::new();
-            let _ended = timeout(PATIENCE, server.read_to_end(&mut came)).await.expect("it ends");
-            let mut frames = &came[24..];
-            while let [high, middle, low, kind, _, stream @ ..] = frames {
-                let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
-                assert!(*kind != 1 || stream[..4] == [0, 0, 0, 1], "only the first has left: {came:?}");
-                frames = &frames[9 + length..];
-            }
-        };
-        local.run_until(test).await;
-    }
-}
+mod tests;
