@@ -3,6 +3,7 @@
 use super::AdminState;
 use super::follows::follows;
 use super::problem::Problem;
+use super::unnamed;
 use crate::domain::answer::Answer;
 use crate::domain::event::{Event, OperatorVerdict};
 use crate::domain::fingerprint::FingerprintKey;
@@ -136,11 +137,16 @@ pub(super) async fn resolve(
             let answer = answer(status, &headers, &bytes(body, body_base64)?)?;
             let view = state.store.show(id).await.map_err(away)?.ok_or_else(|| no_record(id))?;
             let digest = FingerprintKey::new(state.store.secret());
-            let (follows, unsure) = follows(&state.successes, &digest, &view.about, answer.status());
+            let (follows, unsure) = follows(&state.successes, &digest, &view.about, &answer);
+            let open = unnamed::open_of(&state, id).await;
             let how = Settle::Executed { answer, keep, follows };
             let Json(mut done) = settle(&state, id, how, OperatorVerdict::Executed).await?;
             if !unsure.is_empty() {
                 done["unsure"] = unsure.into();
+            }
+            let unnamed = unnamed::left(&state, open).await;
+            if !unnamed.is_empty() {
+                done["unnamed"] = serde_json::json!(unnamed);
             }
             Ok(Json(done))
         }

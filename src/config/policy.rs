@@ -322,7 +322,7 @@ impl Reads {
     }
 }
 
-fn decoded_bytes_max(body_limit: u64) -> usize {
+pub(super) fn decoded_bytes_max(body_limit: u64) -> usize {
     usize::try_from(body_limit).unwrap_or(usize::MAX).saturating_mul(DECODED_TIMES)
 }
 

@@ -78,6 +78,7 @@ mod whole;
 mod worker;
 
 pub use changes::{changes_below, changes_target};
+pub use source::fields_of_answer;
 
 use crate::config::Policy;
 use crate::domain::fingerprint::FingerprintKey;
