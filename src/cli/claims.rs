@@ -195,7 +195,9 @@ pub(super) fn connect(
         let tally = problems.tally();
         Failure::usage(format!(
             "the admin address is unknown, because {} cannot be used ({tally})\n  \
+             see why with oncegate check --config {}\n  \
              pass another file with --config PATH, or the address with --admin http://HOST:PORT",
+            config.display(),
             config.display()
         ))
     })?;
