@@ -247,7 +247,8 @@ impl Inner {
                 let whole = stored::encode(answer);
                 let call = call.on_bodies(whole.len() > LARGE).arg("executed").arg(&whole[..]);
                 let end = End::of(Says::of(answer.status()));
-                let call = call.arg(answer.status().as_u16()).millis(*keep).arg(ending(end, follows.as_ref()));
+                let call =
+                    call.arg(answer.status().as_u16()).millis(*keep).arg(ending(end, follows.as_ref()));
                 follows.iter().fold(call, |call, follows| call.follows(follows, here))
             }
             Settle::NotExecuted => call.arg("not-executed"),

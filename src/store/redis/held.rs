@@ -38,9 +38,10 @@ pub(super) fn state(letter: &[u8]) -> HoldState {
 /// How an operator's answer ends the slots of its record, and the bookings that it names, as `scripts/settle.lua` reads it.
 pub(super) fn ending(end: End, follows: Option<&Follows>) -> Vec<u8> {
     let bookings = follows.into_iter().flat_map(|follows| &follows.bookings);
-    let packed = bookings.fold(Packed::new().fixed(letter(end.state()).as_bytes()), |packed, (name, booking)| {
-        packed.short(name.as_bytes()).fixed(&booking.key.0).short(booking.id.as_bytes())
-    });
+    let packed =
+        bookings.fold(Packed::new().fixed(letter(end.state()).as_bytes()), |packed, (name, booking)| {
+            packed.short(name.as_bytes()).fixed(&booking.key.0).short(booking.id.as_bytes())
+        });
     packed.bytes().to_vec()
 }
 
