@@ -302,7 +302,7 @@ fn route(
         }
     }
     let (route, guarded) = (taken.route.index, taken.guard.is_some());
-    if taken.route.lets_writes_through && !guarded && !is_safe(&parts.method) {
+    if !guarded && !is_safe(&parts.method) {
         worker.shared.journal.unguarded_mutation(Some(route), &parts.method);
     }
     let clients = &policy.config().clients;
