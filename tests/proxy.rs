@@ -1,6 +1,6 @@
 //! What passes through: bodies of any size as a stream, headers as they were, and what the backend learns of the client.
 
-use crate::harness::{Call, Config, RawBackend, Stand, ok};
+use crate::harness::{Call, Config, RawBackend, Stand, eventually, ok};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -228,4 +228,15 @@ upstream = "scheduler"
         format!("oncegate_unguarded_mutations_total{{route=\"legacy\",method=\"{method}\"}} 1")
     };
     assert_eq!(counted, [line("POST"), line("PUT")]);
+}
+
+#[test]
+fn the_log_says_the_path_as_it_was_matched() {
+    let stand = Stand::new();
+    stand.send(&Call::post("/api/./%62ookings?ssn=1", "{}"));
+    let line = eventually("the access line is there", || {
+        let log = std::fs::read_to_string(&stand.gate.log).unwrap();
+        log.lines().find(|line| line.contains("ookings")).map(str::to_owned)
+    });
+    assert!(line.contains(r#""path":"/api/bookings""#), "{line}");
 }

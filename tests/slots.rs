@@ -401,3 +401,20 @@ fn a_slot_that_a_5xx_left_unsettled_is_found_by_its_request_id_and_becomes_the_b
     assert_eq!(stand.send(&Call::new("DELETE", "/api/bookings/1")).status / 100, 2);
     assert_eq!(stand.send(&book("eve", 8)).status, 201);
 }
+
+#[test]
+fn a_page_that_may_read_the_backends_answers_may_read_that_its_slot_is_taken() {
+    let raw = RawBackend::start(|connection| {
+        let _ = connection.write_all(
+            b"HTTP/1.1 201 Created\r\nAccess-Control-Allow-Origin: https://app.example\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+        );
+    });
+    let stand = Stand::with(Config { routes: ROUTES, backend: Some(raw.address), ..Config::default() });
+    let send = |patient: &str, origin: &str| stand.send(&book(patient, 1).header("Origin", origin));
+    assert_eq!(send("ann", "https://app.example").status, 201);
+    let allowed = |reply: &Reply| reply.header("access-control-allow-origin").map(str::to_owned);
+    let taken = send("eve", "https://app.example");
+    assert_eq!((taken.status, allowed(&taken).as_deref()), (409, Some("https://app.example")));
+    let taken = send("eve", "https://other.example");
+    assert_eq!((taken.status, allowed(&taken)), (409, None));
+}

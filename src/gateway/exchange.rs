@@ -125,7 +125,7 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
         Ok(exchange) => exchange,
         Err(refusal) => return Answering::at_once(line.answer(busy, Err(refusal))),
     };
-    line.route = Some(exchange.route);
+    line.matched(&exchange, &parts);
     exchange.hears_continue = found.expect && body.is_end_stream();
     if exchange.guarded {
         // Nobody but the gateway waits for the body of a guarded write.
