@@ -133,3 +133,43 @@ fn a_second_gate_on_the_same_store_is_refused() {
     assert!(!output.status.success());
     assert_eq!(stand.send(&book()).status, 201);
 }
+
+#[test]
+fn writes_that_a_killed_gate_left_in_doubt_are_told_by_the_next_one_once_and_counted_by_all() {
+    let mut stand = Stand::new();
+    let (address, id) = (stand.gate.address, |n: u32| format!("left-{n}"));
+    let slow = |n: u32| {
+        let call = Call::post("/api/bookings", format!(r#"{{"slot":{n}}}"#)).header("X-Request-Id", &id(n));
+        call.header("Authorization", "Bearer ann").header("X-Demo-Fault", "delay=20000")
+    };
+    let senders: Vec<_> = (0..3).map(slow).map(|call| thread::spawn(move || call.send(address))).collect();
+    stand.wait_for_requests(3);
+    stand.gate.kill();
+    senders.into_iter().for_each(|sender| drop(sender.join()));
+    stand.start();
+    let log = |stand: &Stand| -> Vec<serde_json::Value> {
+        let log = std::fs::read_to_string(&stand.gate.log).unwrap();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    let told = |stand: &Stand| {
+        let lines = log(stand).into_iter().filter(|line| line["event"] == "in-doubt");
+        lines.collect::<Vec<_>>()
+    };
+    eventually("all three are told", || (told(&stand).len() == 3).then_some(()));
+    for line in told(&stand) {
+        assert_eq!((&line["why"], &line["route"]), (&"owner-died".into(), &"guarded".into()));
+        assert!((0..3).any(|n| line["request_id"] == id(n)), "{line}");
+        assert!(stand.in_doubt().iter().any(|record| line["id"] == **record), "{line}");
+    }
+    let metrics = Call::new("GET", "/metrics").send(stand.gate.admin).unwrap().text();
+    assert!(metrics.contains(r#"oncegate_events_total{event="in-doubt"} 3"#), "{metrics}");
+    stand.terminate();
+    eventually("the gate ends", || stand.gate.exit_status().unwrap());
+    stand.start();
+    let opened = eventually("the next one says what there is", || {
+        let lines = log(&stand).into_iter().filter(|line| line["message"] == "the store is open");
+        let counts: Vec<_> = lines.map(|line| line["in_doubt"].clone()).collect();
+        (counts.len() == 3).then_some(counts)
+    });
+    assert_eq!((opened, told(&stand).len()), ([0, 3, 3].map(Into::into).to_vec(), 3));
+}

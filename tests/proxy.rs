@@ -1,6 +1,6 @@
 //! What passes through: bodies of any size as a stream, headers as they were, and what the backend learns of the client.
 
-use crate::harness::{Call, Config, RawBackend, Stand, ok};
+use crate::harness::{Call, Config, RawBackend, Stand, eventually, ok};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -201,4 +201,42 @@ fn metrics_and_health_are_told_on_the_admin_port_only() {
     let page = Call::new("GET", "/metrics").send(stand.gate.admin).unwrap().text();
     assert!(page.contains("replayed") && page.contains("executed"), "{page}");
     assert_eq!(stand.send(&Call::new("GET", "/readyz")).status, 404, "the backend's own page");
+}
+
+#[test]
+fn writes_without_a_guard_are_counted_on_every_route_and_reads_and_guarded_writes_on_none() {
+    let routes = r#"
+[[route]]
+name = "legacy"
+match = ["POST /legacy/book.php", "* /leg/{x}"]
+upstream = "scheduler"
+"#;
+    let stand = Stand::with(Config { routes, ..Config::default() });
+    for (method, path) in [
+        ("POST", "/legacy/book.php"),
+        ("PUT", "/leg/1"),
+        ("GET", "/leg/1"),
+        ("OPTIONS", "/leg/1"),
+        ("POST", "/api/bookings"),
+    ] {
+        stand.send(&Call::new(method, path).header("Content-Type", "application/json").body("{}"));
+    }
+    let metrics = Call::new("GET", "/metrics").send(stand.gate.admin).unwrap().text();
+    let counted = metrics.lines().filter(|line| line.starts_with("oncegate_unguarded_mutations_total{"));
+    let counted: Vec<&str> = counted.filter(|line| !line.ends_with(" 0")).collect();
+    let line = |method: &str| {
+        format!("oncegate_unguarded_mutations_total{{route=\"legacy\",method=\"{method}\"}} 1")
+    };
+    assert_eq!(counted, [line("POST"), line("PUT")]);
+}
+
+#[test]
+fn the_log_says_the_path_as_it_was_matched() {
+    let stand = Stand::new();
+    stand.send(&Call::post("/api/./%62ookings?ssn=1", "{}"));
+    let line = eventually("the access line is there", || {
+        let log = std::fs::read_to_string(&stand.gate.log).unwrap();
+        log.lines().find(|line| line.contains("ookings")).map(str::to_owned)
+    });
+    assert!(line.contains(r#""path":"/api/bookings""#), "{line}");
 }

@@ -1,7 +1,8 @@
 //! What follows from a write that an operator settles as executed: as far as its record says what it was, the same as from its
 //! own answer.
 
-use crate::harness::{Call, Config, Stand, assert_problem};
+use crate::harness::{Call, Config, Stand, assert_problem, program};
+use std::process::Command;
 
 const ROUTES: &str = r#"
 [[route]]
@@ -75,4 +76,40 @@ fn a_cancellation_by_its_body_is_settled_without_its_slot_and_the_operator_is_to
     let told = settled(&stand, "PUT", r#"{"status":"CANCELLED"}"#);
     assert!(told.contains("oncegate slots release --slot doctor-slot --booking"), "{told}");
     assert_problem(&stand.send(&book("eve")), 409, "slot-taken");
+}
+
+/// A booking by ann that the backend executed and whose answer was lost, settled with an answer of this body.
+fn settled_booking(stand: &Stand, body: &str) -> String {
+    assert_problem(&stand.send(&book("ann").header("X-Demo-Fault", "reset-after")), 502, "outcome-unknown");
+    let [record] = stand.in_doubt().try_into().unwrap();
+    let arguments = ["resolve", &record, "--executed", "--status", "201", "--body", body];
+    let output = stand.claims(&[&arguments[..], &["--header", "Content-Type: application/json"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_booking_that_is_settled_as_executed_frees_its_slot_when_it_is_cancelled() {
+    let stand = Stand::with(Config { routes: ROUTES, ..Config::default() });
+    // The demo's backend counts from 1.
+    let told = settled_booking(&stand, r#"{"id":1}"#);
+    assert!(told.ends_with(" is settled: executed\n"), "{told}");
+    assert_problem(&stand.send(&book("eve")), 409, "slot-taken");
+    let cancel = Call::new("DELETE", "/api/bookings/1").header("Authorization", "Bearer ann");
+    assert_eq!(stand.send(&cancel).status / 100, 2);
+    let again = stand.send(&book("eve"));
+    assert_eq!(again.status, 201, "{}", again.text());
+}
+
+#[test]
+fn an_answer_that_names_no_booking_leaves_a_slot_and_the_operator_is_told_which() {
+    let stand = Stand::with(Config { routes: ROUTES, ..Config::default() });
+    let told = settled_booking(&stand, r#"{"number":1}"#);
+    let release = told.split_once("oncegate slots release --hold ").expect(&told).1;
+    let (slot, hold) = release.trim_end().split_once('/').expect(release);
+    assert_eq!((slot.len(), hold.len()), (32, 32), "{told}");
+    let mut command = Command::new(program());
+    let release = command.args(["slots", "release", "--hold", release.trim_end(), "--config"]);
+    assert!(release.arg(&stand.gate.config).status().unwrap().success());
+    assert_eq!(stand.send(&book("eve")).status, 201);
 }

@@ -90,7 +90,7 @@ fn what_the_backend_gave_away_before_is_known_after_an_import() {
     let output = slots(&stand, &["import", "--slot", "doctor-slot", &file]);
     assert_eq!(output.status.code(), Some(1), "one line cannot be read");
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.starts_with("3 adopted, 0 known already, 0 over, 1 not read\n"), "{told}");
+    assert!(told.starts_with("3 adopted, 0 known already, 0 ended already, 1 not read\n"), "{told}");
     assert!(
         told.contains("line 4: the slot has no place left") && told.contains("line 5: $.clinicId"),
         "{told}"
@@ -100,7 +100,7 @@ fn what_the_backend_gave_away_before_is_known_after_an_import() {
     let file = write(&stand, "bookings.csv", &csv);
     assert_eq!(
         said(&slots(&stand, &["import", "--slot", "doctor-slot", &file])),
-        "0 adopted, 1 known already, 0 over, 0 not read\n"
+        "0 adopted, 1 known already, 0 ended already, 0 not read\n"
     );
 
     assert_eq!(state(&stand.send(&book("late", 1))), "held");
@@ -130,18 +130,18 @@ hold = "90d"
         let file = write(&stand, "class.ndjson", &"{\"class\":\"yoga\"}\n".repeat(rows));
         slots(&stand, &["import", "--slot", "class", &file])
     };
-    assert_eq!(said(&import(2)), "2 adopted, 0 known already, 0 over, 0 not read\n");
-    assert_eq!(said(&import(3)), "1 adopted, 2 known already, 0 over, 0 not read\n");
+    assert_eq!(said(&import(2)), "2 adopted, 0 known already, 0 ended already, 0 not read\n");
+    assert_eq!(said(&import(3)), "1 adopted, 2 known already, 0 ended already, 0 not read\n");
     let join = |who: &str| Call::post("/api/notes", format!(r#"{{"class":"yoga","who":"{who}"}}"#));
     assert_eq!(state(&stand.send(&join("ann"))), "held");
     // Which of them one is cannot be said across several requests.
     let many = import(5_001);
     let told = String::from_utf8_lossy(&many.stdout).into_owned();
-    assert!(told.starts_with("0 adopted, 0 known already, 0 over, 5001 not read\n"), "{told}");
+    assert!(told.starts_with("0 adopted, 0 known already, 0 ended already, 5001 not read\n"), "{told}");
     assert!(told.contains("the slot has no `id`"), "{told}");
     assert_eq!(
         said(&import(5_000)),
-        "4997 adopted, 3 known already, 0 over, 0 not read\n".to_owned() + &over()
+        "4997 adopted, 3 known already, 0 ended already, 0 not read\n".to_owned() + &over()
     );
 
     fn over() -> String {
@@ -187,7 +187,10 @@ fn an_operator_sees_who_holds_what_and_gives_back_what_the_gate_cannot_see() {
     let hold = unsettled.lines().nth(1).and_then(|line| line.split_whitespace().last()).unwrap();
     assert_eq!(said(&slots(&stand, &["release", "--hold", hold])), "1 given back\n");
     assert_eq!(stand.send(&book("eve", 8)).status, 201);
-    assert_eq!(slots(&stand, &["list", "--slot", "nothing", "--json"]).status.code(), Some(0));
+    let unknown = slots(&stand, &["list", "--slot", "nothing", "--json"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(said.contains("there are: doctor-slot, room"), "{said}");
     assert_eq!(slots(&stand, &["ask", "--slot", "nothing", "a=1"]).status.code(), Some(1));
 }
 
@@ -368,4 +371,50 @@ fn observing_tells_of_taken_slots_and_gives_them_away() {
     let metrics = Call::new("GET", "/metrics").send(stand.gate.admin).unwrap().text();
     assert!(metrics.contains(r#"oncegate_slots_refused_total{slot="doctor-slot"} 1"#), "{metrics}");
     assert!(metrics.contains(r#"decision="would-refuse"} 1"#));
+}
+
+#[test]
+fn a_slot_that_a_5xx_left_unsettled_is_found_by_its_request_id_and_becomes_the_bookings_own() {
+    let stand = stand();
+    let failed = stand.send(&book("bob", 8).header("X-Demo-Fault", "status-after=500"));
+    assert_eq!(failed.status, 500);
+    let table = said(&slots(&stand, &["list", "--state", "unsettled"]));
+    let request_id = failed.header("x-request-id").unwrap();
+    assert!(table.lines().next().unwrap().contains("REQUEST ID"), "{table}");
+    assert!(table.lines().nth(1).unwrap().contains(request_id), "{table}");
+    // Its record is not in doubt, and whoever tries to settle it is told what to do.
+    let records = stand.claims(&["list", "--phase", "done"]);
+    let records = String::from_utf8(records.stdout).unwrap();
+    let record = records.lines().nth(1).and_then(|line| line.split_whitespace().next()).unwrap();
+    let refused = stand.claims(&["resolve", record, "--executed", "--status", "201"]);
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert!(why.contains("this record is done, answered 500") && why.contains(request_id), "{why}");
+    let hold = table.lines().nth(1).and_then(|line| line.split_whitespace().last()).unwrap();
+    assert!(why.contains(&format!("oncegate slots release --hold {hold}")), "{why}");
+    // The backend has it: that is told first, and then the hold that nobody knows goes.
+    let line = r#"{"id":1,"clinicId":"c1","doctor":"Rao","date":"2026-11-25","slotIndex":8}"#;
+    let file = write(&stand, "one.ndjson", &format!("{line}\n"));
+    let told = said(&slots(&stand, &["import", "--slot", "doctor-slot", &file]));
+    assert!(told.starts_with("1 adopted, "), "{told}");
+    assert_eq!(said(&slots(&stand, &["release", "--hold", hold])), "1 given back\n");
+    assert_eq!(state(&stand.send(&book("eve", 8))), "held");
+    assert_eq!(stand.send(&Call::new("DELETE", "/api/bookings/1")).status / 100, 2);
+    assert_eq!(stand.send(&book("eve", 8)).status, 201);
+}
+
+#[test]
+fn a_page_that_may_read_the_backends_answers_may_read_that_its_slot_is_taken() {
+    let raw = RawBackend::start(|connection| {
+        let _ = connection.write_all(
+            b"HTTP/1.1 201 Created\r\nAccess-Control-Allow-Origin: https://app.example\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+        );
+    });
+    let stand = Stand::with(Config { routes: ROUTES, backend: Some(raw.address), ..Config::default() });
+    let send = |patient: &str, origin: &str| stand.send(&book(patient, 1).header("Origin", origin));
+    assert_eq!(send("ann", "https://app.example").status, 201);
+    let allowed = |reply: &Reply| reply.header("access-control-allow-origin").map(str::to_owned);
+    let taken = send("eve", "https://app.example");
+    assert_eq!((taken.status, allowed(&taken).as_deref()), (409, Some("https://app.example")));
+    let taken = send("eve", "https://other.example");
+    assert_eq!((taken.status, allowed(&taken)), (409, None));
 }

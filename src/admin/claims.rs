@@ -3,10 +3,12 @@
 use super::AdminState;
 use super::follows::follows;
 use super::problem::Problem;
+use super::unnamed;
 use crate::domain::answer::Answer;
 use crate::domain::event::{Event, OperatorVerdict};
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::ledger::RecordId;
+use crate::domain::slot::HoldState;
 use crate::store::{Listing, RecordView, Settle, Settled, StoreError};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -15,6 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use base64::Engine;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::Duration;
 
 /// Records of one page, where the request does not say.
@@ -136,11 +139,16 @@ pub(super) async fn resolve(
             let answer = answer(status, &headers, &bytes(body, body_base64)?)?;
             let view = state.store.show(id).await.map_err(away)?.ok_or_else(|| no_record(id))?;
             let digest = FingerprintKey::new(state.store.secret());
-            let (follows, unsure) = follows(&state.successes, &digest, &view.about, answer.status());
+            let (follows, unsure) = follows(&state.successes, &digest, &view.about, &answer);
+            let open = unnamed::open_of(&state, id).await;
             let how = Settle::Executed { answer, keep, follows };
             let Json(mut done) = settle(&state, id, how, OperatorVerdict::Executed).await?;
             if !unsure.is_empty() {
                 done["unsure"] = unsure.into();
+            }
+            let unnamed = unnamed::left(&state, open).await;
+            if !unnamed.is_empty() {
+                done["unnamed"] = serde_json::json!(unnamed);
             }
             Ok(Json(done))
         }
@@ -171,9 +179,30 @@ async fn settle(
         Ok(Settled::NotInDoubt) if verdict == OperatorVerdict::Deleted => Err(Problem::at_work(
             "a record in flight cannot be removed: the next copy would run beside it; it is over within its timeout",
         )),
-        Ok(Settled::NotInDoubt) => Err(Problem::not_in_doubt()),
+        Ok(Settled::NotInDoubt) => Err(not_in_doubt(state, id).await),
         Err(error) => Err(away(error)),
     }
+}
+
+/// Says what the record is instead, and what can be done about a slot that its answer left unsettled.
+async fn not_in_doubt(state: &AdminState, id: RecordId) -> Problem {
+    let mut detail = "only an outcome in doubt can be settled".to_owned();
+    // Writing into a string cannot fail.
+    if let Ok(Some(view)) = state.store.show(id).await {
+        let status = view.status.map(|status| format!(", answered {status}")).unwrap_or_default();
+        let _ =
+            write!(detail, "; this record is {}{status}, request id {}", view.phase, view.about.request_id);
+    }
+    let open = unnamed::open_of(state, id).await;
+    for hold in open.iter().filter(|hold| hold.state == HoldState::Unsettled) {
+        let (slot, of, hold) = (&hold.slot, &hold.slot_id, &hold.hold);
+        let _ = write!(
+            detail,
+            "; its {slot} is unsettled: where the backend has no such booking, oncegate slots release --hold {of}/{hold}, \
+             and where it has one, oncegate slots import --slot {slot} first"
+        );
+    }
+    Problem::not_in_doubt(detail)
 }
 
 fn away(error: StoreError) -> Problem {

@@ -10,11 +10,13 @@ mod lanes;
 mod problem;
 mod server;
 mod slots;
+mod unnamed;
 
 pub use claims::{ClaimsPage, Resolution, Values};
 pub use lanes::LanesPage;
 pub use server::{Admin, serve};
 pub use slots::{HoldsPage, Imported, ROWS_MAX, Release, SlotView};
+pub use unnamed::Unnamed;
 
 use crate::config::{Secret, SlotCatalogue, Successes};
 use crate::journal::{Journal, Readiness};

@@ -47,12 +47,12 @@ impl Problem {
         }
     }
 
-    pub(super) fn not_in_doubt() -> Problem {
+    pub(super) fn not_in_doubt(detail: String) -> Problem {
         Problem {
             status: StatusCode::CONFLICT,
             slug: "not-in-doubt",
             title: "The record is not in doubt",
-            detail: "only an outcome in doubt can be settled; look at the record again".into(),
+            detail,
         }
     }
 

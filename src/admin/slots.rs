@@ -129,8 +129,12 @@ pub(super) async fn list(
     }
     let slot = selection.slot_id.as_deref().map(slot_id).transpose()?;
     let after = selection.after.as_deref().map(hold_key).transpose()?;
-    let listing = HoldListing { name: selection.slot, slot, state: selection.state, after, limit };
+    let listing = HoldListing { name: selection.slot.clone(), slot, state: selection.state, after, limit };
     let holds = state.store.holds(listing).await.map_err(unavailable)?;
+    // What a configuration before this one named may still be held.
+    if let Some(name) = selection.slot.filter(|_| holds.is_empty()) {
+        policy(&state, &name)?;
+    }
     let last = holds.last().filter(|_| holds.len() == limit);
     let next = last.map(|last| format!("{}/{}", last.slot_id, last.hold));
     Ok(Json(HoldsPage { holds, next }))

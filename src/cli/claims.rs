@@ -3,7 +3,7 @@
 pub(super) mod table;
 
 use super::client::{self, Client, Failure};
-use crate::admin::{ClaimsPage, Resolution, Values};
+use crate::admin::{ClaimsPage, Resolution, Unnamed, Values};
 use crate::config;
 use crate::store::RecordView;
 use base64::Engine;
@@ -138,10 +138,10 @@ fn carry_out(args: ClaimsArgs, variable: Option<String>) -> Result<String, Failu
                 client.call(http::Method::POST, &format!("/api/claims/{id}/resolve"), Some(resolution))?;
             if !json {
                 let verdict = if resolve.executed { "executed" } else { "not executed" };
-                let unsure = client::read::<serde_json::Value>(&answer)?["unsure"].take();
-                let unsure = unsure.as_array().into_iter().flatten().filter_map(|slot| slot.as_str());
-                let unsure: String = unsure.map(|slot| still_held(&table::plain(slot))).collect();
-                return Ok(format!("{id} is settled: {verdict}\n{unsure}"));
+                let Left { unsure, unnamed } = client::read(&answer)?;
+                let unsure: String = unsure.iter().map(|slot| still_held(&table::plain(slot))).collect();
+                let unnamed: String = unnamed.iter().map(held_without_name).collect();
+                return Ok(format!("{id} is settled: {verdict}\n{unsure}{unnamed}"));
             }
             answer
         }
@@ -155,6 +155,24 @@ fn carry_out(args: ClaimsArgs, variable: Option<String>) -> Result<String, Failu
         }
     };
     client::read::<serde_json::Value>(&answer).map(|value| format!("{value}\n"))
+}
+
+/// What is left to do after a verdict.
+#[derive(serde::Deserialize)]
+struct Left {
+    #[serde(default)]
+    unsure: Vec<String>,
+    #[serde(default)]
+    unnamed: Vec<Unnamed>,
+}
+
+fn held_without_name(unnamed: &Unnamed) -> String {
+    format!(
+        "the answer does not name the booking that holds its {}, so no cancellation frees it; \
+         when it is over: oncegate slots release --hold {}\n",
+        table::plain(&unnamed.slot),
+        table::plain(&unnamed.hold)
+    )
 }
 
 fn still_held(slot: &str) -> String {
@@ -177,7 +195,9 @@ pub(super) fn connect(
         let tally = problems.tally();
         Failure::usage(format!(
             "the admin address is unknown, because {} cannot be used ({tally})\n  \
+             see why with oncegate check --config {}\n  \
              pass another file with --config PATH, or the address with --admin http://HOST:PORT",
+            config.display(),
             config.display()
         ))
     })?;

@@ -4,6 +4,7 @@ use crate::admin::{self, Admin, AdminState};
 use crate::config::{
     self, Config, Policy, RedisLayout, RedisUrl, Severity, SlotCatalogue, StoreUrl, Successes,
 };
+use crate::domain::event::Event;
 use crate::gateway::Gateway;
 use crate::journal::{self, Journal, Readiness};
 use crate::store::{Address, Layout, Options, Place, Shared, Store, Tls};
@@ -64,6 +65,7 @@ fn serve(loaded: config::Loaded) -> Result<(), String> {
     let names = config.routes.iter().map(|route| route.name.clone()).collect();
     let upstreams = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
     let journal = Journal::new(names, upstreams, config.log.access);
+    tell_what_was_left(&store, &journal);
     let (readiness, ready) = watch::channel(Readiness::Starting);
     let admin = start_admin(config, &store, &journal, ready)?;
     let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
@@ -84,6 +86,23 @@ fn serve(loaded: config::Loaded) -> Result<(), String> {
     store.close();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the gateway before this one left in doubt is told as if it had told it itself.
+fn tell_what_was_left(store: &Store, journal: &Journal) {
+    let left = store.left_in_doubt();
+    for record in &left.records {
+        let (Ok(id), Some(why)) = (record.id.parse(), record.why) else { continue };
+        let (route, request_id) = ((&*record.about.route).into(), (&*record.about.request_id).into());
+        journal.event(Event::InDoubt { route, id, request_id, why });
+    }
+    let more = left.count.saturating_sub(left.records.len());
+    if more > 0 {
+        tracing::warn!(
+            more,
+            "more writes are in doubt than are told one by one: oncegate claims list --phase in-doubt"
+        );
+    }
 }
 
 /// Every connection is a descriptor, on both sides. The soft limit that shells set (often 1,024) is far below what the

@@ -188,7 +188,7 @@ fn import(
         return Ok((format!("{}\n", serde_json::to_string(&all).map_err(Failure::usage)?), code));
     }
     let mut text = format!(
-        "{} adopted, {} known already, {} over, {} not read\n",
+        "{} adopted, {} known already, {} ended already, {} not read\n",
         all.added + all.over.len(),
         all.known,
         all.ended,
@@ -209,7 +209,7 @@ fn listed(answer: &[u8]) -> Result<String, Failure> {
     if page.holds.is_empty() {
         return Ok("no holds\n".into());
     }
-    let head = ["SLOT", "KEY", "STATE", "BOOKING", "SINCE", "LEFT", "HOLD"].map(String::from);
+    let head = ["SLOT", "KEY", "STATE", "BOOKING", "SINCE", "LEFT", "REQUEST ID", "HOLD"].map(String::from);
     let rows = page.holds.iter().map(|hold| {
         [
             plain(&hold.slot),
@@ -218,11 +218,12 @@ fn listed(answer: &[u8]) -> Result<String, Failure> {
             hold.booking.as_deref().map(plain).unwrap_or_default(),
             ago(hold.since),
             hold.until.map(left).unwrap_or_default(),
+            plain(&hold.request_id),
             format!("{}/{}", plain(&hold.slot_id), plain(&hold.hold)),
         ]
     });
-    let rows: Vec<[String; 7]> = std::iter::once(head).chain(rows).collect();
-    let mut widths = [0; 7];
+    let rows: Vec<[String; 8]> = std::iter::once(head).chain(rows).collect();
+    let mut widths = [0; 8];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());

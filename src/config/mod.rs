@@ -42,7 +42,7 @@ pub use race::{Absent, Detect, Lane, Pointer, Recover, Retry};
 pub use redis_url::{RedisLayout, RedisUrl, SharedStore};
 pub use secret::Secret;
 pub use slots::{AskRule, ChangeRule, RouteSlots, SlotCatalogue, SlotRules};
-pub use successes::Successes;
+pub use successes::{Named, Successes};
 pub use summary::summary;
 pub use throttle::{Concurrency, RouteThrottle, ThrottlePolicy};
 pub use values::{show_duration, show_size};

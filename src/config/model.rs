@@ -462,7 +462,7 @@ pub struct StatusSet {
 
 impl Route {
     /// Whether writes that no earlier route names pass through here unguarded: an open pattern (`**`) that takes a
-    /// method that writes, without `[route.idempotency]`. They are counted, and named at the start.
+    /// method that writes, without `[route.idempotency]`. The start names them.
     pub fn lets_writes_through(&self) -> bool {
         let writes = |pattern: &Pattern| pattern.method.as_ref().is_none_or(|method| !is_safe(method));
         self.idempotency.is_none() && self.patterns.iter().any(|pattern| pattern.open && writes(pattern))

@@ -47,8 +47,6 @@ pub struct RoutePolicy {
     pub keeps_target: bool,
     /// Protocols to which an unguarded request may switch its connection, in lower case.
     pub upgrade: Vec<String>,
-    /// Whether writes that pass here unguarded are counted as such.
-    pub lets_writes_through: bool,
     /// Present where it has `[route.throttle]`.
     pub throttle: Option<Box<ThrottlePolicy>>,
     /// Present where it has `[route.concurrency]`.
@@ -256,7 +254,6 @@ impl RoutePolicy {
                 .get(route.upstream)
                 .is_some_and(|upstream| upstream.target == TargetSpelling::Original),
             upgrade: route.upgrade.clone(),
-            lets_writes_through: route.lets_writes_through(),
             throttle: ThrottlePolicy::compile(index, config).map(Box::new),
             concurrency: route.concurrency,
             reads: Reads::new(route, config),
@@ -322,7 +319,7 @@ impl Reads {
     }
 }
 
-fn decoded_bytes_max(body_limit: u64) -> usize {
+pub(super) fn decoded_bytes_max(body_limit: u64) -> usize {
     usize::try_from(body_limit).unwrap_or(usize::MAX).saturating_mul(DECODED_TIMES)
 }
 
@@ -419,10 +416,8 @@ mod tests {
         assert_eq!(guarded(Method::GET, "/api/x"), Some(false), "`*` names no GET");
         assert_eq!(guarded(Method::OPTIONS, "/api/x"), Some(false));
         assert_eq!(guarded(Method::POST, "/start"), Some(false));
-        assert_eq!(
-            policy.routes().iter().map(|route| route.lets_writes_through).collect::<Vec<_>>(),
-            [false, true]
-        );
+        let routes = policy.config().routes.iter();
+        assert_eq!(routes.map(Route::lets_writes_through).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

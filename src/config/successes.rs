@@ -2,7 +2,7 @@
 //! no more is kept. Not the compiled policy: the admin address is there before traffic is.
 
 use crate::config::model::Config;
-use crate::config::policy::{longest_fingerprint_window, router};
+use crate::config::policy::{decoded_bytes_max, longest_fingerprint_window, router};
 use crate::config::slots::SlotRules;
 use crate::domain::canon::Fields;
 use crate::domain::fingerprint::FingerprintKey;
@@ -28,6 +28,8 @@ pub struct SuccessRules {
     pub upstream: Arc<str>,
     /// What it does with slots.
     pub slots: SlotRules,
+    /// What an encoded answer may decode to.
+    pub decoded_bytes_max: usize,
     /// The longest that a record without a key is remembered on any route.
     pub remembered_most: Duration,
 }
@@ -53,6 +55,7 @@ impl Successes {
                 name: route.name.clone(),
                 upstream: config.upstreams.get(route.upstream)?.name.clone(),
                 slots: SlotRules::new(route, config),
+                decoded_bytes_max: decoded_bytes_max(route.body_limit.unwrap_or(config.server.body_limit)),
                 remembered_most,
             })
         });

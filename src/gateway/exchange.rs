@@ -129,7 +129,7 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
         Ok(exchange) => exchange,
         Err(refusal) => return Answering::at_once(line.answer(busy, Err(refusal))),
     };
-    line.route = Some(exchange.route);
+    line.matched(&exchange, &parts);
     exchange.hears_continue = found.expect && body.is_end_stream();
     if exchange.guarded {
         // Nobody but the gateway waits for the body of a guarded write.
@@ -309,7 +309,7 @@ fn route(
         }
     }
     let (route, guarded) = (taken.route.index, taken.guard.is_some());
-    if taken.route.lets_writes_through && !guarded && !is_safe(&parts.method) {
+    if !guarded && !is_safe(&parts.method) {
         worker.shared.journal.unguarded_mutation(Some(route), &parts.method);
     }
     let clients = &policy.config().clients;

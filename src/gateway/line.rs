@@ -5,7 +5,7 @@ use super::body::ResponseBody;
 use super::caller::caller;
 use super::clock;
 use super::connection::{Busy, Connection};
-use super::exchange::Outcome;
+use super::exchange::{Exchange, Outcome};
 use super::head_writer::Written;
 use super::headers::add_via;
 use super::identity::client_address;
@@ -37,6 +37,8 @@ pub struct Line {
     pub route: Option<usize>,
     /// What its limits have to say.
     pub limits: Limits,
+    /// Who shows the page that asks, where a browser says so.
+    origin: Option<HeaderValue>,
     access: Option<Access>,
     told: bool,
 }
@@ -89,8 +91,18 @@ impl Line {
             came_with_id,
             route: None,
             limits: Limits::default(),
+            origin: None,
             access,
             told: false,
+        }
+    }
+
+    /// Its route was found, by the normal form of its target, which is what the log says from now on.
+    pub fn matched(&mut self, exchange: &Exchange, parts: &Parts) {
+        self.route = Some(exchange.route);
+        self.origin = exchange.of_page.then(|| parts.headers.get(header::ORIGIN).cloned()).flatten();
+        if let Some(access) = self.access.as_mut().filter(|access| access.path != parts.uri.path()) {
+            access.path = parts.uri.path().to_owned();
         }
     }
 
@@ -124,8 +136,12 @@ impl Line {
         if shared.draining.load(Relaxed) && !switches {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        // What nobody knows the end of is told by the gateway itself, too.
+        let refused = matches!(decision, Decision::Refused(_) | Decision::InDoubt);
+        if let (Some(origin), Some(route), None) = (&self.origin, self.route, &self.limits.notice) {
+            shared.throttles.tell_page(route, origin, refused, headers);
+        }
         if let (Some(notice), Some(route)) = (&self.limits.notice, self.route) {
-            let refused = matches!(decision, Decision::Refused(_));
             let lines = (self.version != Version::HTTP_2).then_some(&mut lines);
             shared.throttles.tell(&shared.policy.routes()[route], notice, refused, headers, lines);
         }

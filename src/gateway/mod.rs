@@ -78,6 +78,7 @@ mod whole;
 mod worker;
 
 pub use changes::{changes_below, changes_target};
+pub use source::fields_of_answer;
 pub use upstream::tls::check_authorities;
 
 use crate::config::Policy;

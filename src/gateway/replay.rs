@@ -47,7 +47,7 @@ fn replay(answer: &Answer, copy: Copy) -> Response<ResponseBody> {
     if !answer.is_refusal() {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
-    let body = if answer.is_tombstone() { tombstone(&mut headers) } else { answer.body() };
+    let body = if answer.is_tombstone() { tombstone(answer.status(), &mut headers) } else { answer.body() };
     response(answer.status(), headers, body)
 }
 
@@ -99,14 +99,15 @@ fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Res
 }
 
 /// The answer was too large to keep: the status is the recorded one, the body says so.
-fn tombstone(headers: &mut HeaderMap) -> Bytes {
+fn tombstone(status: StatusCode, headers: &mut HeaderMap) -> Bytes {
     for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG, header::CONTENT_RANGE] {
         headers.remove(name);
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-    Bytes::from_static(
-        br#"{"type":"urn:oncegate:problem:answer-not-kept","title":"The answer was not kept","detail":"The same request was answered before, with this status, and is not sent again for this copy. The body of that answer was larger than the gateway keeps (store.answer_limit) or cannot be read any more."}"#,
-    )
+    let status = status.as_u16();
+    Bytes::from(format!(
+        r#"{{"type":"urn:oncegate:problem:answer-not-kept","title":"The answer was not kept","status":{status},"detail":"The same request was answered before, with this status, and is not sent again for this copy. The body of that answer was larger than the gateway keeps (store.answer_limit) or cannot be read any more."}}"#
+    ))
 }
 
 #[cfg(test)]

@@ -26,6 +26,11 @@ pub fn request_fields(exchange: &Exchange, parts: &Parts, body: &[u8]) -> Fields
 
 /// What is in an answer's body; nothing where it was too large to keep.
 pub fn answer_fields(exchange: &Exchange, headers: &HeaderMap, body: Option<&[u8]>) -> Fields {
+    fields_of_answer(headers, body, exchange.rules().decoded_bytes_max())
+}
+
+/// The same of any answer, also one that an operator gives; decoded, its body has at most `decoded_bytes_max`.
+pub fn fields_of_answer(headers: &HeaderMap, body: Option<&[u8]>, decoded_bytes_max: usize) -> Fields {
     let Some(body) = body else { return Fields::Empty };
     let (content_type, content_encoding) =
         (joined(headers, header::CONTENT_TYPE), joined(headers, header::CONTENT_ENCODING));
@@ -35,5 +40,5 @@ pub fn answer_fields(exchange: &Exchange, headers: &HeaderMap, body: Option<&[u8
         query: None,
         body,
     };
-    fields(&input, exchange.rules().decoded_bytes_max())
+    fields(&input, decoded_bytes_max)
 }

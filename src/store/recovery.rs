@@ -1,6 +1,6 @@
 //! The store's commands on what the backend was asked about, and on what its answers have in common.
 
-use super::{Completion, Held, Store, StoreError};
+use super::{Completion, Held, RecordView, Store, StoreError};
 use crate::domain::ledger::{RecordId, Token};
 use std::time::Duration;
 
@@ -19,9 +19,33 @@ pub struct Sighting {
     pub window: Duration,
 }
 
+/// What a gateway that is gone left in flight and is in doubt since this one began.
+#[derive(Clone, Debug, Default)]
+pub struct LeftInDoubt {
+    /// The first of these records; [`LeftInDoubt::MOST`] at most.
+    pub records: Vec<RecordView>,
+    /// How many there are.
+    pub count: usize,
+}
+
+// === impl LeftInDoubt ===
+
+impl LeftInDoubt {
+    /// Records that are told of one by one.
+    pub const MOST: usize = 1_000;
+}
+
 // === impl Store: recovery ===
 
 impl Store {
+    /// What opening this store put in doubt, once. A shared store has no beginning here: it tells of that itself.
+    pub fn left_in_doubt(&self) -> LeftInDoubt {
+        match self {
+            Store::Embedded(store) => store.left_in_doubt(),
+            Store::Redis(_) => LeftInDoubt::default(),
+        }
+    }
+
     /// The backend was asked about the attempt `completion.token`, whose outcome is in doubt, and has its effect: copies
     /// get this answer. As [`Store::complete`], but not the attempt's own word: a late answer of it is refused afterwards.
     pub async fn recovered(&self, completion: Completion) -> Result<Held, StoreError> {

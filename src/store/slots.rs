@@ -11,6 +11,7 @@ use crate::domain::slot::{
     Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, SlotId, Taken, Wanted,
 };
 use crate::domain::time::Millis;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How the slots that an attempt reserved go on when it completes.
@@ -40,6 +41,9 @@ pub struct Follows {
     pub ends: Option<(Vec<TargetId>, Duration)>,
     /// The bookings that give back what they hold.
     pub frees: Vec<Free>,
+    /// The bookings that the operator's answer names, each with the name of the slots that it holds. They are the record's
+    /// own slots, whatever resource it is about.
+    pub bookings: Vec<(Arc<str>, Booking)>,
 }
 
 /// A place that the backend gave away before the gateway was there.
@@ -145,6 +149,20 @@ impl Default for Settlement {
     }
 }
 
+// === impl Follows ===
+
+impl Follows {
+    /// The bookings of these slots, which the settled attempt reserved under these names.
+    pub fn bookings_of<'h>(
+        &self,
+        holds: impl IntoIterator<Item = (SlotId, &'h str)>,
+    ) -> Vec<(SlotId, Booking)> {
+        let booking = |name: &str| self.bookings.iter().find(|(of, _)| **of == *name);
+        let named = holds.into_iter().filter_map(|(slot, name)| Some((slot, booking(name)?.1.clone())));
+        named.collect()
+    }
+}
+
 // === impl Adopted ===
 
 impl Adopted {
@@ -175,6 +193,12 @@ impl HoldView {
             request_id: hold.request_id.to_string(),
             record: hold.record.map(|record| record.to_string()),
         }
+    }
+
+    /// Which hold it is.
+    pub fn key_of(&self) -> Option<HoldKey> {
+        let token = u128::from_str_radix(&self.hold, 16).ok()?;
+        Some(HoldKey { slot: self.slot_id.parse().ok()?, token: Token(token) })
     }
 }
 

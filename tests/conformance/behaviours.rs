@@ -4,6 +4,7 @@ pub use super::adoption::*;
 pub use super::aliases::*;
 pub use super::lanes::*;
 pub use super::over::*;
+pub use super::settled::*;
 pub use super::slots::*;
 
 use super::support::*;

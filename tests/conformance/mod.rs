@@ -12,6 +12,7 @@ mod lanes;
 mod limits;
 mod over;
 mod replicas;
+mod settled;
 mod slots;
 mod support;
 
@@ -95,6 +96,7 @@ stamp! {
     what_may_have_been_executed_keeps_its_place,
     an_operator_settles_a_slot_with_its_record,
     what_follows_from_a_success_follows_when_an_operator_settles_it,
+    a_booking_that_an_operators_answer_names_holds_its_slot_and_frees_it,
     a_lease_that_ends_frees_what_was_queued_and_keeps_what_was_sent,
     a_queued_attempt_that_is_sent_keeps_its_place,
     a_copy_gets_its_answer_before_it_is_told_that_the_slot_is_taken,

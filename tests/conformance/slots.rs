@@ -190,7 +190,8 @@ pub async fn what_follows_from_a_success_follows_when_an_operator_settles_it(bac
     book(&store, 1, 1).await;
     let settled = |n: u8, target, parents| {
         let frees = vec![Free { booking: BookingId([1; 16]), remember: false }];
-        let follows = Some(Follows { target, ends: Some((parents, Duration::ZERO)), frees });
+        let ends = Some((parents, Duration::ZERO));
+        let follows = Some(Follows { target, ends, frees, bookings: Vec::new() });
         let store = &store;
         async move {
             let mut change = claim(store, n, u128::from(n));

@@ -71,7 +71,8 @@ pub(super) fn show(claim: &RecordView, now: Millis) -> String {
         let _ = write!(
             text,
             "\nLook for it in the backend (by its request id, or the row itself), then say what you found:\n  \
-             oncegate claims resolve {id} --executed --status 201 --body @answer.json\n  \
+             oncegate claims resolve {id} --executed --status 201 \\\n    \
+             --header 'Content-Type: application/json' --body @answer.json\n  \
              oncegate claims resolve {id} --not-executed\n"
         );
     }

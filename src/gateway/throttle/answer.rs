@@ -154,6 +154,26 @@ fn ceil(time: Duration) -> u64 {
 // === impl Origins ===
 
 impl Origins {
+    /// A backend's answer, which may say that this page may read it.
+    pub fn hear(&self, origin: &HeaderValue, answer: &HeaderMap) {
+        if let Some(allowed) = answer.get(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+            self.learn(origin, allowed, answer);
+        }
+    }
+
+    /// Lets a page read a refusal, where the backend lets it read its answers. Nobody else: without limits, a refusal may be about
+    /// what one caller holds.
+    pub fn tell_refused(&self, origin: &HeaderValue, headers: &mut HeaderMap) {
+        let Some(known) = self.known(origin) else { return };
+        if known.credentials {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, known.allowed);
+        let exposed = HeaderValue::from_static("Retry-After");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+
     fn known(&self, origin: &HeaderValue) -> Option<Known> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().find(|known| known.origin == *origin).cloned()

@@ -280,6 +280,15 @@ impl Throttles {
         }
     }
 
+    /// The same of pages where no limit has anything to say: learns who may read a backend's answer, and lets them read a refusal.
+    pub fn tell_page(&self, route: usize, origin: &http::HeaderValue, refused: bool, answer: &mut HeaderMap) {
+        let Some(origins) = self.origins.get(route) else { return };
+        match refused {
+            true => origins.tell_refused(origin, answer),
+            false => origins.hear(origin, answer),
+        }
+    }
+
     /// The limiter's clock.
     fn now(&self) -> Nanos {
         let since = clock::recent().saturating_duration_since(self.started);

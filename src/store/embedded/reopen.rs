@@ -11,9 +11,10 @@ use super::log::room::Room;
 use super::log::segments::Segments;
 use super::space::Log;
 use super::state::State;
+use super::views::view;
 use crate::domain::ledger::{Owner, Phase, Record, RecordId};
 use crate::domain::time::Millis;
-use crate::store::{OpenError, Options};
+use crate::store::{LeftInDoubt, OpenError, Options};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -22,8 +23,10 @@ use std::sync::Arc;
 pub(super) struct Reopened {
     /// Records in all.
     pub(super) records: usize,
-    /// Sent and never answered: in doubt now.
-    pub(super) in_doubt: usize,
+    /// Those that are in doubt, whoever left them so.
+    pub(super) in_doubt: u64,
+    /// Sent and never answered by the last life: in doubt since now.
+    pub(super) left: usize,
 }
 
 /// The first segment of a start has a multiple of so many bytes.
@@ -59,9 +62,9 @@ pub(super) fn reopen(
             "the store's log ended in the middle of a write; what nobody had been told of was cut off"
         );
     }
-    if reopened.in_doubt > 0 {
+    if reopened.left > 0 {
         tracing::warn!(
-            records = reopened.in_doubt,
+            records = reopened.left,
             "writes were sent and not answered when the gateway stopped; they are in doubt until settled"
         );
     }
@@ -146,7 +149,21 @@ impl State {
             self.owners_died(ids, alive, now);
         }
         self.reopened_holds(alive, now);
-        Reopened { records: self.index.len(), in_doubt: sent.len() }
+        self.left = self.doubted_of(&sent);
+        Reopened { records: self.index.len(), in_doubt: self.index.counts().in_doubt, left: self.left.count }
+    }
+
+    /// Those of `ids` that are in doubt now; what was never sent is absent instead.
+    fn doubted_of(&self, ids: &[RecordId]) -> LeftInDoubt {
+        let mut left = LeftInDoubt::default();
+        let entries = ids.iter().filter_map(|id| Some((id, self.index.get(id)?)));
+        for (id, entry) in entries.filter(|(_, entry)| matches!(entry.record.phase, Phase::InDoubt { .. })) {
+            left.count += 1;
+            if left.records.len() < LeftInDoubt::MOST {
+                left.records.push(view(id, entry));
+            }
+        }
+        left
     }
 
     /// The record `id` enters `phase`. A note about a record whose beginning is gone is about one that was absent

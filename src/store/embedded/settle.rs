@@ -5,9 +5,9 @@ use super::state::{After, State, token_of};
 use super::{EndIntents, Held, Settle, Settled};
 use crate::domain::ledger::{Command, Record, RecordId, Step, Token, Verdict};
 use crate::domain::says::Says;
-use crate::domain::slot::{End, Fate, Saw, fate};
+use crate::domain::slot::{Booking, End, Fate, HoldKey, Saw, SlotId, fate};
 use crate::domain::time::Millis;
-use crate::store::slots::Settlement;
+use crate::store::slots::{Follows, Settlement};
 
 /// The attempt that a record is about, and what `step` means for what it reserved.
 pub(super) fn fated(record: &Record<Kept>, saw: Saw, step: &Step<Kept>) -> Option<(Token, Fate)> {
@@ -38,7 +38,8 @@ impl State {
         let held = self.command(id, command, None, now, after);
         if let (Held::Yes, Some((status, follows)), Some(token)) = (held, success, token) {
             let end = End::of(Says::of(status));
-            self.settle_slots(token, &Settlement { end, ..Settlement::default() }, now);
+            let bookings = follows.as_ref().map(|follows| self.named_by(follows, token)).unwrap_or_default();
+            self.settle_slots(token, &Settlement { end, bookings }, now);
             if let (Some(follows), Some((target, scope, by))) = (follows, whose)
                 && follows.target == target
             {
@@ -56,5 +57,12 @@ impl State {
             Held::No if self.index.get(&id).is_some() => Settled::NotInDoubt,
             Held::No => Settled::NotFound,
         }
+    }
+
+    /// What the operator's answer calls the bookings of the slots that the attempt `token` reserved.
+    fn named_by(&self, follows: &Follows, token: Token) -> Vec<(SlotId, Booking)> {
+        let open = self.index.holds.open_of(token);
+        let name = |key: &HoldKey| Some((key.slot, &*self.index.holds.get(*key)?.hold.name));
+        follows.bookings_of(open.iter().filter_map(name))
     }
 }

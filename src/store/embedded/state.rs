@@ -10,7 +10,7 @@ use super::recovery::Sightings;
 use super::settle::fated;
 use super::subtrees::Subtrees;
 use super::waiters::{Attempt, Signal, Waiter};
-use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, StoreError};
+use super::{About, AttemptEnd, ClaimRequest, Completion, EndIntents, Held, LeftInDoubt, StoreError};
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::apply;
@@ -44,6 +44,8 @@ pub(super) struct State {
     /// Where changes are noted; in memory only, nowhere.
     pub(super) journal: Option<Journal>,
     pub(super) records_max: usize,
+    /// What its beginning put in doubt, until that was told.
+    pub(super) left: LeftInDoubt,
 }
 
 /// What a command leaves for its caller to do after the lock is gone.
@@ -90,6 +92,7 @@ impl State {
             sightings: Sightings::default(),
             journal,
             records_max,
+            left: LeftInDoubt::default(),
         }
     }
 

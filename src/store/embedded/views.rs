@@ -3,7 +3,7 @@
 use super::Embedded;
 use super::index::{Entry, Index};
 use crate::domain::ledger::{Phase, RecordId};
-use crate::store::{Listing, RecordView};
+use crate::store::{LeftInDoubt, Listing, RecordView};
 
 /// The most records that one listing gives.
 const LISTING_MAX: usize = 1_000;
@@ -48,6 +48,10 @@ pub(super) fn limit(listing: &Listing) -> usize {
 // === impl Embedded ===
 
 impl Embedded {
+    pub(in crate::store) fn left_in_doubt(&self) -> LeftInDoubt {
+        std::mem::take(&mut self.shared.lock().left)
+    }
+
     pub(in crate::store) fn list(&self, listing: &Listing) -> Vec<RecordView> {
         let limit = limit(listing);
         let mut views = Vec::new();

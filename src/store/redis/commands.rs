@@ -1,6 +1,6 @@
 //! The store's commands, each as the one script that carries it out.
 
-use super::held::{letter, read_taken};
+use super::held::{ending, read_taken};
 use super::packed::Packed;
 use super::reply::{self, Reply};
 use super::script::{Call, Script, millis};
@@ -255,7 +255,8 @@ impl Inner {
                 let whole = stored::encode(answer);
                 let call = call.on_bodies(whole.len() > LARGE).arg("executed").arg(&whole[..]);
                 let end = End::of(Says::of(answer.status()));
-                let call = call.arg(answer.status().as_u16()).millis(*keep).arg(letter(end.state()));
+                let call =
+                    call.arg(answer.status().as_u16()).millis(*keep).arg(ending(end, follows.as_ref()));
                 follows.iter().fold(call, |call, follows| call.follows(follows, here))
             }
             Settle::NotExecuted => call.arg("not-executed"),

@@ -6,7 +6,7 @@ use super::script::{Call, FOREVER};
 use crate::domain::client::ScopeId;
 use crate::domain::ledger::{RecordId, Token};
 use crate::domain::slot::{
-    Booking, BookingId, Hold, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
+    Booking, BookingId, End, Hold, HoldKey, HoldState, Keep, Known, Part, SlotId, Taken, Wanted,
 };
 use crate::domain::time::Millis;
 use crate::store::{EndIntents, Follows, Free, Settlement, StoreError};
@@ -33,6 +33,16 @@ pub(super) fn state(letter: &[u8]) -> HoldState {
         b"z" => HoldState::Released,
         _ => HoldState::Unsettled,
     }
+}
+
+/// How an operator's answer ends the slots of its record, and the bookings that it names, as `scripts/settle.lua` reads it.
+pub(super) fn ending(end: End, follows: Option<&Follows>) -> Vec<u8> {
+    let bookings = follows.into_iter().flat_map(|follows| &follows.bookings);
+    let packed =
+        bookings.fold(Packed::new().fixed(letter(end.state()).as_bytes()), |packed, (name, booking)| {
+            packed.short(name.as_bytes()).fixed(&booking.key.0).short(booking.id.as_bytes())
+        });
+    packed.bytes().to_vec()
 }
 
 /// Slot and token, one behind the other.

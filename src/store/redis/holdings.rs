@@ -4,9 +4,9 @@
 
 use crate::domain::ledger::Token;
 use crate::domain::says::Says;
-use crate::domain::slot::{End, Hold, HoldKey, Known, SlotId};
+use crate::domain::slot::{Booking, End, Hold, HoldKey, Known, SlotId};
 use crate::domain::time::Millis;
-use crate::store::{ClaimRequest, Settle, Settlement};
+use crate::store::{ClaimRequest, Follows, Settle, Settlement};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -88,9 +88,10 @@ impl Holdings {
     /// An operator has settled the record of the attempt `token`.
     pub(super) fn resolved(&self, token: Token, how: &Settle, now: Millis) {
         match how {
-            Settle::Executed { answer, .. } => {
+            Settle::Executed { answer, follows, .. } => {
                 let end = End::of(Says::of(answer.status()));
-                self.settled(token, &Settlement { end, ..Settlement::default() }, now);
+                let bookings = follows.as_ref().map(|follows| self.lock().named_by(follows, token));
+                self.settled(token, &Settlement { end, bookings: bookings.unwrap_or_default() }, now);
             }
             Settle::NotExecuted => self.gone(token),
             // A record that is forgotten leaves its slots as they are.
@@ -129,6 +130,12 @@ impl Inner {
     fn of(&self, token: Token) -> Vec<HoldKey> {
         let slots = self.open.get(&token).into_iter().flatten();
         slots.map(|slot| HoldKey { slot: *slot, token }).collect()
+    }
+
+    /// What the operator's answer calls the bookings of what the attempt `token` reserved.
+    fn named_by(&self, follows: &Follows, token: Token) -> Vec<(SlotId, Booking)> {
+        let name = |key: &HoldKey| Some((key.slot, &*self.holds.get(key)?.name));
+        follows.bookings_of(self.of(token).iter().filter_map(name))
     }
 
     /// The same, and nothing more will be heard of it.

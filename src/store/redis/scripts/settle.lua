@@ -4,6 +4,23 @@
 -- too, the target, … those above it, where intents end. The last one is what the gateways agreed on. Answers { what, the attempt,
 -- its lane, whether that followed, the record's scope, what it means, the instant }, and nothing where the record may only not have been
 -- said again yet.
+
+-- The bookings that the operator's answer names, as `settle_open` takes them. ARGV[7] has them behind the state of the slots:
+-- the slots' name, the booking's key and id of each.
+local function named_by(record, packed)
+  local named, at = {}, 2
+  while at <= #packed do
+    local name, booking, id, behind = struct.unpack('>Bc0c16Bc0', packed, at)
+    each_open(record, function(slot, _, hold)
+      if hold[H_NAME] == name then
+        for _, part in ipairs({slot, booking, id}) do table.insert(named, part) end
+      end
+    end)
+    at = behind
+  end
+  return named
+end
+
 local how, now = ARGV[3], read_clock()
 local record, before = find(KEYS[1], now)
 if not record then return LIFE == ARGV[#ARGV] and {'none', '', '', 0} or {} end
@@ -14,7 +31,7 @@ if not fits then return {'no', '', '', 0} end
 write_clock(now)
 local token, follows = record[TOKEN], false
 if how == 'executed' then
-  settle_open(record, ARGV[7], {})
+  settle_open(record, string.sub(ARGV[7], 1, 1), named_by(record, ARGV[7]))
   answered(KEYS[1], record, before, BY_HAND .. token, ARGV[4], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), now)
   follows = #ARGV > 8 and ARGV[8] == record[TARGET]
 else
