@@ -346,12 +346,13 @@ pub async fn claim(
     let Some(claimed) = claimed else {
         return Err(StoreError::Unavailable(format!("it does not answer within {STORE_PATIENCE:?}")));
     };
+    if let (Some(shows), Ok(Claimed::Granted)) = (intent.renewed, &claimed) {
+        // The client may leave here too.
+        completion::outlast(exchange, shows, intent.counted).await;
+    }
     // Where nobody knows what became of it, it may have been granted.
     if !matches!(claimed, Err(StoreError::Unavailable(_))) {
         pending.answered();
-    }
-    if let (Some(shows), Ok(Claimed::Granted)) = (intent.renewed, &claimed) {
-        completion::outlast(exchange, shows, intent.counted).await;
     }
     claimed
 }

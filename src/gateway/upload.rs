@@ -92,6 +92,12 @@ fn poll_part(
     polled
 }
 
+/// Whether a body of HTTP/2 that goes no further has no end. hyper takes a RST_STREAM with NO_ERROR for one, but what came
+/// before it is a part of the body, and the client has left.
+fn is_cut(incoming: &Incoming, connection: &Connection) -> bool {
+    connection.streams().is_some() && !incoming.is_end_stream()
+}
+
 // === impl ClientBody ===
 
 impl ClientBody {
@@ -205,7 +211,10 @@ impl Body for ClientBody {
             }
         }
         let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
-        let polled = poll_part(incoming, &this.connection, cx).map_err(BodyError::from);
+        let mut polled = poll_part(incoming, &this.connection, cx).map_err(BodyError::from);
+        if matches!(polled, Poll::Ready(None)) && is_cut(incoming, &this.connection) {
+            polled = Poll::Ready(Some(Err("the client gave it up".into())));
+        }
         match &this.watch {
             None => polled,
             Some(watch) => watch.judge(cx, polled),

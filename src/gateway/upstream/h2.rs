@@ -66,7 +66,7 @@ pub(super) async fn send(
                 flight.sent(None);
                 return Err(late());
             }
-            Err(Unanswered::Unsent(why, back)) => (why, back, false),
+            Err(Unanswered::Unsent(why, back)) => (why, back.map(|back| *back), false),
             Err(Unanswered::Broken(error)) => {
                 let refused = is_refused(&error);
                 let dead = !refused && reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);

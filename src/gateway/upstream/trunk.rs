@@ -80,7 +80,7 @@ pub(super) enum Unanswered {
     /// Nothing of it left, or ever will: it was not to be sent any more.
     Late,
     /// Nothing of it left, or ever will: why; and the request, where it came back.
-    Unsent(String, Option<Request<RequestBody>>),
+    Unsent(String, Option<Box<Request<RequestBody>>>),
     /// Something of it may have left.
     Broken(hyper::Error),
 }
@@ -339,7 +339,7 @@ impl Stream {
                 self.keep_back();
                 let error = error.into_error();
                 match back.is_some() || self.is_kept_back() {
-                    true => Err(Unanswered::Unsent(super::send::describe(&error), back)),
+                    true => Err(Unanswered::Unsent(super::send::describe(&error), back.map(Box::new))),
                     false => Err(Unanswered::Broken(error)),
                 }
             }
