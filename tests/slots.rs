@@ -1,6 +1,6 @@
 //! Slots beyond the incidents: what was there before the gate came, and an operator's word.
 
-use crate::harness::{Call, Config, RawBackend, Reply, Stand, assert_problem, program};
+use crate::harness::{Call, Config, RawBackend, Reply, Stand, assert_problem, eventually, program};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
@@ -417,4 +417,49 @@ fn a_page_that_may_read_the_backends_answers_may_read_that_its_slot_is_taken() {
     assert_eq!((taken.status, allowed(&taken).as_deref()), (409, Some("https://app.example")));
     let taken = send("eve", "https://other.example");
     assert_eq!((taken.status, allowed(&taken)), (409, None));
+}
+
+#[test]
+fn a_booking_that_is_extended_keeps_its_slot_until_the_new_end() {
+    const LOANS: &str = r#"
+[[route]]
+name = "lend"
+match = "POST /api/bookings"
+upstream = "scheduler"
+[[route.slot]]
+name = "room"
+by = ["$.room"]
+hold = "until $.end"
+id = "$.id"
+
+[[route]]
+name = "extend"
+match = "PUT /api/bookings/{id}"
+upstream = "scheduler"
+release = { slot = "room", id = "path:id", when = { "$.status" = ["CANCELLED"] } }
+"#;
+    let stand = Stand::with(Config { routes: LOANS, ..Config::default() });
+    let seconds = |from_now: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        now.as_secs() + from_now
+    };
+    let lend = |patient: &str, room: u32, end: u64| {
+        let body = format!(r#"{{"room":{room},"end":{end},"patient":"{patient}"}}"#);
+        stand.send(&Call::post("/api/bookings", body).header("Authorization", &format!("Bearer {patient}")))
+    };
+    let first_end = seconds(4);
+    for (room, change) in
+        [(1, format!(r#"{{"end":{}}}"#, seconds(90))), (2, format!(r#"{{"room":2,"end":{}}}"#, seconds(90)))]
+    {
+        let lent = lend("ann", room, first_end);
+        assert_eq!(lent.status, 201, "{}", lent.text());
+        let path = format!("/api/bookings/{}", lent.json()["id"]);
+        let change = Call::new("PUT", &path).header("Content-Type", "application/json").body(change);
+        let extended = stand.send(&change.header("Authorization", "Bearer ann"));
+        assert_eq!(extended.status, 200, "{}", extended.text());
+    }
+    eventually("the first end has come", || (seconds(0) > first_end).then_some(()));
+    for room in [1, 2] {
+        assert_problem(&lend("bob", room, seconds(60)), 409, "slot-taken");
+    }
 }

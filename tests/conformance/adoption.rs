@@ -3,7 +3,7 @@
 use super::slots::{book, booking, holds, key, place, slot, taken, wanting};
 use super::support::*;
 use oncegate::domain::ledger::Token;
-use oncegate::domain::slot::{BookingId, HoldState, Keep, Wanted};
+use oncegate::domain::slot::{BookingId, HoldState, Keep, Known, Wanted};
 use oncegate::domain::time::Millis;
 use oncegate::store::Free;
 use oncegate::store::slots::{Adopted, Adoption};
@@ -57,6 +57,16 @@ pub async fn an_adopted_booking_has_its_place_there_and_nowhere_else(backend: &i
     let both = vec![two(5, 6), two(6, 5)];
     assert_eq!(store.adopt(both.clone()).await, Ok(vec![Adoption::Added; 2]));
     assert_eq!(store.adopt(both).await, Ok(vec![Adoption::Known; 2]));
+    // Its end is what the backend says now.
+    let later = Keep::Until(Millis(store.now().0 + 600_000));
+    let mut prolonged = two(5, 6);
+    prolonged.wanted.keep = later;
+    assert_eq!(store.adopt(vec![prolonged]).await, Ok(vec![Adoption::Known]));
+    let known = store.holds_of(BookingId([5; 16])).await.expect("the store works");
+    let keeps: Vec<_> = known.iter().map(|known| (known.slot, known.hold.keep == later)).collect();
+    assert!(keeps.contains(&(slot(5), true)) && keeps.contains(&(slot(6), false)), "{keeps:?}");
+    let until = |known: &&Known| known.slot == slot(5) && later.end(Millis(0)) == known.hold.until;
+    assert_eq!(known.iter().filter(until).count(), 1, "{known:?}");
     // What is over says nothing.
     let mut over = adopting(5, 7, 207);
     // The store's clock as its gateway knows it may be a little ahead.

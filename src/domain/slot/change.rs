@@ -2,10 +2,10 @@
 //!
 //! A PATCH names only what changes. What it leaves out is taken from what is known of the booking, part by part; where
 //! nothing is known, a part that is missing is missing. The end of a hold (`until`) is that of its slot, so a request that moves
-//! the booking has to name the new one. Only the body and the query say that a value changes: who asks (`header:`, `jwt:`) and
+//! the booking has to name the new one; one that names another end for the slot that the booking has takes that slot anew. Only the body and the query say that a value changes: who asks (`header:`, `jwt:`) and
 //! a fallback's text say nothing about the booking.
 
-use super::hold::{Hold, HoldKey, HoldState, Wanted};
+use super::hold::{Hold, HoldKey, HoldState, Keep, Wanted};
 use super::key::SlotId;
 use super::policy::{Problem, SlotPolicy};
 use super::release::Asks;
@@ -63,9 +63,13 @@ impl Change {
         // What is asleep and does not wake takes nobody's place, wherever it goes.
         let asleep = asks == Asks::Release || (released && asks != Asks::Resume);
         let changed = Change::changed(policy, digest, source, base)?;
+        // What is given back has no end to change.
+        let ends_otherwise = |base: &Known| asks != Asks::Release && ends_otherwise(policy, source, base);
         let (parts, label) = match (changed, base) {
             (Some(changed), _) => changed,
-            (None, Some(base)) if asks == Asks::Resume || (asks == Asks::Release && !released) => {
+            (None, Some(base))
+                if asks == Asks::Resume || (asks == Asks::Release && !released) || ends_otherwise(base) =>
+            {
                 (base.hold.parts.to_vec(), base.hold.label.to_string())
             }
             (None, _) => return Ok(Change::Nothing),
@@ -80,7 +84,7 @@ impl Change {
         let mut wanted = policy.place(digest, parts, label, keep, witness);
         if let Some(base) = base {
             let wakes = released && asks == Asks::Resume;
-            if base.slot == wanted.slot && !wakes {
+            if base.slot == wanted.slot && !wakes && !ends_otherwise(base) {
                 // Right as long as the booking has this slot, so nobody may move, pause or resume it meanwhile.
                 wanted.looks = true;
             }
@@ -131,4 +135,9 @@ impl Change {
         let parts = parts.collect();
         Ok(Some((parts, label)))
     }
+}
+
+/// Whether the request names an end that its booking's hold does not have.
+fn ends_otherwise(policy: &SlotPolicy, source: &Source<'_>, base: &Known) -> bool {
+    matches!(policy.keep(source), Ok(keep @ Keep::Until(_)) if keep != base.hold.keep)
 }

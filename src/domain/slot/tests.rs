@@ -147,6 +147,27 @@ fn a_move_has_to_name_the_end_of_its_new_slot() {
 }
 
 #[test]
+fn another_end_takes_the_same_slot_anew() {
+    let hold = HoldFor::Until(Box::new(selector("$.end")), Zone::utc());
+    let policy = SlotPolicy { hold, ..policy(&["$.room"]) };
+    let known = [held(&policy, r#"{"room":1,"end":"1970-01-01T00:01"}"#, 9)];
+    for body in [r#"{"end":"1970-01-01T00:02"}"#, r#"{"room":1,"end":"1970-01-01T00:02"}"#] {
+        let Change::Takes(longer) = plan(&policy, body, &known, Asks::Nothing) else { panic!("{body}") };
+        assert_eq!((longer.slot, longer.instead_of), (known[0].slot, Some(known[0].key())), "{body}");
+        assert_eq!((longer.keep, longer.looks, longer.asleep), (Keep::Until(Millis(120_000)), false, false));
+        assert_eq!(refusal([&known[0].hold], &longer, Token(10), NOW), None, "its own place is no obstacle");
+    }
+    for nothing in [r#"{"end":"1970-01-01T00:01"}"#, r#"{"end":"soon"}"#, "{}"] {
+        assert_eq!(plan(&policy, nothing, &known, Asks::Nothing), Change::Nothing, "{nothing}");
+    }
+    let cancel = plan(&policy, r#"{"end":"1970-01-01T00:02"}"#, &known, Asks::Release);
+    assert!(
+        matches!(&cancel, Change::Takes(looks) if looks.looks),
+        "what is given back has no end: {cancel:?}"
+    );
+}
+
+#[test]
 fn of_an_unknown_booking_a_part_is_not_enough() {
     let policy = policy(&["$.clinic", "$.slot"]);
     let part = |policy: &SlotPolicy| {

@@ -3,7 +3,7 @@
 use super::journal::{Journal, RoomFor};
 use super::state::{After, State};
 use super::{Embedded, StoreError};
-use crate::domain::slot::{Hold, HoldKey, refusal};
+use crate::domain::slot::{Hold, HoldKey, HoldState, Keep, refusal};
 use crate::domain::time::Millis;
 use crate::store::slots::{Adopted, Adoption};
 
@@ -54,11 +54,27 @@ impl State {
             }
         }
         if is_known {
+            self.end_as_adopted(one, now);
             return Some(Adoption::Known);
         }
         let is_over = refusal(self.index.holds.of_slot(slot), &one.wanted, one.token, now).is_some();
         self.change_hold(slot, hold);
         Some(if is_over { Adoption::Over } else { Adoption::Added })
+    }
+
+    /// What the backend says of the end of a place that is known is what counts.
+    fn end_as_adopted(&mut self, one: &Adopted, now: Millis) {
+        let (slot, keep) = (one.wanted.slot, one.wanted.keep);
+        let had = self.had_by(one, now);
+        if !matches!(keep, Keep::Until(until) if until > now) || had.iter().any(|(_, hold)| hold.is_moving())
+        {
+            return;
+        }
+        for (key, hold) in had {
+            if key.slot == slot && hold.state == HoldState::Held && hold.keep != keep {
+                self.change_hold(slot, Hold { keep, until: keep.end(now), ..hold });
+            }
+        }
     }
 
     /// What the booking has, or had; of one without an id, what was adopted before.

@@ -18,10 +18,12 @@ for n = 1, count do
   local token, wanted, beside = ARGV[at], wanted_from(at + 1, 1)[1], ARGV[at + WANTED_ARGS + 1]
   local slot, hold = wanted[W_SLOT], reserved(wanted, '', 'adopted', true)
   hold[H_STATE], hold[H_UNTIL], hold[H_ASLEEP], hold[H_INSTEAD] = HELD, end_of_hold(hold, now), false, ''
-  local what, ended, moving = 'added', {}, false
+  local what, ended, firm, moving = 'added', {}, {}, false
+  local ends_then = string.sub(hold[H_KEEP], 1, 1) ~= 'f' and hold[H_UNTIL] > now
   for _, one in ipairs(had_by(wanted, slot, token)) do
     local here, state = one[1] == slot, one[3][H_STATE]
     if here and state ~= RELEASED and not one[3][H_ASLEEP] and not one[3][H_LOOKS] then what = 'known' end
+    if here and state == HELD and ends_then and one[3][H_KEEP] ~= hold[H_KEEP] then table.insert(firm, one) end
     -- `Hold::ends_by_adoption`.
     local ends = state == RELEASED or (state == HELD and not here)
     if ends and (here or not string.find(beside, one[1], 1, true)) then table.insert(ended, one) end
@@ -34,6 +36,11 @@ for n = 1, count do
       -- That one was given back was told when it was.
       if one[3][H_STATE] == RELEASED then remove_hold(one[1], one[2], one[3]) else give_back(one[1], one[2], one[3]) end
       end_record_of(one[3])
+    end
+    -- What the backend says of the end of a place that is known is what counts.
+    for _, one in ipairs(firm) do
+      one[3][H_KEEP], one[3][H_UNTIL] = hold[H_KEEP], hold[H_UNTIL]
+      put_hold(slot, one[2], one[3], entry_of(one[3], slot, one[2]))
     end
   end
   if what == 'added' then
