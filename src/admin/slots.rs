@@ -145,17 +145,16 @@ pub(super) async fn ask(
     State(state): State<AdminState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<SlotView>, Problem> {
-    let (mut slot_name, mut count) = (None, 0);
-    let mut fields = serde_json::Value::Object(Default::default());
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+    let (mut slot_name, mut fields) = (None, serde_json::Value::Object(Default::default()));
+    for (at, (name, value)) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()).enumerate() {
+        // Beside the slot's name.
+        if at > FIELDS_MAX {
+            return Err(Problem::bad_request(format!("name at most {FIELDS_MAX} fields")));
+        }
         // The first one is the slot's name; a slot may also be told apart by a field of that name.
         if name == "slot" && slot_name.is_none() {
             slot_name = Some(value.into_owned());
         } else {
-            count += 1;
-            if count > FIELDS_MAX {
-                return Err(Problem::bad_request(format!("name at most {FIELDS_MAX} fields")));
-            }
             put_field(&mut fields, &name, value.into_owned().into()).map_err(Problem::bad_request)?;
         }
     }

@@ -461,6 +461,11 @@ pub struct StatusSet {
 // === impl Route ===
 
 impl Route {
+    /// How long a request of this route may take at its upstream.
+    pub fn timeout_at(&self, upstream: &Upstream) -> Duration {
+        self.timeout.unwrap_or(upstream.timeout)
+    }
+
     /// Whether writes that no earlier route names pass through here unguarded: an open pattern (`**`) that takes a
     /// method that writes, without `[route.idempotency]`. The start names them.
     pub fn lets_writes_through(&self) -> bool {

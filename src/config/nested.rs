@@ -91,7 +91,10 @@ impl<'a> Table<'a> {
                 DeValue::Array(items) => items.iter().collect(),
                 _ => vec![value],
             };
-            let items_are_none = items.is_empty();
+            if items.is_empty() {
+                let wrong = Wrong::new(format!("`{name}` has a condition without a value"));
+                self.error(name, wrong.help("name the values that meet it, or take it out"));
+            }
             let values: Vec<String> = items
                 .into_iter()
                 .filter_map(|item| match item.get_ref() {
@@ -102,10 +105,6 @@ impl<'a> Table<'a> {
                     }
                 })
                 .collect();
-            if items_are_none {
-                let wrong = Wrong::new(format!("`{name}` has a condition without a value"));
-                self.error(name, wrong.help("name the values that meet it, or take it out"));
-            }
             read.push((key, values));
         }
         if read.is_empty() && entries.is_empty() {

@@ -237,8 +237,7 @@ fn reads_what_is_told(route: &Route, config: &Config, slots: &SlotRules) -> bool
 impl RoutePolicy {
     fn new(index: usize, route: &Route, config: &Config) -> RoutePolicy {
         // The index was resolved when the file was read; an upstream that does not exist was an error there.
-        let timeout =
-            config.upstreams.get(route.upstream).map_or(Duration::ZERO, |upstream| upstream.timeout);
+        let upstream = config.upstreams.get(route.upstream);
         let body_limit = route.body_limit.unwrap_or(config.server.body_limit);
         let decoded_bytes_max = decoded_bytes_max(body_limit);
         let slots = SlotRules::new(route, config);
@@ -248,11 +247,8 @@ impl RoutePolicy {
             upstream: route.upstream,
             mode: route.mode.unwrap_or(config.mode),
             body_limit,
-            timeout: route.timeout.unwrap_or(timeout),
-            keeps_target: config
-                .upstreams
-                .get(route.upstream)
-                .is_some_and(|upstream| upstream.target == TargetSpelling::Original),
+            timeout: upstream.map_or(Duration::ZERO, |upstream| route.timeout_at(upstream)),
+            keeps_target: upstream.is_some_and(|upstream| upstream.target == TargetSpelling::Original),
             upgrade: route.upgrade.clone(),
             throttle: ThrottlePolicy::compile(index, config).map(Box::new),
             concurrency: route.concurrency,

@@ -17,6 +17,17 @@ pub fn pieces(text: &[u8], is_separator: impl Fn(u8) -> bool) -> impl Iterator<I
     })
 }
 
+/// The pairs of a `Forwarded`, the last one first: what each begins with, up to its `=`, and the whole of it. `None`: it cannot be
+/// taken apart.
+pub fn pairs(forwarded: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let pieces = pieces(forwarded, |byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
+    let pairs = pieces.filter(|pair| !pair.is_empty()).map(|pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        Some((&pair[..equals], pair))
+    });
+    pairs.collect::<Option<_>>().filter(|_| is_closed(forwarded))
+}
+
 /// Whether every quote of `text` is closed.
 pub fn is_closed(text: &[u8]) -> bool {
     (0..text.len()).filter(|at| is_quote(text, *at)).count() % 2 == 0

@@ -1,6 +1,6 @@
 //! Which hosts a trusted proxy says a request was sent to. A backend may serve another tenant under each.
 
-use super::quoted::{is_closed, pieces};
+use super::quoted::pairs;
 
 /// The hosts of an `X-Forwarded-Host`, in lower case, unless all of them are the one in `host`.
 pub fn listed(list: &[u8], host: &[u8]) -> Option<Vec<u8>> {
@@ -9,17 +9,9 @@ pub fn listed(list: &[u8], host: &[u8]) -> Option<Vec<u8>> {
 
 /// The same of a `Forwarded` (RFC 7239). One that cannot be taken apart is its own host.
 pub fn forwarded(list: &[u8], host: &[u8]) -> Option<Vec<u8>> {
-    let mut hosts = Vec::new();
-    for pair in pieces(list, |byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii) {
-        match pair.iter().position(|byte| *byte == b'=') {
-            Some(equals) if pair[..equals].trim_ascii().eq_ignore_ascii_case(b"host") => {
-                hosts.push(unquoted(pair[equals + 1..].trim_ascii()));
-            }
-            None if !pair.is_empty() => return Some(list.to_ascii_lowercase()),
-            _ => {}
-        }
-    }
-    if is_closed(list) { unlike(hosts.into_iter(), host) } else { Some(list.to_ascii_lowercase()) }
+    let Some(pairs) = pairs(list) else { return Some(list.to_ascii_lowercase()) };
+    let hosts = pairs.iter().filter(|(name, _)| name.trim_ascii().eq_ignore_ascii_case(b"host"));
+    unlike(hosts.map(|(name, pair)| unquoted(pair[name.len() + 1..].trim_ascii())), host)
 }
 
 fn unlike<'a>(hosts: impl Iterator<Item = &'a [u8]> + Clone, host: &[u8]) -> Option<Vec<u8>> {

@@ -1,5 +1,5 @@
-//! Names of headers that look like the gateway's own, or like those that name callers. CGI and its like hand a header over as a variable, in whose name `-`
-//! and every other sign are one: to them `X_Forwarded_For` of anybody is the line that the gateway has set itself, and
+//! Names of headers that look like the gateway's own, or like those that name callers. CGI and its like hand a header over as
+//! a variable, in whose name `-` and every other sign are one: to them `X_Forwarded_For` of anybody is the line that the gateway has set itself, and
 //! `X_HTTP_Method_Override` a method that it has not seen. So these go before anybody looks.
 
 use crate::config::Config;

@@ -15,6 +15,20 @@ use std::thread;
 const SHORT_LEASES: &str =
     "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"2s\"";
 
+/// So many gateways with such leases.
+fn short_leases(count: usize) -> Fleet<Server> {
+    let redis = Server::start(&DURABLE);
+    let url = redis.url();
+    Fleet::with(count, redis, &url, SHORT_LEASES)
+}
+
+/// The record of a booking that the backend executed without an answer, of the gateway `at`.
+fn in_doubt(fleet: &Fleet<Server>, at: usize) -> String {
+    let broken = fleet.send(at, &booking(1).header("X-Demo-Fault", "reset-after"));
+    assert_eq!(broken.status, 502, "{}", broken.text());
+    records(&fleet.gates[0]).swap_remove(0)
+}
+
 /// The ids of all records.
 fn records(gate: &Gate) -> Vec<String> {
     let listed = String::from_utf8(claims(gate, &["list", "--json"]).stdout).expect("text");
@@ -51,12 +65,8 @@ fn an_answer_that_meets_a_store_that_lost_everything_is_its_clients_and_every_la
 
 #[test]
 fn an_operators_word_that_meets_a_store_that_lost_everything_is_refused_and_nothing_is_forgotten() {
-    let redis = Server::start(&DURABLE);
-    let url = redis.url();
-    let fleet = Fleet::with(1, redis, &url, SHORT_LEASES);
-    let broken = fleet.send(0, &booking(1).header("X-Demo-Fault", "reset-after"));
-    assert_eq!(broken.status, 502, "{}", broken.text());
-    let id = &records(&fleet.gates[0])[0];
+    let fleet = short_leases(1);
+    let id = &in_doubt(&fleet, 0);
     let settled = thread::scope(|scope| {
         fleet.redis.cli(&["flushall"]);
         let settling = scope.spawn(|| claims(&fleet.gates[0], &["resolve", id, "--not-executed"]));
@@ -168,12 +178,8 @@ fn an_answer_whose_recording_was_not_heard_of_is_known_all_the_same_when_everyth
 
 #[test]
 fn what_an_operator_settled_as_executed_is_not_executed_after_everything_was_lost() {
-    let redis = Server::start(&DURABLE);
-    let url = redis.url();
-    let fleet = Fleet::with(2, redis, &url, SHORT_LEASES);
-    let broken = fleet.send(0, &booking(1).header("X-Demo-Fault", "reset-after"));
-    assert_eq!(broken.status, 502, "{}", broken.text());
-    let id = &records(&fleet.gates[0])[0];
+    let fleet = short_leases(2);
+    let id = &in_doubt(&fleet, 0);
     let settled = claims(&fleet.gates[0], &["resolve", id, "--executed", "--status", "201"]);
     assert!(settled.status.success());
     assert!(fleet.send(1, &booking(1)).is_replay());
@@ -186,12 +192,8 @@ fn what_an_operator_settled_as_executed_is_not_executed_after_everything_was_los
 
 #[test]
 fn an_attempt_that_was_settled_and_deleted_elsewhere_does_not_come_back_before_the_one_after_it() {
-    let redis = Server::start(&DURABLE);
-    let url = redis.url();
-    let fleet = Fleet::with(2, redis, &url, SHORT_LEASES);
-    let broken = fleet.send(1, &booking(1).header("X-Demo-Fault", "reset-after"));
-    assert_eq!(broken.status, 502, "{}", broken.text());
-    let id = &records(&fleet.gates[0])[0];
+    let fleet = short_leases(2);
+    let id = &in_doubt(&fleet, 1);
     for arguments in [&["resolve", id, "--executed", "--status", "201"][..], &["delete", id]] {
         assert!(claims(&fleet.gates[0], arguments).status.success(), "{arguments:?}");
     }

@@ -234,8 +234,12 @@ impl Check<'_> {
             self.error(path, message, "make `answer_limit` the smaller one");
         }
         if matches!(store.url, StoreUrl::File(_)) && store.answer_limit > FILE_ANSWER_MAX {
-            let message = "answers above 4MiB are never kept by a `file:` store: their copies learn only that the request was executed";
-            self.warn("store.answer_limit", message, "write 4MiB or less, so that the file says what is so");
+            let most = show_size(FILE_ANSWER_MAX);
+            let message = format!(
+                "answers above {most} are never kept by a `file:` store: their copies learn only that the request was executed"
+            );
+            let help = format!("write {most} or less, so that the file says what is so");
+            self.warn("store.answer_limit", message, help);
         }
         if u64::from(store.records_per_scope) > store.records_max as u64 {
             let message = "`records_per_scope` is above `records_max`: one caller can fill the store for all";

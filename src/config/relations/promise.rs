@@ -61,7 +61,7 @@ impl Check<'_> {
     /// What a backend still works on when the timeout is over may end as long again later. Retries are summed up elsewhere.
     fn forgotten(&self, path: &str, route: &Route, rules: &Idempotency) {
         let Some(upstream) = self.config.upstreams.get(route.upstream) else { return };
-        let timeout = route.timeout.unwrap_or(upstream.timeout);
+        let timeout = route.timeout_at(upstream);
         let path = format!("{path}.in_doubt_for");
         if route.retry.is_some() || rules.in_doubt_for > timeout || self.reader.failed(&path) {
             return;
@@ -80,7 +80,7 @@ impl Check<'_> {
 
     fn deadline(&self, at: usize, route: &Route) {
         let Some(upstream) = self.config.upstreams.get(route.upstream) else { return };
-        let (timeout, lease) = (route.timeout.unwrap_or(upstream.timeout), self.config.store.lease);
+        let (timeout, lease) = (route.timeout_at(upstream), self.config.store.lease);
         if timeout <= lease || self.reader.failed("store.lease") {
             return;
         }

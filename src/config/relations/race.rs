@@ -69,7 +69,7 @@ impl Check<'_> {
             let path = format!("upstream[{}].pause", route.upstream);
             self.warn(&path, message, "make `pause` the longer one");
         }
-        let timeout = route.timeout.unwrap_or(upstream.timeout);
+        let timeout = route.timeout_at(upstream);
         if lane.wait < timeout {
             let message = format!(
                 "one write may take {}, and others wait {} for it: then they are refused",
@@ -112,7 +112,7 @@ impl Check<'_> {
 
     /// How long a guarded write of this route may take once it was sent: every attempt, and every wait between.
     fn longest(route: &Route, upstream: &Upstream) -> Duration {
-        let timeout = route.timeout.unwrap_or(upstream.timeout);
+        let timeout = route.timeout_at(upstream);
         match &route.retry {
             Some(retry) => timeout * (retry.backoff.len() as u32 + 1) + retry.backoff.longest(),
             None => timeout,
@@ -123,7 +123,7 @@ impl Check<'_> {
         let (Some(retry), Some(rules)) = (&route.retry, &route.idempotency) else { return };
         let path = format!("route[{at}].retry");
         let (longest, lease) = (Check::longest(route, upstream), self.config.store.lease);
-        let timeout = route.timeout.unwrap_or(upstream.timeout);
+        let timeout = route.timeout_at(upstream);
         let told = format!(
             "{} attempts of {} and the waits between them take up to {}",
             retry.backoff.len() + 1,

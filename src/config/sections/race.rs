@@ -40,12 +40,9 @@ pub(super) fn retry(table: &Table<'_>) -> Retry {
         let wrong = Wrong::new(format!("`backoff` has {} waits", backoff.len()));
         table.error("backoff", wrong.help(format!("write {RETRIES_MAX} at most: each is another request")));
     }
-    let signs = signs(table);
-    if signs.statuses.is_empty() && table.has("status") && !table.failed("status") {
-        let wrong = Wrong::new("`status` is empty").help("name what says that nothing was done, as in [409]");
-        table.error("status", wrong);
-    }
-    Retry { signs, backoff: Backoff(backoff) }
+    let help = "name what says that nothing was done, as in [409]";
+    let statuses = table.some("status", true, help, values::status);
+    Retry { signs: signs(table, statuses), backoff: Backoff(backoff) }
 }
 
 /// `[route.recover]`
@@ -57,7 +54,7 @@ pub(super) fn recover(table: &Table<'_>, zone: &Zone) -> Recover {
         found: Sought(table.parsed("found", found).unwrap_or_else(root)),
         attempts: u32::try_from(table.count("attempts")).unwrap_or(u32::MAX),
         apart: table.duration("apart"),
-        signs: signs(table),
+        signs: signs(table, table.list("status", true, values::status)),
         absent: table.word("absent"),
     }
 }
@@ -79,9 +76,8 @@ pub(super) fn detect(table: &Table<'_>, route: &str, zone: &Zone) -> Option<Dete
     Some(Detect { name, unique, within, window })
 }
 
-fn signs(table: &Table<'_>) -> Signs {
-    let statuses = values::status_set(table.list("status", true, values::status)).ranges;
-    Signs { statuses, text: table.parsed("body", text) }
+fn signs(table: &Table<'_>, statuses: Vec<(u16, u16)>) -> Signs {
+    Signs { statuses: values::status_set(statuses).ranges, text: table.parsed("body", text) }
 }
 
 fn text(text: &str) -> Read<Text> {

@@ -33,13 +33,8 @@ impl Word for tracing::Level {
 
 /// `[server]`
 pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Server {
-    let listen = table.list("listen", false, values::address);
-    if listen.is_empty() && !table.failed("listen") {
-        table.error(
-            "listen",
-            Wrong::new("`listen` is empty").help("write an address, as in \"127.0.0.1:8080\""),
-        );
-    }
+    let help = "write an address, as in \"127.0.0.1:8080\"";
+    let listen = table.some("listen", false, help, values::address);
     let workers = usize::try_from(table.count("workers")).unwrap_or_default();
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Server {

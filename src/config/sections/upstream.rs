@@ -25,7 +25,8 @@ const URLS_MOST: usize = 64;
 pub(super) fn read(reader: &Reader<'_>, table: &Table<'_>) -> Upstream {
     table.require("name", "add name = \"scheduler\"");
     table.require("url", "add url = \"http://127.0.0.1:8000\"");
-    let urls = table.list("url", false, values::base);
+    let help = "write \"http://127.0.0.1:8000\", or a list of such";
+    let urls = table.some("url", false, help, values::base);
     check_urls(reader, table, &urls);
     Upstream {
         name: table.parsed("name", values::name).unwrap_or_default().into(),
@@ -58,12 +59,6 @@ fn read_tls(reader: &Reader<'_>, table: &Table<'_>, urls: &[Base]) -> UpstreamTl
 
 fn check_urls(reader: &Reader<'_>, table: &Table<'_>, urls: &[Base]) {
     let path = table.path_of("url");
-    if urls.is_empty() && table.has("url") && !reader.failed(&path) {
-        table.error(
-            "url",
-            Wrong::new("`url` is empty").help("write \"http://127.0.0.1:8000\", or a list of such"),
-        );
-    }
     if urls.len() > URLS_MOST {
         let wrong = Wrong::new(format!("`url` names {} servers; {URLS_MOST} is the most", urls.len()));
         table.error("url", wrong.help("put a load balancer in front of so many"));

@@ -3,7 +3,7 @@
 
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::FingerprintKey;
-use crate::domain::quoted::{is_closed, pieces};
+use crate::domain::quoted::pairs;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Method, Uri};
@@ -114,18 +114,15 @@ pub(super) fn says_who(name: &HeaderName, credentials: &[HeaderName]) -> bool {
 /// What a `Forwarded` says of where a request was sent to (RFC 7239: `host`, `proto`), without who sent it and through
 /// whom: its parameters but for `for` and `by`, and all of it where it cannot be taken apart.
 fn where_to(forwarded: &[u8]) -> Vec<u8> {
+    let Some(pairs) = pairs(forwarded) else { return forwarded.to_vec() };
     let mut kept = Vec::new();
-    for pair in pieces(forwarded, |byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii) {
-        let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
-        if name.len() == pair.len() && !pair.is_empty() {
-            return forwarded.to_vec();
-        }
-        if !pair.is_empty() && !name.eq_ignore_ascii_case(b"for") && !name.eq_ignore_ascii_case(b"by") {
+    for (name, pair) in pairs {
+        if !name.eq_ignore_ascii_case(b"for") && !name.eq_ignore_ascii_case(b"by") {
             kept.extend_from_slice(pair);
             kept.push(b';');
         }
     }
-    if is_closed(forwarded) { kept } else { forwarded.to_vec() }
+    kept
 }
 
 // === impl FingerprintKey ===

@@ -2,8 +2,9 @@
 //!
 //! A PATCH names only what changes. What it leaves out is taken from what is known of the booking, part by part; where
 //! nothing is known, a part that is missing is missing. The end of a hold (`until`) is that of its slot, so a request that moves
-//! the booking has to name the new one; one that names another end for the slot that the booking has takes that slot anew. Only the body and the query say that a value changes: who asks (`header:`, `jwt:`) and
-//! a fallback's text say nothing about the booking.
+//! the booking has to name the new one; one that names another end for the slot that the booking has takes that slot anew.
+//! Only the body and the query say that a value changes: who asks (`header:`, `jwt:`) and a fallback's text say nothing about
+//! the booking.
 
 use super::hold::{Hold, HoldKey, HoldState, Keep, Wanted};
 use super::key::SlotId;
@@ -63,12 +64,14 @@ impl Change {
         // What is asleep and does not wake takes nobody's place, wherever it goes.
         let asleep = asks == Asks::Release || (released && asks != Asks::Resume);
         let changed = Change::changed(policy, digest, source, base)?;
-        // What is given back has no end to change.
-        let ends_otherwise = |base: &Known| asks != Asks::Release && ends_otherwise(policy, source, base);
+        let keep = policy.keep(source);
+        // It names an end that its booking's hold does not have; what is given back has none to change.
+        let ends_otherwise = asks != Asks::Release
+            && matches!((&keep, base), (Ok(keep @ Keep::Until(_)), Some(base)) if *keep != base.hold.keep);
         let (parts, label) = match (changed, base) {
             (Some(changed), _) => changed,
             (None, Some(base))
-                if asks == Asks::Resume || (asks == Asks::Release && !released) || ends_otherwise(base) =>
+                if asks == Asks::Resume || (asks == Asks::Release && !released) || ends_otherwise =>
             {
                 (base.hold.parts.to_vec(), base.hold.label.to_string())
             }
@@ -76,7 +79,7 @@ impl Change {
         };
         // The end that is known is the end of the slot that is known, and of no other.
         let same = base.filter(|base| base.slot == digest.slot_id(&policy.name, &parts));
-        let keep = match (policy.keep(source), same) {
+        let keep = match (keep, same) {
             (Ok(keep), _) => keep,
             (Err(Problem { unreadable: None, .. }), Some(same)) => same.hold.keep,
             (Err(problem), _) => return Err(problem),
@@ -84,7 +87,7 @@ impl Change {
         let mut wanted = policy.place(digest, parts, label, keep, witness);
         if let Some(base) = base {
             let wakes = released && asks == Asks::Resume;
-            if base.slot == wanted.slot && !wakes && !ends_otherwise(base) {
+            if base.slot == wanted.slot && !wakes && !ends_otherwise {
                 // Right as long as the booking has this slot, so nobody may move, pause or resume it meanwhile.
                 wanted.looks = true;
             }
@@ -135,9 +138,4 @@ impl Change {
         let parts = parts.collect();
         Ok(Some((parts, label)))
     }
-}
-
-/// Whether the request names an end that its booking's hold does not have.
-fn ends_otherwise(policy: &SlotPolicy, source: &Source<'_>, base: &Known) -> bool {
-    matches!(policy.keep(source), Ok(keep @ Keep::Until(_)) if keep != base.hold.keep)
 }

@@ -61,9 +61,9 @@ impl Notice {
     ) {
         self.limits(throttle, headers, lines);
         let Some(origin) = &self.origin else { return };
-        let Some(allowed) = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN) else { return };
-        origins.learn(origin, allowed, headers);
-        append_to_list(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed(throttle).as_bytes());
+        if origins.hear(origin, headers) {
+            append_to_list(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed(throttle).as_bytes());
+        }
     }
 
     /// The same for a refusal of the gateway's own. A page that the backend lets read its answers may read this one; any
@@ -77,14 +77,11 @@ impl Notice {
     ) {
         self.limits(throttle, headers, lines);
         let Some(origin) = &self.origin else { return };
-        let known = origins.known(origin);
-        let allowed = known.as_ref().map_or(HeaderValue::from_static("*"), |known| known.allowed.clone());
-        if known.is_some_and(|known| known.credentials) {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        }
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed(throttle)));
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        let (allowed, credentials) = match origins.known(origin) {
+            Some(known) => (known.allowed, known.credentials),
+            None => (HeaderValue::from_static("*"), false),
+        };
+        let_read(headers, allowed, credentials, exposed(throttle));
     }
 
     fn limits(&self, throttle: &ThrottlePolicy, headers: &mut HeaderMap, lines: Option<&mut Vec<u8>>) {
@@ -133,6 +130,16 @@ fn exposed(throttle: &ThrottlePolicy) -> &'static str {
     if throttle.x_ratelimit { EXPOSED_WITH_X } else { EXPOSED }
 }
 
+/// Lets the page that asked read an answer, and of its headers those that are `exposed`.
+fn let_read(headers: &mut HeaderMap, allowed: HeaderValue, credentials: bool, exposed: &'static str) {
+    if credentials {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+}
+
 /// Adds a number's digits: every answer of a limited route has some, and formatting costs ten times as much.
 pub fn decimal(mut number: u64, text: &mut Vec<u8>) {
     let mut room = [0; 20];
@@ -154,24 +161,18 @@ fn ceil(time: Duration) -> u64 {
 // === impl Origins ===
 
 impl Origins {
-    /// A backend's answer, which may say that this page may read it.
-    pub fn hear(&self, origin: &HeaderValue, answer: &HeaderMap) {
-        if let Some(allowed) = answer.get(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
-            self.learn(origin, allowed, answer);
-        }
+    /// Learns from a backend's answer whether this page may read it. False where the answer says nothing of that.
+    pub fn hear(&self, origin: &HeaderValue, answer: &HeaderMap) -> bool {
+        let allowed = answer.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        allowed.inspect(|allowed| self.learn(origin, allowed, answer)).is_some()
     }
 
     /// Lets a page read a refusal, where the backend lets it read its answers. Nobody else: without limits, a refusal may be about
     /// what one caller holds.
     pub fn tell_refused(&self, origin: &HeaderValue, headers: &mut HeaderMap) {
-        let Some(known) = self.known(origin) else { return };
-        if known.credentials {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        if let Some(known) = self.known(origin) {
+            let_read(headers, known.allowed, known.credentials, "Retry-After");
         }
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, known.allowed);
-        let exposed = HeaderValue::from_static("Retry-After");
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
 
     fn known(&self, origin: &HeaderValue) -> Option<Known> {

@@ -285,7 +285,7 @@ impl Throttles {
         let Some(origins) = self.origins.get(route) else { return };
         match refused {
             true => origins.tell_refused(origin, answer),
-            false => origins.hear(origin, answer),
+            false => drop(origins.hear(origin, answer)),
         }
     }
 

@@ -43,6 +43,8 @@ impl State {
         if !is_known && self.has_no_room_for_a_hold() {
             return None;
         }
+        let keep = one.wanted.keep;
+        let ends_otherwise = |known: Keep| matches!(keep, Keep::Until(until) if until > now) && known != keep;
         // Where it is being changed nobody knows which came last, so what may be taken stays taken.
         if !had.iter().any(|(_, hold)| hold.is_moving()) {
             for (key, hold) in had {
@@ -50,31 +52,18 @@ impl State {
                 if hold.ends_by_adoption(here) && (here || !one.beside.contains(&key.slot)) {
                     self.remove_hold(key, true);
                     self.end_record(hold.record, now, after);
+                } else if here && hold.state == HoldState::Held && ends_otherwise(hold.keep) {
+                    // What the backend says of the end of a place that is known is what counts.
+                    self.change_hold(slot, Hold { keep, until: keep.end(now), ..hold });
                 }
             }
         }
         if is_known {
-            self.end_as_adopted(one, now);
             return Some(Adoption::Known);
         }
         let is_over = refusal(self.index.holds.of_slot(slot), &one.wanted, one.token, now).is_some();
         self.change_hold(slot, hold);
         Some(if is_over { Adoption::Over } else { Adoption::Added })
-    }
-
-    /// What the backend says of the end of a place that is known is what counts.
-    fn end_as_adopted(&mut self, one: &Adopted, now: Millis) {
-        let (slot, keep) = (one.wanted.slot, one.wanted.keep);
-        let had = self.had_by(one, now);
-        if !matches!(keep, Keep::Until(until) if until > now) || had.iter().any(|(_, hold)| hold.is_moving())
-        {
-            return;
-        }
-        for (key, hold) in had {
-            if key.slot == slot && hold.state == HoldState::Held && hold.keep != keep {
-                self.change_hold(slot, Hold { keep, until: keep.end(now), ..hold });
-            }
-        }
     }
 
     /// What the booking has, or had; of one without an id, what was adopted before.

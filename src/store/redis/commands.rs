@@ -193,6 +193,15 @@ impl Inner {
         self.end_everywhere(&ends).await
     }
 
+    /// A script has ended these where it ran, at `at`. A single server is all there is; a cluster's parts are told apart.
+    pub(super) async fn ended_at(&self, ends: &EndIntents, at: Millis) -> Result<(), StoreError> {
+        if self.wire.parts.are_several() {
+            return self.end_everywhere(ends).await.map(drop);
+        }
+        self.recall.ended.intents(super::HOME, ends, at);
+        Ok(())
+    }
+
     /// One script for each part: which one holds the records of a target, nobody knows.
     pub(super) async fn end_everywhere(&self, ends: &EndIntents) -> Result<usize, StoreError> {
         let calls = self.wire.parts.all().map(|part| async move {
@@ -282,10 +291,7 @@ impl Inner {
                     let (scope, by) = (ScopeId(told.exactly()?), Some(Fingerprint(told.exactly()?)));
                     let (target, parents, subtree_for) = (follows.target, parents.clone(), *subtree_for);
                     let ends = EndIntents { target, parents, scope, by, subtree_for };
-                    match here {
-                        true => self.recall.ended.intents(super::HOME, &ends, Millis(told.number()?)),
-                        false => drop(self.end_everywhere(&ends).await?),
-                    }
+                    self.ended_at(&ends, Millis(told.number()?)).await?;
                 }
                 Ok(Settled::Yes)
             }

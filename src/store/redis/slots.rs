@@ -42,10 +42,8 @@ impl Inner {
         }
         let mut told = self.known(Reply::array(self.run(call.under_agreement()).await?)?)?;
         let (freed, at) = (told.number()?, Millis(told.number()?));
-        match &ends {
-            Some(ends) if here => self.recall.ended.intents(super::HOME, ends, at),
-            Some(ends) => drop(self.end_everywhere(ends).await?),
-            None => {}
+        if let Some(ends) = &ends {
+            self.ended_at(ends, at).await?;
         }
         Ok(usize::try_from(freed).unwrap_or(usize::MAX))
     }
