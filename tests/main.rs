@@ -6,6 +6,7 @@
 
 mod answers;
 mod architecture;
+mod bookings;
 mod bypass;
 mod caching;
 mod clients;

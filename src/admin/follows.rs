@@ -31,6 +31,10 @@ fn known(
     answer: &Answer,
 ) -> Option<(Option<Follows>, Vec<String>)> {
     let says = Says::of(answer.status());
+    if about.is_cut() {
+        let slots = says.is_success().then(|| successes.released_by(&about.route)).into_iter().flatten();
+        return Some((None, slots.collect()));
+    }
     let (method, path) = about.request.split_once(' ')?;
     let method: Method = method.parse().ok()?;
     let named = successes.find(&about.route, &method, path)?;

@@ -15,6 +15,7 @@ use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
 use axum::extract::{Query, RawQuery, State};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Holds of one page, where the request does not say.
 const LIMIT: usize = 100;
@@ -24,8 +25,8 @@ const LIMIT_MAX: usize = 1_000;
 const FIELDS_MAX: usize = 100;
 /// Bookings that one request adopts.
 pub const ROWS_MAX: usize = 5_000;
-/// Other slots of one booking that are looked at.
-const BESIDE_MAX: usize = 64;
+/// Slots that one booking may have: each of its lines looks at all of them.
+const OF_ONE_MAX: usize = 500;
 /// Rows that could not be adopted and are told of.
 const WRONG_MAX: usize = 50;
 
@@ -215,7 +216,7 @@ pub(super) async fn import(
             return Err(Problem::bad_request(format!("send at most {ROWS_MAX} bookings at a time")));
         }
     }
-    let adopted = together(&FingerprintKey::new(state.store.secret()), adopted);
+    let adopted = together(&FingerprintKey::new(state.store.secret()), adopted, how.part)?;
     let adoptions = state.store.adopt(adopted).await.map_err(unavailable)?;
     for (line, adoption) in lines.into_iter().zip(adoptions) {
         match adoption {
@@ -303,19 +304,30 @@ fn adopt(
 }
 
 /// What is adopted, as its lines are one import: equal bookings without an id are told apart by their number, and of those with
-/// one it is known which slots they have together.
-fn together(digest: &FingerprintKey, all: Vec<Wanted>) -> Vec<Adopted> {
+/// one it is known which slots they have together, unless it is a part of more.
+fn together(digest: &FingerprintKey, lines: Vec<Wanted>, is_part: bool) -> Result<Vec<Adopted>, Problem> {
     let mut of_booking: HashMap<BookingId, Vec<SlotId>> = HashMap::new();
-    for wanted in &all {
-        if let Some(booking) = &wanted.booking {
-            of_booking.entry(booking.key).or_default().push(wanted.slot);
+    for wanted in &lines {
+        let Some(booking) = &wanted.booking else { continue };
+        let slots = of_booking.entry(booking.key).or_default();
+        slots.push(wanted.slot);
+        if slots.len() > OF_ONE_MAX {
+            let what =
+                format!("booking {:?} has more than {OF_ONE_MAX} lines; nothing was adopted", booking.id);
+            return Err(Problem::bad_request(what));
         }
     }
+    let of_booking: HashMap<BookingId, Arc<[SlotId]>> = of_booking
+        .into_iter()
+        .map(|(booking, mut slots)| {
+            slots.sort_unstable();
+            (booking, slots.into())
+        })
+        .collect();
     let mut nameless: HashMap<SlotId, u64> = HashMap::new();
-    let adopted = all.into_iter().map(|wanted| {
+    let adopted = lines.into_iter().map(|wanted| {
         let (slot, booking) = (wanted.slot, wanted.booking.as_ref().map(|booking| booking.key));
-        let others = booking.and_then(|booking| of_booking.get(&booking)).into_iter().flatten();
-        let beside: Vec<SlotId> = others.filter(|other| **other != slot).take(BESIDE_MAX).copied().collect();
+        let all = booking.filter(|_| !is_part).and_then(|booking| of_booking.get(&booking).cloned());
         let nth = match booking {
             Some(_) => 0,
             None => {
@@ -324,9 +336,9 @@ fn together(digest: &FingerprintKey, all: Vec<Wanted>) -> Vec<Adopted> {
                 *count - 1
             }
         };
-        Adopted { token: digest.adopted_token(slot, booking, nth), wanted, beside }
+        Adopted { token: digest.adopted_token(slot, booking, nth), wanted, all }
     });
-    adopted.collect()
+    Ok(adopted.collect())
 }
 
 fn until(state: &AdminState, text: &str) -> Result<Selector, Problem> {

@@ -62,6 +62,12 @@ impl Successes {
         Successes { router: router(config), routes: routes.collect() }
     }
 
+    /// The slots that successes of the route of that name may give back.
+    pub fn released_by(&self, route: &str) -> Vec<String> {
+        let rules = self.routes.iter().filter(|rules| *rules.name == *route);
+        rules.flat_map(|rules| &rules.slots.releases).map(|release| release.slot.to_string()).collect()
+    }
+
     /// The request to `path`, where the route of that name still takes it: by `method`, or by another that it named beside
     /// its own, of which a record says nothing.
     pub fn find<'s>(&'s self, route: &str, method: &Method, path: &'s str) -> Option<Named<'s>> {

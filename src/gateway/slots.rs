@@ -126,14 +126,27 @@ impl Slotted {
         for change in &rules.changes {
             let Some(booking) = change.slot.booking(&shared.digest, &source) else { continue };
             let known = shared.store.holds_of(booking.key).await.map_err(Obstacle::Store)?;
+            if self.deletes {
+                // What ends for good changes nothing else, and goes on where nobody knows what became of a change. It only
+                // waits for one that is at work: that one's success would leave a place to nobody.
+                if known.iter().any(|known| known.hold.state == HoldState::Reserved) {
+                    wanted.push(never(change.slot.name.clone(), Some(booking), witness));
+                }
+                continue;
+            }
             let asks = change.release.and_then(|rule| self.said.iter().find(|(said, ..)| *said == rule));
-            let asks =
-                asks.map_or(Asks::Nothing, |(rule, _, asks)| self.planned(rules, *rule, *asks, &known));
+            let asks = asks.map_or(Asks::Nothing, |(rule, _, asks)| planned(rules, *rule, *asks, &known));
             let now = shared.store.now();
             match Change::plan(&change.slot, &shared.digest, &source, &known, (asks, witness, now)) {
                 Ok(Change::Nothing) => {}
-                Ok(Change::Takes(place)) => wanted.push(*place),
+                Ok(Change::Takes(places)) => {
+                    let others = places
+                        .into_iter()
+                        .filter(|place| wanted.iter().all(|other| other.slot != place.slot));
+                    wanted.extend(others.collect::<Vec<_>>());
+                }
                 Ok(Change::Busy) => wanted.push(never(change.slot.name.clone(), Some(booking), witness)),
+                Ok(Change::Unclear) => return Err(Obstacle::Refused(unclear(&change.slot.name))),
                 Err(problem) => return Err(refused(problem)),
             }
         }
@@ -144,18 +157,6 @@ impl Slotted {
     /// Nothing can be reserved: its claim only finds out whether there is a record.
     pub fn only_ask(&mut self) {
         self.wanted = vec![never("".into(), None, ScopeId([0; 16]))];
-    }
-
-    /// What a request asks as far as its claim goes. What is cancelled for good is no change that others could wait for; and
-    /// where only the answer says whether the booking is released, it has to be taken for one that keeps what it has.
-    fn planned(&self, rules: &SlotRules, rule: usize, asks: Asks, known: &[Known]) -> Asks {
-        let is_open = rules.releases.get(rule).is_some_and(ReleasePolicy::is_open);
-        match asks {
-            _ if self.deletes => Asks::Nothing,
-            _ if is_open && known.iter().any(|known| known.hold.state == HoldState::Held) => Asks::Resume,
-            _ if is_open => Asks::Nothing,
-            asks => asks,
-        }
     }
 
     /// How the places that were reserved go on after an answer.
@@ -286,6 +287,17 @@ fn never(name: Arc<str>, booking: Option<Booking>, witness: ScopeId) -> Wanted {
     }
 }
 
+/// What a request asks as far as its claim goes. Where only the answer says whether the booking is released, it has to be taken
+/// for one that keeps what it has, or has it again.
+fn planned(rules: &SlotRules, rule: usize, asks: Asks, known: &[Known]) -> Asks {
+    let is_open = rules.releases.get(rule).is_some_and(ReleasePolicy::is_open);
+    match asks {
+        Asks::Release if is_open && known.is_empty() => Asks::Nothing,
+        Asks::Release if is_open => Asks::Resume,
+        asks => asks,
+    }
+}
+
 fn refused(problem: Problem) -> Obstacle {
     Obstacle::Refused(unnamed(problem))
 }
@@ -302,6 +314,15 @@ pub fn unnamed(problem: Problem) -> Refusal {
         ),
         Some(why) => format!("The slot '{slot}' {role} {selector}: {why}. Nothing was sent."),
     };
+    Refusal::new(Reason::SlotUnnamed, detail)
+}
+
+/// It moves a booking that has several places.
+fn unclear(slot: &str) -> Refusal {
+    let detail = format!(
+        "The booking has several places of the slot '{slot}', and the request does not say which of them it changes. \
+         Nothing was sent."
+    );
     Refusal::new(Reason::SlotUnnamed, detail)
 }
 

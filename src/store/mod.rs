@@ -4,6 +4,7 @@
 //! Ownership: the store holds records, answers, the scopes' aliases and the waiters of attempts in flight. What a
 //! command *means* is `domain::ledger::apply`; nothing here decides differently.
 
+mod about;
 mod embedded;
 mod error;
 mod lanes;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use about::About;
 pub use embedded::Embedded;
 pub use error::{OpenError, StoreError};
 pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
@@ -73,17 +75,6 @@ pub struct ClaimRequest {
     pub slots: Vec<Wanted>,
     /// The resources above the one that it addresses, where one of them may have ended with all below it.
     pub above: Option<Arc<[TargetId]>>,
-}
-
-/// What an operator sees of a record. Never a credential, never a body.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct About {
-    /// The route's name.
-    pub route: Arc<str>,
-    /// Method and normalised path, without the query.
-    pub request: String,
-    /// The request id of the attempt that claimed it.
-    pub request_id: String,
 }
 
 /// What a claim got.

@@ -53,8 +53,9 @@ pub struct Adopted {
     pub wanted: Wanted,
     /// Its own token.
     pub token: Token,
-    /// Other slots that the same booking has, too. What it holds in any further one it holds no more.
-    pub beside: Vec<SlotId>,
+    /// All slots that the same booking has, in their order: what it holds in any other it holds no more. `None` where not all
+    /// of them are known; then it keeps what it holds elsewhere.
+    pub all: Option<Arc<[SlotId]>>,
 }
 
 /// What adopting a place did.
@@ -257,7 +258,7 @@ impl Store {
     }
 
     /// Takes over what the backend has given away already. What a booking had given back it has again, and what it held in
-    /// other slots ends, unless a change of it is under way. Durable before it returns; a second time changes nothing.
+    /// none of its slots ends, unless a change of it is under way. Durable before it returns; a second time changes nothing.
     pub async fn adopt(&self, adopted: Vec<Adopted>) -> Result<Vec<Adoption>, StoreError> {
         match self {
             Store::Embedded(store) => store.adopt(adopted).await,

@@ -202,7 +202,7 @@ impl Both<'_> {
                 store.doubt(id(n), of(n), Doubt::TimedOut).await.expect("the store works");
             }
             Do::Release { booking: which, remember } => {
-                self.model.free(booking(which).key, remember, now);
+                self.model.free(booking(which).key, remember, None, now);
                 let free = Free { booking: booking(which).key, remember };
                 store.release(vec![free], None).await.expect("the store works");
             }

@@ -109,6 +109,8 @@ stamp! {
     an_adopted_booking_has_its_place_there_and_nowhere_else,
     what_may_be_moving_keeps_its_places_when_its_booking_is_adopted,
     bookings_without_an_id_are_adopted_as_often_as_they_are_told,
+    a_booking_with_several_places_is_changed_as_it_was_seen_or_not_at_all,
+    what_is_adopted_while_its_booking_is_being_made_is_the_same_place,
     an_operator_lists_places_and_gives_them_back,
     what_the_backend_has_no_more_is_given_back_only_while_it_is_as_it_was_seen,
     what_nobody_has_settled_is_not_given_back_because_it_is_not_seen,

@@ -49,7 +49,7 @@ pub(super) fn wanting(store: &Store, n: u8, token: u128, places: &[Wanted]) -> C
 }
 
 /// The completion of intent `n`, by which slot `n` is held by booking `n`.
-fn booked(n: u8, token: u128) -> Completion {
+pub(super) fn booked(n: u8, token: u128) -> Completion {
     let slots = Settlement { end: End::Held, bookings: vec![(slot(n), booking(n))] };
     Completion { slots, ..completion(n, token, answer(201, "booked")) }
 }

@@ -267,6 +267,11 @@ impl Hold {
         self.state == HoldState::Reserved || (self.state == HoldState::Unsettled && self.instead_of.is_some())
     }
 
+    /// Whether the backend had given it away before a gateway was there, or past it.
+    pub fn is_adopted(&self) -> bool {
+        self.record.is_none() && self.state == HoldState::Held
+    }
+
     /// Whether its attempt has not been settled.
     pub fn is_open(&self) -> bool {
         matches!(self.state, HoldState::Reserved | HoldState::Unsettled)

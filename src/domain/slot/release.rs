@@ -41,13 +41,9 @@ pub enum Asks {
 // === impl ReleasePolicy ===
 
 impl ReleasePolicy {
-    /// What the request says of it. Conditions on the answer are left open; where there are any, nobody can say before the
-    /// answer that the booking comes back.
+    /// What the request says of it. Conditions on the answer are left open.
     pub fn in_request(&self, request: &Source<'_>) -> Asks {
-        match self.asked(request, false) {
-            Asks::Resume if self.is_open() => Asks::Nothing,
-            asks => asks,
-        }
+        self.asked(request, false)
     }
 
     /// What the answer says of it.
@@ -67,7 +63,7 @@ impl ReleasePolicy {
         asks
     }
 
-    /// Whether only the answer says whether it holds: until then the booking has to be taken for one that keeps its slots.
+    /// Whether only the answer says whether it holds.
     pub fn is_open(&self) -> bool {
         self.when.iter().any(|when| when.in_answer)
     }

@@ -58,6 +58,14 @@ fn plan(policy: &SlotPolicy, body: &str, known: &[Known], asks: Asks) -> Change 
     looking(body, |source| Change::plan(policy, &digest(), source, known, (asks, BOB, NOW))).expect("a plan")
 }
 
+/// The one place that a change takes.
+fn takes(change: Change) -> Wanted {
+    match change {
+        Change::Takes(mut places) if places.len() == 1 => places.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn values_in_other_places_are_other_slots() {
     let digest = digest();
@@ -110,9 +118,7 @@ fn a_hold_ends_when_its_duration_or_the_instant_of_the_request_says() {
 fn a_partial_change_is_completed_by_what_is_known() {
     let policy = policy(&["$.clinic | header:X-Clinic", "$.doctor", "$.slot"]);
     let known = [held(&policy, r#"{"clinic":1,"doctor":"Rao","slot":5}"#, 9)];
-    let Change::Takes(moved) = plan(&policy, r#"{"slot":6}"#, &known, Asks::Nothing) else {
-        panic!("it moves")
-    };
+    let moved = takes(plan(&policy, r#"{"slot":6}"#, &known, Asks::Nothing));
     assert_eq!(moved.slot, wanted(&policy, r#"{"clinic":1,"doctor":"Rao","slot":6}"#).slot);
     assert_eq!(moved.instead_of, Some(HoldKey { slot: known[0].slot, token: Token(9) }));
     assert_eq!((moved.witness, moved.asleep), (ANN, false), "it stays the booking of who made it");
@@ -121,7 +127,7 @@ fn a_partial_change_is_completed_by_what_is_known() {
         assert_eq!(plan(&policy, nothing, &known, Asks::Nothing), Change::Nothing, "{nothing}");
     }
     for same in [r#"{"slot":"5"}"#, r#"{"clinic":1,"doctor":"Rao","slot":5}"#] {
-        let Change::Takes(looks) = plan(&policy, same, &known, Asks::Nothing) else { panic!("{same}") };
+        let looks = takes(plan(&policy, same, &known, Asks::Nothing));
         assert!(looks.looks && looks.instead_of == Some(known[0].key()), "it relies on what it has: {same}");
     }
 }
@@ -138,11 +144,9 @@ fn a_move_has_to_name_the_end_of_its_new_slot() {
         let problem = ask(r#"{"start":10}"#, asks).expect_err("the old end says nothing of the new slot");
         assert_eq!((problem.selector.as_str(), problem.unreadable, problem.of_end), ("$.end", None, true));
     }
-    let Ok(Change::Takes(moved)) = ask(r#"{"start":10,"end":"1970-01-01T00:02"}"#, Asks::Nothing) else {
-        panic!("it moves")
-    };
+    let moved = takes(ask(r#"{"start":10,"end":"1970-01-01T00:02"}"#, Asks::Nothing).expect("a plan"));
     assert_eq!(moved.keep, Keep::Until(Millis(120_000)));
-    let Ok(Change::Takes(same)) = ask(r#"{"start":9}"#, Asks::Nothing) else { panic!("it stays") };
+    let same = takes(ask(r#"{"start":9}"#, Asks::Nothing).expect("a plan"));
     assert_eq!((same.keep, same.looks), (Keep::Until(Millis(60_000)), true));
 }
 
@@ -152,7 +156,7 @@ fn another_end_takes_the_same_slot_anew() {
     let policy = SlotPolicy { hold, ..policy(&["$.room"]) };
     let known = [held(&policy, r#"{"room":1,"end":"1970-01-01T00:01"}"#, 9)];
     for body in [r#"{"end":"1970-01-01T00:02"}"#, r#"{"room":1,"end":"1970-01-01T00:02"}"#] {
-        let Change::Takes(longer) = plan(&policy, body, &known, Asks::Nothing) else { panic!("{body}") };
+        let longer = takes(plan(&policy, body, &known, Asks::Nothing));
         assert_eq!((longer.slot, longer.instead_of), (known[0].slot, Some(known[0].key())), "{body}");
         assert_eq!((longer.keep, longer.looks, longer.asleep), (Keep::Until(Millis(120_000)), false, false));
         assert_eq!(refusal([&known[0].hold], &longer, Token(10), NOW), None, "its own place is no obstacle");
@@ -161,10 +165,7 @@ fn another_end_takes_the_same_slot_anew() {
         assert_eq!(plan(&policy, nothing, &known, Asks::Nothing), Change::Nothing, "{nothing}");
     }
     let cancel = plan(&policy, r#"{"end":"1970-01-01T00:02"}"#, &known, Asks::Release);
-    assert!(
-        matches!(&cancel, Change::Takes(looks) if looks.looks),
-        "what is given back has no end: {cancel:?}"
-    );
+    assert!(takes(cancel).looks, "what is given back has no end");
 }
 
 #[test]
@@ -177,9 +178,7 @@ fn of_an_unknown_booking_a_part_is_not_enough() {
     };
     assert_eq!(part(&policy).expect_err("the clinic is missing").selector, "$.clinic");
     assert_eq!(part(&SlotPolicy { missing: MissingRule::Skip, ..policy.clone() }), Ok(Change::Nothing));
-    let Change::Takes(whole) = plan(&policy, r#"{"clinic":1,"slot":6}"#, &[], Asks::Nothing) else {
-        panic!("all is said")
-    };
+    let whole = takes(plan(&policy, r#"{"clinic":1,"slot":6}"#, &[], Asks::Nothing));
     assert_eq!((whole.instead_of, whole.witness), (None, BOB));
     assert_eq!(plan(&policy, r#"{"status":"ACTIVE"}"#, &[], Asks::Resume), Change::Nothing);
 }
@@ -196,9 +195,7 @@ fn a_booking_that_is_being_changed_is_busy() {
         assert_eq!(plan(&policy, r#"{"slot":7}"#, &known, Asks::Nothing), Change::Busy);
     }
     let over = Known { hold: Hold { until: NOW, ..old.hold.clone() }, ..old };
-    assert!(
-        matches!(plan(&policy, r#"{"slot":7}"#, &[over], Asks::Nothing), Change::Takes(w) if w.instead_of.is_none())
-    );
+    assert!(takes(plan(&policy, r#"{"slot":7}"#, &[over], Asks::Nothing)).instead_of.is_none());
 }
 
 #[test]
@@ -208,32 +205,65 @@ fn a_paused_booking_moves_without_a_place_and_comes_back_with_one() {
     let paused = [Known { hold: held.hold.released(NOW), ..held.clone() }];
     assert_eq!(plan(&policy, "{}", &paused, Asks::Nothing), Change::Nothing);
     for asks in [Asks::Nothing, Asks::Release] {
-        let same = plan(&policy, r#"{"slot":5}"#, &paused, asks);
+        let same = takes(plan(&policy, r#"{"slot":5}"#, &paused, asks));
         assert!(
-            matches!(same, Change::Takes(looks) if looks.looks && looks.was_released && !looks.asleep),
+            same.looks && same.was_released && !same.asleep,
             "nobody resumes it and moves it away before this one arrives"
         );
     }
-    let Change::Takes(asleep) = plan(&policy, r#"{"slot":6}"#, &paused, Asks::Nothing) else {
-        panic!("it moves")
-    };
+    let asleep = takes(plan(&policy, r#"{"slot":6}"#, &paused, Asks::Nothing));
     assert!(asleep.asleep && asleep.instead_of.is_some());
-    let Change::Takes(back) = plan(&policy, "{}", &paused, Asks::Resume) else { panic!("it comes back") };
+    let back = takes(plan(&policy, "{}", &paused, Asks::Resume));
     assert_eq!((back.slot, back.asleep, back.instead_of), (held.slot, false, Some(held.key())));
     for asks in [Asks::Resume, Asks::Release] {
-        let awake = plan(&policy, "{}", std::slice::from_ref(&held), asks);
-        assert!(
-            matches!(awake, Change::Takes(looks) if looks.looks && !looks.asleep),
-            "one change at a time"
-        );
+        let awake = takes(plan(&policy, "{}", std::slice::from_ref(&held), asks));
+        assert!(awake.looks && !awake.asleep, "one change at a time");
     }
-    let Change::Takes(gone) = plan(&policy, r#"{"slot":6}"#, &[held], Asks::Release) else {
-        panic!("it moves")
-    };
+    let gone = takes(plan(&policy, r#"{"slot":6}"#, &[held], Asks::Release));
     assert!(gone.asleep, "moved and paused at once");
     let hold = Hold::reserved(&gone, Token(11), RecordId([3; 32]), "r".into(), NOW);
     assert!(!hold.occupies(NOW));
     assert_eq!(hold.settled(End::Held, None, NOW).state, HoldState::Released);
+}
+
+#[test]
+fn a_booking_with_several_places_is_changed_as_a_whole_and_moved_only_where_it_is_clear_which_is_meant() {
+    let hold = HoldFor::Until(Box::new(selector("$.end")), Zone::utc());
+    let policy = SlotPolicy { hold, ..policy(&["$.room"]) };
+    let in_room =
+        |room: u8, end: u8| held(&policy, &format!(r#"{{"room":{room},"end":"1970-01-01T00:0{end}"}}"#), 9);
+    let two = [in_room(1, 1), in_room(2, 1)];
+    let all = |change| match change {
+        Change::Takes(places) => places,
+        other => panic!("{other:?}"),
+    };
+    let slots = |places: &[Wanted]| places.iter().map(|place| place.slot).collect::<Vec<_>>();
+    assert_eq!(plan(&policy, r#"{"note":1}"#, &two, Asks::Nothing), Change::Nothing);
+    assert_eq!(plan(&policy, r#"{"room":3,"end":"1970-01-01T00:01"}"#, &two, Asks::Nothing), Change::Unclear);
+    // A cancellation, and a whole booking that is put again, which names one of its rooms.
+    for (body, asks) in [("{}", Asks::Release), (r#"{"room":2,"end":"1970-01-01T00:01"}"#, Asks::Nothing)] {
+        let places = all(plan(&policy, body, &two, asks));
+        assert_eq!(slots(&places), [two[0].slot, two[1].slot]);
+        assert!(places.iter().all(|place| place.looks && place.instead_of.is_some()), "{body}");
+    }
+    let longer = all(plan(&policy, r#"{"end":"1970-01-01T00:02"}"#, &two, Asks::Nothing));
+    assert!(longer.iter().all(|place| !place.looks && place.keep == Keep::Until(Millis(120_000))));
+    let differ = [in_room(1, 1), in_room(2, 2)];
+    assert_eq!(plan(&policy, r#"{"end":"1970-01-01T00:02"}"#, &differ, Asks::Nothing), Change::Unclear);
+    // It comes back with all that it had, whichever of them it names.
+    let paused = two.clone().map(|known| Known { hold: known.hold.released(NOW), ..known });
+    for body in ["{}", r#"{"room":2}"#] {
+        let back = all(plan(&policy, body, &paused, Asks::Resume));
+        assert_eq!(slots(&back), [two[0].slot, two[1].slot], "{body}");
+        assert!(back.iter().all(|place| !place.looks && !place.asleep && place.was_released), "{body}");
+    }
+    // Of two in one slot one is looked at: the one that is there.
+    let twice = [
+        paused[0].clone(),
+        Known { hold: Hold { token: Token(8), ..two[0].hold.clone() }, ..two[0].clone() },
+    ];
+    let looks = takes(plan(&policy, "{}", &twice, Asks::Release));
+    assert_eq!((looks.looks, looks.instead_of), (true, Some(twice[1].key())));
 }
 
 #[test]
@@ -257,6 +287,12 @@ fn conditions_say_what_a_change_asks() {
     let both = release(vec![when("$.a", false, &["1"]), when("$.b", false, &["1"])]);
     assert_eq!(asks(&both, r#"{"a":1,"b":2}"#), Asks::Resume);
     assert_eq!(asks(&both, r#"{"a":1}"#), Asks::Nothing);
+    let half_open = release(vec![when("$.a", false, &["1"]), when("$.status", true, &["CANCELLED"])]);
+    assert_eq!(
+        asks(&half_open, r#"{"a":2}"#),
+        Asks::Resume,
+        "whatever the answer says, it is not given back"
+    );
 }
 
 #[test]

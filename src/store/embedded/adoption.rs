@@ -49,7 +49,8 @@ impl State {
         if !had.iter().any(|(_, hold)| hold.is_moving()) {
             for (key, hold) in had {
                 let here = key.slot == slot;
-                if hold.ends_by_adoption(here) && (here || !one.beside.contains(&key.slot)) {
+                let elsewhere = || one.all.as_ref().is_some_and(|all| all.binary_search(&key.slot).is_err());
+                if hold.ends_by_adoption(here) && (here || elsewhere()) {
                     self.remove_hold(key, true);
                     self.end_record(hold.record, now, after);
                 } else if here && hold.state == HoldState::Held && ends_otherwise(hold.keep) {

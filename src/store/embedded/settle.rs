@@ -43,7 +43,7 @@ impl State {
             if let (Some(follows), Some((target, scope, by))) = (follows, whose)
                 && follows.target == target
             {
-                self.free_slots(&follows.frees, now, after);
+                self.free_slots(&follows.frees, Some(token), now, after);
                 if let Some((parents, subtree_for)) = follows.ends {
                     let ends = EndIntents { target, parents, scope, by: Some(by), subtree_for };
                     self.end_all(&ends, now, after);

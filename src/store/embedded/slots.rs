@@ -32,7 +32,7 @@ impl State {
     ) -> Result<Option<ClaimStep>, StoreError> {
         for wanted in &request.slots {
             self.let_time_pass(wanted.slot, now, after);
-            if self.is_changed(wanted, request.claim.token, now) {
+            if self.is_changed(wanted, request, now) {
                 return Ok(Some(ClaimStep::SlotChanged));
             }
             let holds = self.index.holds.of_slot(wanted.slot);
@@ -85,8 +85,9 @@ impl State {
         }
     }
 
-    /// Whether what the caller saw of the booking is not so any more.
-    fn is_changed(&self, wanted: &Wanted, by: Token, now: Millis) -> bool {
+    /// Whether what the caller saw of the booking is not so any more: each of its places is one that the request relies on, and
+    /// none is being changed.
+    fn is_changed(&self, wanted: &Wanted, request: &ClaimRequest, now: Millis) -> bool {
         if let Some(old) = wanted.instead_of {
             match self.index.holds.get(old).map(|placed| &placed.hold) {
                 Some(hold) if hold.is_as_seen(wanted, now) => {}
@@ -94,9 +95,15 @@ impl State {
             }
         }
         let Some(booking) = &wanted.booking else { return false };
+        let seen = |key: HoldKey| {
+            request.slots.iter().any(|one| one.instead_of.is_some_and(|old| old.slot == key.slot))
+        };
         let others = self.index.holds.of_booking(&booking.key).into_iter();
-        let mut others = others.filter(|key| key.token != by && Some(*key) != wanted.instead_of);
-        others.any(|key| self.index.holds.get(key).is_some_and(|placed| !placed.hold.is_over(now)))
+        let mut others = others.filter(|key| key.token != request.claim.token);
+        others.any(|key| {
+            let hold = self.index.holds.get(key).map(|placed| &placed.hold);
+            hold.is_some_and(|hold| !hold.is_over(now) && (hold.is_moving() || !seen(key)))
+        })
     }
 }
 
@@ -135,11 +142,15 @@ impl State {
             }
             let named = settlement.bookings.iter().find(|(slot, _)| *slot == key.slot);
             let replaces = placed.hold.instead_of;
+            let was_nameless = placed.hold.booking.is_none();
             let hold = placed.hold.settled(settlement.end, named.map(|(_, booking)| booking.clone()), now);
             if hold.instead_of.is_none()
                 && let Some(old) = replaces
             {
                 self.remove_hold(old, true);
+            }
+            if was_nameless && hold.state == HoldState::Held {
+                self.forget_adopted(key, &hold);
             }
             match hold.is_over(now) {
                 true => self.remove_hold(key, true),
@@ -148,9 +159,26 @@ impl State {
         }
     }
 
+    /// An import that came before the answer had put the booking of `hold` into its slot, too: that is the same place.
+    fn forget_adopted(&mut self, key: HoldKey, hold: &Hold) {
+        let Some(booking) = &hold.booking else { return };
+        for other in self.index.holds.of_booking(&booking.key) {
+            let adopted = self.index.holds.get(other).is_some_and(|placed| placed.hold.is_adopted());
+            if other.slot == key.slot && other.token != key.token && adopted {
+                self.remove_hold(other, true);
+            }
+        }
+    }
+
     /// Bookings give back what they hold; the keyless records of the attempts that took it end, so that booking again is
-    /// a new intent. Says how many holds were given back.
-    pub(super) fn free_slots(&mut self, frees: &[Free], now: Millis, after: &mut After) -> usize {
+    /// a new intent; that of the attempt `by` whose success it is stays. Says how many holds were given back.
+    pub(super) fn free_slots(
+        &mut self,
+        frees: &[Free],
+        by: Option<Token>,
+        now: Millis,
+        after: &mut After,
+    ) -> usize {
         let mut freed = 0;
         for free in frees {
             let keys = self.index.holds.of_booking(&free.booking);
@@ -176,7 +204,9 @@ impl State {
                     (_, false) => self.remove_hold(key, true),
                 }
                 freed += 1;
-                self.end_record(record, now, after);
+                if by != Some(key.token) {
+                    self.end_record(record, now, after);
+                }
             }
         }
         freed
@@ -386,7 +416,7 @@ impl Embedded {
     ) -> Result<usize, StoreError> {
         self.hold_back().await?;
         let (freed, after) = self.run(|state, now, after| {
-            let freed = state.free_slots(&frees, now, after);
+            let freed = state.free_slots(&frees, None, now, after);
             if let Some(ends) = &ends {
                 state.end_all(ends, now, after);
             }

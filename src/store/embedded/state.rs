@@ -17,6 +17,7 @@ use crate::domain::ledger::apply;
 use crate::domain::ledger::{Change, Command, Doubt, Outcome, Phase, Record, RecordId, Step, Token};
 use crate::domain::slot::{Saw, Taken};
 use crate::domain::time::Millis;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,7 +224,7 @@ impl State {
         let held = self.command(id, command, Some(answer), now, after);
         if held == Held::Yes && !repeated {
             self.settle_slots(token, &slots, now);
-            self.free_slots(&frees, now, after);
+            self.free_slots(&frees, Some(token), now, after);
             let scope = self.index.get(&id).map(|entry| entry.record.scope);
             if let Some(names) = names {
                 self.name(id, names);
@@ -467,14 +468,9 @@ fn inconsistent() -> StoreError {
 
 /// What is kept of `about`: the texts together at most [`ABOUT_MAX`] bytes.
 fn take_about(about: &mut About) -> About {
-    let mut room = ABOUT_MAX.saturating_sub(about.route.len());
-    let mut cut = |text: &mut String| {
-        if text.len() > room {
-            text.truncate(text.floor_char_boundary(room));
-        }
-        room -= text.len();
-        std::mem::take(text)
-    };
-    let request_id = cut(&mut about.request_id);
-    About { route: Arc::clone(&about.route), request: cut(&mut about.request), request_id }
+    let room = ABOUT_MAX.saturating_sub(about.route.len());
+    about.request_id.truncate(about.request_id.floor_char_boundary(room));
+    about.shorten_request(room - about.request_id.len());
+    let (request, request_id) = (&mut about.request, &mut about.request_id);
+    About { route: Arc::clone(&about.route), request: take(request), request_id: take(request_id) }
 }

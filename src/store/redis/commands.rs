@@ -45,7 +45,7 @@ impl Inner {
         }
         self.health.admits_claims()?;
         // Of any length as it came, and remembered for as long as the record.
-        about_room(&mut request.about.request);
+        request.about.shorten_request(ABOUT_MAX / 2);
         let ClaimRequest { id, claim, quota, about, slots, above } = &request;
         let room = |text: &str, most: usize| text.floor_char_boundary(most.min(text.len()));
         let request_id = &about.request_id[..room(&about.request_id, ABOUT_MAX / 4)];
@@ -329,7 +329,7 @@ impl Inner {
         if self.health.is_tight() {
             return Ok(None);
         }
-        about_room(&mut request_id);
+        request_id.truncate(request_id.floor_char_boundary(ABOUT_MAX / 2));
         let call = self.about(Script::Sighted, self.wire.parts.spread_by(key.0[0]));
         let call = call.arg(&key.0).arg(request_id).millis(window.max(Duration::from_millis(1)));
         let first = Reply::array(self.run(call).await?)?.maybe_bytes()?;
@@ -428,11 +428,6 @@ pub(super) fn amnesia() -> StoreError {
 
 fn other_version() -> StoreError {
     StoreError::Unavailable("its scripts are of another version".into())
-}
-
-/// What an operator sees is no longer than that.
-fn about_room(text: &mut String) {
-    text.truncate(text.floor_char_boundary(ABOUT_MAX / 2));
 }
 
 /// 1 or 0.

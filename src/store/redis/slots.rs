@@ -100,8 +100,9 @@ impl Inner {
             for one in some {
                 let wanted =
                     Wanted { witness: crate::domain::client::ScopeId([0; 16]), ..one.wanted.clone() };
-                let beside = one.beside.iter().flat_map(|slot| slot.0).collect::<Vec<u8>>();
-                call = call.arg(&one.token.0.to_be_bytes()).wanted(&wanted).arg(&beside[..]);
+                let all = one.all.as_ref().map(|all| all.iter().flat_map(|slot| slot.0).collect::<Vec<u8>>());
+                let all = all.as_deref().unwrap_or(b"?");
+                call = call.arg(&one.token.0.to_be_bytes()).wanted(&wanted).arg(all);
             }
             let told = Reply::array(self.run(call).await?)?;
             for (one, what) in some.iter().zip(told) {

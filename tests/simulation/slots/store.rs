@@ -114,7 +114,7 @@ impl<'m> Store<'m> {
         }
         let mut free = Vec::new();
         for place in wanted {
-            if !self.machine.moves_blindly && self.is_changed(place, token, now) {
+            if !self.machine.moves_blindly && self.is_changed(place, wanted, token, now) {
                 return Said::Changed;
             }
             let holds: Vec<&Hold> =
@@ -141,7 +141,7 @@ impl<'m> Store<'m> {
         Said::Record(Outcome::Granted)
     }
 
-    fn is_changed(&self, place: &Wanted, by: Token, now: Millis) -> bool {
+    fn is_changed(&self, place: &Wanted, all: &[Wanted], by: Token, now: Millis) -> bool {
         if let Some(old) = place.instead_of
             && !self.holds.get(&old).is_some_and(|hold| hold.is_as_seen(place, now))
         {
@@ -149,8 +149,8 @@ impl<'m> Store<'m> {
         }
         let Some(booking) = &place.booking else { return false };
         self.of_booking(booking.key, now).iter().any(|(slot, hold)| {
-            let key = HoldKey { slot: *slot, token: hold.token };
-            hold.token != by && Some(key) != place.instead_of
+            let seen = all.iter().any(|one| one.instead_of.is_some_and(|old| old.slot == *slot));
+            hold.token != by && (hold.is_moving() || !seen)
         })
     }
 
@@ -181,7 +181,7 @@ impl<'m> Store<'m> {
         if held && !repeated {
             self.settle(token, end, &bookings, now);
             if let Some((booking, remember)) = free {
-                self.free(booking, remember, now);
+                self.free(booking, remember, Some(token), now);
             }
         }
         held
@@ -300,8 +300,8 @@ impl<'m> Store<'m> {
         }
     }
 
-    /// A booking gives back what it holds.
-    pub fn free(&mut self, booking: BookingId, remember: bool, now: Millis) {
+    /// A booking gives back what it holds; the record of the attempt `by` whose success it is stays.
+    pub fn free(&mut self, booking: BookingId, remember: bool, by: Option<Token>, now: Millis) {
         let holds = self.of_booking(booking, now);
         if remember && holds.iter().any(|(_, hold)| hold.is_moving()) {
             return;
@@ -316,7 +316,9 @@ impl<'m> Store<'m> {
                 _ if self.machine.frees_the_slot => self.holds.retain(|other, _| other.slot != slot),
                 _ => drop(self.holds.remove(&key)),
             }
-            self.end_record(&hold, now);
+            if by != Some(hold.token) {
+                self.end_record(&hold, now);
+            }
         }
     }
 

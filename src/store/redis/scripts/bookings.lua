@@ -78,8 +78,14 @@ local function reach(all)
   end
 end
 
--- Whether what the caller saw of the booking is not so any more.
-local function is_changed(wanted, by)
+-- Whether a change of its booking is under way, or nobody knows how one ended.
+local function is_moving(hold)
+  return hold[H_STATE] == RESERVED or (hold[H_STATE] == UNSETTLED and hold[H_INSTEAD] ~= '')
+end
+
+-- Whether what the caller saw of the booking is not so any more: each of its places is one that the request, which asks for
+-- `all`, relies on, and none is being changed.
+local function is_changed(wanted, by, all)
   local instead = wanted[W_INSTEAD]
   if instead ~= '' then
     local slot, token = string.sub(instead, 1, 16), string.sub(instead, 17)
@@ -89,8 +95,10 @@ local function is_changed(wanted, by)
     if (hold[H_STATE] == RELEASED) ~= (wanted[W_WAS_RELEASED] == '1') then return true end
   end
   if wanted[W_BOOKING] == '' then return false end
+  local seen = {}
+  for _, one in ipairs(all) do seen[string.sub(one[W_INSTEAD], 1, 16)] = true end
   for _, other in ipairs(of_booking(wanted[W_BOOKING])) do
-    if other[2] ~= by and other[1] .. other[2] ~= instead then return true end
+    if other[2] ~= by and (is_moving(other[3]) or not seen[other[1]]) then return true end
   end
   return false
 end
@@ -158,6 +166,15 @@ local function give_back(slot, token, hold)
   redis.call('PUBLISH', ARGV[2], 'f' .. slot .. token)
 end
 
+-- An import that came before the answer had put the booking of `hold` into its slot, too: that is the same place.
+local function forget_adopted(slot, token, hold)
+  if hold[H_BOOKING] == '' then return end
+  for _, other in ipairs(of_booking(hold[H_BOOKING])) do
+    local adopted = other[3][H_RECORD] == '' and other[3][H_STATE] == HELD
+    if other[1] == slot and other[2] ~= token and adopted then give_back(other[1], other[2], other[3]) end
+  end
+end
+
 -- `Hold::settled` for what the attempt of `record` reserved. `state`: held or unsettled; `bookings`: slot, key and id of the
 -- bookings that the answer names.
 local function settle_open(record, state, bookings)
@@ -165,6 +182,7 @@ local function settle_open(record, state, bookings)
     -- Whatever the answer says of it: the booking has at most what it had.
     if hold[H_LOOKS] then return remove_hold(slot, token, hold) end
     local was, instead = entry_of(hold, slot, token), hold[H_INSTEAD]
+    local nameless = hold[H_BOOKING] == ''
     for at = 1, #bookings, 3 do
       if bookings[at] == slot and hold[H_BOOKING] == '' then
         hold[H_BOOKING], hold[H_BOOKING_ID] = bookings[at + 1], bookings[at + 2]
@@ -182,21 +200,18 @@ local function settle_open(record, state, bookings)
       hold[H_STATE], hold[H_SINCE], hold[H_UNTIL] = UNSETTLED, NOW, end_of_hold(hold, NOW)
     end
     put_hold(slot, token, hold, was)
+    if nameless and hold[H_STATE] == HELD then forget_adopted(slot, token, hold) end
     if hold[H_UNTIL] <= NOW then remove_hold(slot, token, hold) end
   end)
 end
 
--- A release ends the keyless record of the attempt that took the place.
+-- A release ends the keyless record of the attempt that took the place; that of the attempt whose success it is stays.
 local function end_record_of(hold)
   if hold[H_RECORD] == '' then return end
   local key = record_key(hold[H_RECORD])
+  if key == KEYS[1] then return end
   local record, before = find(key, NOW)
   if record and record[PHASE] == DONE and not record[KEYED] then forget(key, record, before) end
-end
-
--- Whether a change of its booking is under way, or nobody knows how one ended.
-local function is_moving(hold)
-  return hold[H_STATE] == RESERVED or (hold[H_STATE] == UNSETTLED and hold[H_INSTEAD] ~= '')
 end
 
 -- A booking gives back what it holds. `remember`: it may come back. Says how many holds were given back.

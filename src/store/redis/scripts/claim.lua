@@ -74,7 +74,7 @@ local places = wanted_from(5, (#ARGV - 5) / WANTED_ARGS)
 if #places > 0 then
   reach(places)
   for at, wanted in ipairs(places) do
-    if is_changed(wanted, token) then return {'changed'} end
+    if is_changed(wanted, token, places) then return {'changed'} end
     local taken = refusal(wanted, token)
     if taken then return {'taken', at - 1, taken[1], taken[2], taken[3], taken[4]} end
   end

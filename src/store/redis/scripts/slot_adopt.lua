@@ -1,5 +1,5 @@
 -- Takes over what the backend has given away already. ARGV: 3 how many holds there may be, 4 how many are adopted, then of
--- each its token, the place, and the other slots that its booking has, too. Answers what became of each; after a `full` nothing
+-- each its token, the place, and all slots that its booking has (`?`: not all are known). Answers what became of each; after a `full` nothing
 -- more was done.
 local now = read_clock()
 write_clock(now)
@@ -15,7 +15,7 @@ end
 
 for n = 1, count do
   local at = 5 + (n - 1) * (WANTED_ARGS + 2)
-  local token, wanted, beside = ARGV[at], wanted_from(at + 1, 1)[1], ARGV[at + WANTED_ARGS + 1]
+  local token, wanted, all = ARGV[at], wanted_from(at + 1, 1)[1], ARGV[at + WANTED_ARGS + 1]
   local slot, hold = wanted[W_SLOT], reserved(wanted, '', 'adopted', true)
   hold[H_STATE], hold[H_UNTIL], hold[H_ASLEEP], hold[H_INSTEAD] = HELD, end_of_hold(hold, now), false, ''
   local what, ended, firm, moving = 'added', {}, {}, false
@@ -26,7 +26,8 @@ for n = 1, count do
     if here and state == HELD and ends_then and one[3][H_KEEP] ~= hold[H_KEEP] then table.insert(firm, one) end
     -- `Hold::ends_by_adoption`.
     local ends = state == RELEASED or (state == HELD and not here)
-    if ends and (here or not string.find(beside, one[1], 1, true)) then table.insert(ended, one) end
+    local stays = all == '?' or string.find(all, one[1], 1, true)
+    if ends and (here or not stays) then table.insert(ended, one) end
     moving = moving or is_moving(one[3])
   end
   if what == 'added' and hold[H_UNTIL] <= now then what = 'ended' end
