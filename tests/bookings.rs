@@ -232,3 +232,35 @@ fn a_cancellation_whose_record_does_not_say_of_what_leaves_a_word_to_the_operato
     let told = String::from_utf8(told.stdout).unwrap();
     assert!(told.contains("whether it gave back its doctor-slot"), "{told}");
 }
+
+#[test]
+fn what_is_only_observed_is_known_as_well_once_it_is_enforced() {
+    let mut stand = Stand::with(Config { routes: ROUTES, top: "mode = \"observe\"", ..Config::default() });
+    // Its id is only in the answer's body.
+    let id = stand.send(&book("ann", 1)).json()["id"].clone();
+    // Nobody knows what became of this one; of that one a copy of it does.
+    for slot in [2, 3] {
+        assert_eq!(stand.send(&book("ann", slot).header("X-Demo-Fault", "reset-before")).status, 502);
+    }
+    let copied = stand.send(&book("ann", 3)).json()["id"].clone();
+    // Nothing was sent of it, or it was refused.
+    assert_eq!(stand.send(&book("ann", 4).header("X-Demo-Fault", "status=422")).status, 422);
+    eventually("all is noted", || {
+        (holds(&stand).iter().filter(|state| *state == "held").count() == 2).then_some(())
+    });
+    assert_eq!(stand.in_doubt().len(), 1);
+    stand.gate.kill();
+    let text = std::fs::read_to_string(&stand.gate.config).unwrap();
+    std::fs::write(&stand.gate.config, text.replace("mode = \"observe\"", "mode = \"enforce\"")).unwrap();
+    stand.start();
+    for (slot, state) in [(1, "held"), (2, "unsettled"), (3, "held")] {
+        assert_taken(&stand.send(&book("eve", slot)), state);
+    }
+    assert_eq!(stand.send(&book("eve", 4)).status, 201);
+    for id in [id, copied] {
+        assert_eq!(stand.send(&delete(&id)).status, 200);
+    }
+    for slot in [1, 3] {
+        assert_eq!(stand.send(&book("eve", slot)).status, 201);
+    }
+}

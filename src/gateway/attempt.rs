@@ -26,7 +26,7 @@ use super::whole::Gathered;
 use super::worker::Running;
 use crate::config::Idempotency;
 use crate::domain::answer::Answer;
-use crate::domain::event::{Decision, Event};
+use crate::domain::event::Decision;
 use crate::domain::ledger::{Doubt, Token};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::says::Says;
@@ -414,12 +414,7 @@ impl Attempt {
         if let Err(error) = shared.store.doubt(self.intent.id, self.token, why).await {
             tracing::error!(request_id = ?self.exchange.request_id, %error, "a doubt could not be recorded; the lease's end will");
         }
-        shared.journal.event(Event::InDoubt {
-            route: self.exchange.rules().name.clone(),
-            id: self.intent.id,
-            request_id: self.exchange.request_id.to_str().unwrap_or_default().into(),
-            why,
-        });
+        self.exchange.tell_in_doubt(self.intent.id, why);
         tracing::debug!(request_id = ?self.exchange.request_id, detail, "in doubt");
         let until = since.after(self.idempotency().map_or(Duration::ZERO, |rules| rules.in_doubt_for));
         let status = if why == Doubt::TimedOut { 504 } else { 502 };

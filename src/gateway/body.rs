@@ -1,6 +1,7 @@
 //! Bodies on their way: whole where they were read whole, streamed otherwise.
 
 use super::connection::Busy;
+use super::overheard::Overheard;
 use super::reads::{Outlet, Writing};
 use super::throttle::Flight;
 use super::upload::{ClientBody, Upload};
@@ -11,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use tokio::sync::oneshot;
 
 /// What goes to the backend. Small, because a request is handed through many futures and each copies it.
 pub struct RequestBody(Option<Box<Source>>);
@@ -44,6 +46,8 @@ enum Kind {
     Prefixed(Option<Bytes>, UpstreamBody),
     /// Gathered for others while it goes out.
     Piped(Outlet),
+    /// Read beside while it goes out.
+    Overheard(Box<Overheard>),
 }
 
 /// Why a body ended early. The connection is closed; there is nobody to explain it to.
@@ -174,6 +178,21 @@ impl ResponseBody {
         ResponseBody::of(Kind::Piped(outlet))
     }
 
+    /// Goes out as it comes, and is told to whoever asks here once it has ended; only what streams from the backend is.
+    pub fn overhear(&mut self) -> Option<oneshot::Receiver<Bytes>> {
+        match std::mem::replace(&mut self.kind, Kind::Whole(None)) {
+            Kind::Stream(body) => {
+                let (overheard, told) = Overheard::new(body);
+                self.kind = Kind::Overheard(Box::new(overheard));
+                Some(told)
+            }
+            other => {
+                self.kind = other;
+                None
+            }
+        }
+    }
+
     fn of(kind: Kind) -> ResponseBody {
         ResponseBody { kind, broken: None, _busy: None, _writing: None, _flight: None }
     }
@@ -195,6 +214,7 @@ impl Kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Stream(body) => Pin::new(body).poll_frame(cx),
             Kind::Piped(outlet) => outlet.poll_frame(cx),
+            Kind::Overheard(body) => body.poll_frame(cx),
             Kind::Prefixed(prefix, rest) => match prefix.take() {
                 Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 None => Pin::new(rest).poll_frame(cx),
@@ -232,6 +252,7 @@ impl Body for ResponseBody {
             Kind::Whole(bytes) => bytes.is_none(),
             Kind::Stream(body) => body.is_end_stream(),
             Kind::Piped(outlet) => outlet.is_end_stream(),
+            Kind::Overheard(body) => body.is_end_stream(),
             Kind::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
         }
     }
@@ -240,6 +261,7 @@ impl Body for ResponseBody {
         match &self.kind {
             Kind::Whole(bytes) => exact(bytes),
             Kind::Stream(body) => body.size_hint(),
+            Kind::Overheard(body) => body.size_hint(),
             Kind::Prefixed(..) | Kind::Piped(_) => SizeHint::default(),
         }
     }

@@ -25,7 +25,8 @@ use super::upstream::{OriginalTarget, Permit, Pool, Reuse};
 use super::worker::{Running, Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
-use crate::domain::event::Decision;
+use crate::domain::event::{Decision, Event};
+use crate::domain::ledger::{Doubt, RecordId};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::route::is_safe;
 use crate::domain::target::NormalTarget;
@@ -398,6 +399,16 @@ impl Exchange {
     pub fn client(&self, headers: &HeaderMap) -> String {
         let shared = self.shared();
         self.caller(headers).name(&shared.digest)
+    }
+
+    /// Tells the people who run it that nobody knows what became of the attempt of this record.
+    pub fn tell_in_doubt(&self, id: RecordId, why: Doubt) {
+        self.shared().journal.event(Event::InDoubt {
+            route: self.rules().name.clone(),
+            id,
+            request_id: self.request_id.to_str().unwrap_or_default().into(),
+            why,
+        });
     }
 
     /// A place among the upstream's `max_in_flight`, or the refusal that says that there is none.

@@ -49,6 +49,7 @@ mod listener;
 mod look_alikes;
 mod made;
 mod observe;
+mod overheard;
 mod own_lines;
 mod pending;
 mod places;

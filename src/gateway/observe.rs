@@ -15,13 +15,15 @@ use super::worker::Running;
 use crate::config::Idempotency;
 use crate::domain::event::Decision;
 use crate::domain::lane::Join;
-use crate::domain::ledger::Token;
+use crate::domain::ledger::{Doubt, Token};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::says::Says;
 use crate::store::{Claimed, Completion, JoinLane, Joined};
-use http::Request;
+use bytes::Bytes;
 use http::request::Parts;
+use http::{HeaderMap, Request, StatusCode};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Forwards one write of a guarded route.
 pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result<Outcome, Refusal> {
@@ -56,7 +58,12 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     let request = guard::request_of(parts, body);
     let decision = match claimed {
         Ok(Claimed::Granted) if named => {
-            return follow(exchange, permit, request, (intent, lane), token, room).await;
+            let whose = Whose::Own(token, lane);
+            return follow(exchange, permit, request, intent, whose, room).await;
+        }
+        // A copy of what is in doubt is sent all the same, and what comes of it settles that.
+        Ok(Claimed::InDoubt { token, .. }) if named => {
+            return follow(exchange, permit, request, intent, Whose::Doubted(token), room).await;
         }
         Ok(Claimed::Granted) => {
             let _ = exchange.shared().store.abandon(intent.id, token, None).await;
@@ -74,31 +81,51 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     outcome
 }
 
-/// Forwards the first of an intent, and notes how it ended, in a task that outlives its client.
+/// Which attempt it is whose outcome is noted.
+enum Whose {
+    /// This one, and its place in a lane.
+    Own(Token, Option<Box<InLane>>),
+    /// An earlier one of the same intent, of which nobody knows.
+    Doubted(Token),
+}
+
+/// Forwards a request, and notes how it ended, in a task that outlives its client.
 async fn follow(
     exchange: Exchange,
     permit: Permit,
     request: Outgoing,
-    (intent, lane): (Intent, Option<Box<InLane>>),
-    token: Token,
+    intent: Intent,
+    whose: Whose,
     room: Room,
 ) -> Result<Outcome, Refusal> {
     let running = Running::new(&exchange.worker);
-    let followed = tokio::task::spawn_local(async move {
-        let decision = join(&exchange, lane.as_deref(), token).await;
-        let outcome = forward::pass(&exchange, permit, request, None, Reuse::Recent, decision).await;
-        if let Some(lane) = &lane {
-            let _ = exchange.shared().store.leave_lane(lane.id, token).await;
+    let (tell, outcome) = oneshot::channel();
+    tokio::task::spawn_local(async move {
+        let decision = match &whose {
+            Whose::Own(token, lane) => join(&exchange, lane.as_deref(), *token).await,
+            Whose::Doubted(_) => Decision::WouldRefuse,
+        };
+        let mut outcome = forward::pass(&exchange, permit, request, None, Reuse::Recent, decision).await;
+        if let Whose::Own(token, Some(lane)) = &whose {
+            let _ = exchange.shared().store.leave_lane(lane.id, *token).await;
         }
-        if let Some(guard) = exchange.guard() {
-            note(&exchange, &guard.rules, &intent, token, outcome.as_ref().ok()).await;
+        let seen = Seen::of(&exchange, &intent, &mut outcome);
+        match seen {
+            // What only the body says is there when the client has it.
+            Seen::Answer(head, Some(body)) => {
+                let _ = tell.send(outcome);
+                note(&exchange, &intent, &whose, Seen::Answer(head, None), body.await.ok()).await;
+            }
+            seen => {
+                note(&exchange, &intent, &whose, seen, None).await;
+                let _ = tell.send(outcome);
+            }
         }
         drop((running, room));
-        outcome
     });
-    followed.await.map_err(|_| {
-        Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request.")
-    })?
+    outcome.await.unwrap_or_else(|_| {
+        Err(Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request."))
+    })
 }
 
 /// Takes a place in the lane without waiting in it, so that its figures show what enforcing would do.
@@ -114,32 +141,77 @@ async fn join(exchange: &Exchange, lane: Option<&InLane>, token: Token) -> Decis
     }
 }
 
-/// Notes the outcome without its body: nobody will be shown it.
-async fn note(
-    exchange: &Exchange,
-    rules: &Idempotency,
-    intent: &Intent,
-    token: Token,
-    outcome: Option<&Outcome>,
-) {
-    let store = &exchange.shared().store;
-    let not_executed = |status| Says::of(status) == Says::Nothing || rules.not_executed.contains(status);
-    let executed = outcome.map(|outcome| &outcome.response).filter(|answer| !not_executed(answer.status()));
-    let noted = match executed {
-        None => store.abandon(intent.id, token, None).await,
-        Some(answer) => {
-            let keep: Duration = if intent.keyed { rules.remember } else { rules.remember_fingerprint };
-            let read = slots::Answered { status: answer.status(), headers: answer.headers(), body: None };
-            let (slots, frees) =
-                (intent.slots.settlement(exchange, read), intent.slots.frees(exchange, read));
-            let answer = respond::record(answer.status(), answer.headers(), None);
-            let (ends, names, alias) = (None, None, None);
-            store
-                .complete(Completion { id: intent.id, token, answer, keep, ends, names, alias, slots, frees })
-                .await
+/// What is seen of an outcome.
+enum Seen {
+    /// Nothing was sent.
+    NotSent,
+    /// Nobody knows whether it was executed.
+    Nothing(Doubt),
+    /// The head of an answer, and where its body will be told if it matters.
+    Answer((StatusCode, HeaderMap), Option<oneshot::Receiver<Bytes>>),
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn of(exchange: &Exchange, intent: &Intent, outcome: &mut Result<Outcome, Refusal>) -> Seen {
+        match outcome {
+            Ok(Outcome { response, .. }) => {
+                let head = (response.status(), response.headers().clone());
+                let matters = Says::of(head.0).is_success() && intent.slots.reads_answer(exchange);
+                let body = if matters { response.body_mut().overhear() } else { None };
+                Seen::Answer(head, body)
+            }
+            Err(refusal) => match refusal.reason {
+                Reason::UpstreamUnreachable => Seen::NotSent,
+                Reason::UpstreamTimeout => Seen::Nothing(Doubt::TimedOut),
+                _ => Seen::Nothing(Doubt::ConnectionLost),
+            },
         }
+    }
+}
+
+/// Notes what is known of the attempt `whose`. Of an answer its body is read and not kept: nobody will be shown it.
+async fn note(exchange: &Exchange, intent: &Intent, whose: &Whose, seen: Seen, body: Option<Bytes>) {
+    let (store, Some(guard)) = (&exchange.shared().store, exchange.guard()) else { return };
+    let not_executed =
+        |status| Says::of(status) == Says::Nothing || guard.rules.not_executed.contains(status);
+    let noted = match (whose, seen) {
+        (Whose::Own(token, _), Seen::NotSent) => store.abandon(intent.id, *token, None).await,
+        (Whose::Own(token, _), Seen::Answer((status, _), _)) if not_executed(status) => {
+            store.abandon(intent.id, *token, None).await
+        }
+        (Whose::Own(token, _), Seen::Nothing(why)) => {
+            exchange.tell_in_doubt(intent.id, why);
+            store.doubt(intent.id, *token, why).await
+        }
+        (Whose::Own(token, _), Seen::Answer(head, _)) => {
+            store.complete(completion(exchange, intent, *token, &head, body)).await
+        }
+        // Only that it is done now says something of what was sent before.
+        (Whose::Doubted(token), Seen::Answer(head, _)) if head.0.is_success() => {
+            store.recovered(completion(exchange, intent, *token, &head, body)).await
+        }
+        (Whose::Doubted(_), _) => return,
     };
     if let Err(error) = noted {
         tracing::warn!(request_id = ?exchange.request_id, %error, "what was observed could not be noted");
     }
+}
+
+fn completion(
+    exchange: &Exchange,
+    intent: &Intent,
+    token: Token,
+    (status, headers): &(StatusCode, HeaderMap),
+    body: Option<Bytes>,
+) -> Completion {
+    let rules = exchange.guard().map(|guard| &guard.rules);
+    let kept = |rules: &Idempotency| if intent.keyed { rules.remember } else { rules.remember_fingerprint };
+    let keep = rules.map_or(Duration::ZERO, kept);
+    let read = slots::Answered { status: *status, headers, body: body.as_deref() };
+    let (slots, frees) = (intent.slots.settlement(exchange, read), intent.slots.frees(exchange, read));
+    let answer = respond::record(*status, headers, None);
+    let (ends, names, alias) = (None, None, None);
+    Completion { id: intent.id, token, answer, keep, ends, names, alias, slots, frees }
 }

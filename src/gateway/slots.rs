@@ -159,6 +159,14 @@ impl Slotted {
         self.wanted = vec![never("".into(), None, ScopeId([0; 16]))];
     }
 
+    /// Whether what a success says beyond its head may matter.
+    pub fn reads_answer(&self, exchange: &Exchange) -> bool {
+        let releases = &exchange.rules().slots.releases;
+        let is_open = |rule: usize| releases.get(rule).is_some_and(ReleasePolicy::is_open);
+        self.wanted.iter().any(|wanted| wanted.booking.is_none())
+            || (!self.deletes && self.said.iter().any(|(rule, ..)| is_open(*rule)))
+    }
+
     /// How the places that were reserved go on after an answer.
     pub fn settlement(&self, exchange: &Exchange, answer: Answered<'_>) -> Settlement {
         if self.wanted.is_empty() {
