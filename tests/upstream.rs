@@ -147,3 +147,25 @@ fn what_is_only_observed_is_read_whole_only_where_there_is_memory_for_it() {
         (figure(&stand, series) > 0.0).then_some(())
     });
 }
+
+#[test]
+fn a_server_that_takes_connections_and_ends_them_without_a_word_leaves_the_rotation() {
+    let mute = RawBackend::start(|_| {});
+    let fine = RawBackend::start(ok);
+    let routes = format!(
+        "[[upstream]]\nname = \"pair\"\nurl = [\"http://{}\", \"http://{}\"]\ntimeout = \"5s\"\n\
+         [[route]]\nname = \"pair\"\nmatch = \"POST /pair\"\nupstream = \"pair\"\n[route.idempotency]\n",
+        mute.address, fine.address
+    );
+    let stand = Stand::with(Config { routes: routes.leak(), ..Config::default() });
+    let write = |number: u32| stand.send(&Call::post("/pair", format!("{{\"n\":{number}}}"))).status;
+    // One write finds out, and not every other one.
+    let lost = (1..=20).filter(|number| write(*number) == 502).count();
+    assert_eq!((lost, mute.waiting()), (1, 1));
+    let down = format!("oncegate_upstream_up{{upstream=\"pair\",server=\"{}\"}}", mute.address);
+    assert!(
+        figure(&stand, &down) < 0.5,
+        "{}",
+        Call::new("GET", "/metrics").send(stand.gate.admin).unwrap().text()
+    );
+}

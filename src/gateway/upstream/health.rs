@@ -2,7 +2,8 @@
 //!
 //! Health is passive: a server that refuses connections leaves the rotation for a while that doubles, up to ten
 //! seconds, and comes back with the first connection that succeeds, or with what it answers after that while over one that it
-//! had. With one server there is no rotation to leave.
+//! had. One that takes a new connection and ends it without a word leaves it likewise, and comes back with an answer alone. With
+//! one server there is no rotation to leave.
 
 use super::capacity::Capacity;
 use super::pool::Pool;
@@ -13,7 +14,7 @@ use crate::gateway::clock;
 use crate::journal::{Apart, Journal};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -36,8 +37,10 @@ pub struct Upstream {
 
 struct Server {
     in_flight: Apart<AtomicUsize>,
-    /// Connections refused in a row.
+    /// Connections refused, or ended without a word, in a row.
     failures: AtomicU32,
+    /// Whether the last of them was made: then it does not say much that one can be.
+    is_mute: AtomicBool,
     /// Out of rotation until then, in milliseconds since `started`.
     down_until: AtomicU64,
 }
@@ -75,6 +78,7 @@ impl Upstream {
         let server = |_| Server {
             in_flight: Apart::new(AtomicUsize::new(0)),
             failures: AtomicU32::new(0),
+            is_mute: AtomicBool::new(false),
             down_until: AtomicU64::new(0),
         };
         if let Some(figures) = journal.metrics().upstream(index) {
@@ -92,6 +96,7 @@ impl Upstream {
             self.capacity.answered(self, clock::now().saturating_duration_since(sent));
         }
         if self.has_rested(server) {
+            self.servers[server].is_mute.store(false, Relaxed);
             self.reached(server);
         }
     }
@@ -128,6 +133,12 @@ impl Upstream {
         self.tell(server, self.note_failure(server, now), why);
     }
 
+    /// `server` took a new connection and ended it before it had answered anything there.
+    pub(super) fn said_nothing(&self, server: usize, why: &str) {
+        self.servers[server].is_mute.store(true, Relaxed);
+        self.failed(server, why, clock::now());
+    }
+
     /// A connection to `server` was made.
     pub(super) fn reached(&self, server: usize) {
         self.tell(server, self.note_success(server), "");
@@ -153,7 +164,8 @@ impl Upstream {
     }
 
     fn note_success(&self, server: usize) -> Option<Turn> {
-        if !self.has_failed(server) {
+        let mute = self.servers[server].is_mute.load(Relaxed);
+        if mute || !self.has_failed(server) {
             return None;
         }
         let server = &self.servers[server];
@@ -304,6 +316,23 @@ pub(super) mod tests {
         clock::now();
         upstream.answered(0, None);
         assert!(!upstream.has_failed(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_connections_and_says_nothing_is_back_when_it_answers() {
+        let upstream = upstream(2, 10);
+        upstream.said_nothing(0, "closed");
+        upstream.reached(0);
+        assert_eq!(upstream.choose(0, clock::now()), Some(1), "that a connection is made says nothing");
+        upstream.said_nothing(0, "closed");
+        tokio::time::advance(DOWN_FIRST).await;
+        assert_eq!(upstream.choose(0, clock::now()), Some(1), "it rests twice as long");
+        tokio::time::advance(DOWN_FIRST).await;
+        assert_eq!(upstream.choose(0, clock::now()), Some(0));
+        upstream.answered(0, None);
+        upstream.failed(0, "refused", clock::now());
+        upstream.reached(0);
+        assert!(!upstream.has_failed(0), "it has spoken since");
     }
 
     #[test]

@@ -210,7 +210,15 @@ pub async fn send(
                     unsent = UNSENT_MOST;
                     request = copy;
                 }
-                (None, None) => return Err(Failure::Lost(describe(&error.into_error()))),
+                (None, None) => {
+                    let error = error.into_error();
+                    let why = describe(&error);
+                    // A client that breaks off its upload says nothing of the server.
+                    if rested.is_none() && !error.is_user() {
+                        pool.upstream.said_nothing(server, &why);
+                    }
+                    return Err(Failure::Lost(why));
+                }
             },
         }
     }
