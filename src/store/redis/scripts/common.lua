@@ -189,6 +189,7 @@ local function end_intents(targets, scope, by, subtree_for, now)
       elseif record and record[PHASE] == SENT and not record[ENDED] then
         record[ENDED] = true
         put(key, record, before)
+        publish(id, record[TOKEN], 'm', digits(end_of(record)))
         changed = changed + 1
       end
     end
@@ -199,7 +200,7 @@ end
 -- The outcome of `record` is known: kept, or nothing where a later success has ended the intent already.
 local function answered(key, record, before, by, answer, stored, status, keep, now)
   if record[ENDED] then
-    remove(key, record, before)
+    forget(key, record, before)
     tell_gone(id_of(key), record, answer)
     return false
   end
