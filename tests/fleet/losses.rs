@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 /// As in the whole fleet, with leases that end soon.
-const SHORT_LEASES: &str =
+pub(super) const SHORT_LEASES: &str =
     "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"2s\"";
 
 /// So many gateways with such leases.
