@@ -253,6 +253,9 @@ fn an_answer_too_large_to_keep_is_still_never_executed_again() {
     let copy = stand.send(&book("{}"));
     assert!(copy.is_replay(), "{}", copy.text());
     assert_eq!((copy.status, copy.header("location")), (201, first.header("location")));
+    assert_problem(&copy, 201, "answer-not-kept");
+    let told = (copy.json()["request_id"].clone(), copy.json()["policy"].clone());
+    assert_eq!(told, (copy.header("x-request-id").into(), "guarded".into()));
     assert_eq!(stand.backend.requests(), 1);
 }
 

@@ -12,6 +12,12 @@ fn book() -> Call {
     Call::post("/api/bookings", r#"{"slot":3}"#).header("Authorization", "Bearer receptionist-1")
 }
 
+/// What the gate has logged in all its lives.
+fn log(stand: &Stand) -> Vec<serde_json::Value> {
+    let log = std::fs::read_to_string(&stand.gate.log).unwrap();
+    log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
 #[test]
 fn a_client_that_leaves_within_its_body_claims_nothing() {
     let stand = Stand::new();
@@ -87,12 +93,16 @@ fn a_write_past_the_drain_is_in_doubt_and_not_lost() {
     let config = crate::harness::Config { server: "drain = \"300ms\"", ..Default::default() };
     let mut stand = Stand::with(config);
     let address = stand.gate.address;
-    let slow = book().header("X-Demo-Fault", "delay=2000");
+    let slow = book().header("X-Demo-Fault", "delay=2000").header("X-Request-Id", "cut-off");
     let first = thread::spawn(move || slow.within(Duration::from_secs(5)).send(address));
     stand.wait_for_requests(1);
     stand.terminate();
     eventually("the gate ends", || stand.gate.exit_status().unwrap());
     let _ = first.join().unwrap();
+    let lines = log(&stand).into_iter().filter(|line| line["target"] == "access");
+    let told: Vec<_> = lines.filter(|line| line["request_id"] == "cut-off").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((&told[0]["decision"], &told[0]["status"]), (&"client-left".into(), &499.into()));
     stand.start();
     crate::harness::assert_problem(&stand.send(&book()), 409, "outcome-unknown");
     assert_eq!(stand.backend.requests(), 1);
@@ -147,10 +157,6 @@ fn writes_that_a_killed_gate_left_in_doubt_are_told_by_the_next_one_once_and_cou
     stand.gate.kill();
     senders.into_iter().for_each(|sender| drop(sender.join()));
     stand.start();
-    let log = |stand: &Stand| -> Vec<serde_json::Value> {
-        let log = std::fs::read_to_string(&stand.gate.log).unwrap();
-        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    };
     let told = |stand: &Stand| {
         let lines = log(stand).into_iter().filter(|line| line["event"] == "in-doubt");
         lines.collect::<Vec<_>>()

@@ -7,7 +7,7 @@ use crate::config::{
 use crate::domain::event::Event;
 use crate::gateway::Gateway;
 use crate::journal::{self, Journal, Readiness};
-use crate::store::{Address, Layout, Options, Place, Shared, Store, Tls};
+use crate::store::{Address, HearsOfDoubt, Layout, LeftInDoubt, Options, Place, Shared, Store, Tls};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,7 +65,7 @@ fn serve(loaded: config::Loaded) -> Result<(), String> {
     let names = config.routes.iter().map(|route| route.name.clone()).collect();
     let upstreams = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
     let journal = Journal::new(names, upstreams, config.log.access);
-    tell_what_was_left(&store, &journal);
+    store.hear_of_doubts(Arc::new(TellsOfDoubt(journal.clone())));
     let (readiness, ready) = watch::channel(Readiness::Starting);
     let admin = start_admin(config, &store, &journal, ready)?;
     let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
@@ -88,20 +88,23 @@ fn serve(loaded: config::Loaded) -> Result<(), String> {
     Ok(())
 }
 
-/// What the gateway before this one left in doubt is told as if it had told it itself.
-fn tell_what_was_left(store: &Store, journal: &Journal) {
-    let left = store.left_in_doubt();
-    for record in &left.records {
-        let (Ok(id), Some(why)) = (record.id.parse(), record.why) else { continue };
-        let (route, request_id) = ((&*record.about.route).into(), (&*record.about.request_id).into());
-        journal.event(Event::InDoubt { route, id, request_id, why });
-    }
-    let more = left.count.saturating_sub(left.records.len());
-    if more > 0 {
-        tracing::warn!(
-            more,
-            "more writes are in doubt than are told one by one: oncegate claims list --phase in-doubt"
-        );
+/// What a gateway that is gone left in doubt is told as if it had told it itself.
+struct TellsOfDoubt(Arc<Journal>);
+
+impl HearsOfDoubt for TellsOfDoubt {
+    fn left(&self, left: LeftInDoubt) {
+        for record in &left.records {
+            let (Ok(id), Some(why)) = (record.id.parse(), record.why) else { continue };
+            let (route, request_id) = ((&*record.about.route).into(), (&*record.about.request_id).into());
+            self.0.event(Event::InDoubt { route, id, request_id, why });
+        }
+        let more = left.count.saturating_sub(left.records.len());
+        if more > 0 {
+            tracing::warn!(
+                more,
+                "more writes are in doubt than are told one by one: oncegate claims list --phase in-doubt"
+            );
+        }
     }
 }
 

@@ -264,8 +264,7 @@ impl Connection {
         self.turned.set(true);
     }
 
-    /// Whether a head of HTTP/2 is coming in; while an exchange runs, that one's deadlines count. What is not part of a
-    /// head shortens no rest and prolongs none.
+    /// Whether a head of HTTP/2 is coming in; while an exchange runs, its deadlines count. Nothing else changes a rest.
     pub(super) fn head_comes(&self, comes: bool) {
         match (self.phase.get(), comes) {
             (Phase::Idle, true) => self.rest_as(Phase::Head),
@@ -458,7 +457,8 @@ impl Connection {
         }
     }
 
-    fn give(&self, order: Orders) {
+    /// What the worker wants of it from now on.
+    pub(super) fn give(&self, order: Orders) {
         self.order.set(order);
         self.wake();
     }

@@ -95,6 +95,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
+use tokio::time::Instant;
 use upstream::Upstream;
 use worker::{Shared, WorkerHandle};
 
@@ -115,6 +116,9 @@ pub struct Drained {
     /// Workers that still had connections or attempts when time ran out. What they had sent is in doubt.
     pub unfinished: usize,
 }
+
+/// How long exchanges that the end of a drain cuts off may take to tell of themselves.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 // === impl Gateway ===
 
@@ -165,6 +169,7 @@ impl Gateway {
             unrecorded: Default::default(),
             giving_up: Default::default(),
             draining: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
             below: Default::default(),
             throttles,
             policy: policy.clone(),
@@ -188,11 +193,22 @@ impl Gateway {
         self.shared.throttles.drain();
         self.listener = None;
         let deadline = clock::now() + limit;
+        let open: Vec<_> = self.workers.iter().map(|worker| worker.connections.clone()).collect();
         let workers: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(WorkerHandle::end).collect();
-        while clock::now() < deadline && !workers.iter().all(|thread| thread.is_finished()) {
-            std::thread::sleep(Duration::from_millis(10));
+        wait_until(deadline, || workers.iter().all(|thread| thread.is_finished()));
+        let unfinished = workers.iter().filter(|thread| !thread.is_finished()).count();
+        if unfinished > 0 {
+            self.shared.cut_off.store(true, Relaxed);
+            wait_until(clock::now() + LAST_WORDS, || open.iter().all(|open| open.load(Relaxed) == 0));
         }
-        Drained { unfinished: workers.iter().filter(|thread| !thread.is_finished()).count() }
+        Drained { unfinished }
+    }
+}
+
+/// Looks until `deadline` whether it `is_so`.
+fn wait_until(deadline: Instant, is_so: impl Fn() -> bool) {
+    while clock::now() < deadline && !is_so() {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -6,7 +6,7 @@
 use super::body::ResponseBody;
 use super::exchange::Exchange;
 use super::headers::IDEMPOTENT_REPLAYED;
-use super::respond::PROBLEM;
+use super::respond::{self, PROBLEM};
 use super::spelling;
 use crate::domain::answer::Answer;
 use bytes::Bytes;
@@ -31,14 +31,21 @@ impl Exchange {
         // Limits have something to add to some of the headers, and HTTP/2 has no lines.
         let is_special = answer.is_tombstone() || answer.is_refusal();
         if self.version == Version::HTTP_2 || self.rules().throttle.is_some() || is_special {
-            return (replay(answer, copy), Vec::new());
+            let not_kept = answer.is_tombstone().then(|| self.not_kept(answer.status()));
+            return (replay(answer, copy, not_kept), Vec::new());
         }
         as_lines(answer, copy, &self.shared().policy.config().server.request_id_header)
     }
+
+    /// What is said in the place of an answer that was too large to keep.
+    fn not_kept(&self, status: StatusCode) -> Bytes {
+        let request_id = self.request_id.to_str().unwrap_or_default();
+        Bytes::from(respond::not_kept(status, &self.rules().name, request_id))
+    }
 }
 
-/// A recorded answer for a copy.
-fn replay(answer: &Answer, copy: Copy) -> Response<ResponseBody> {
+/// A recorded answer for a copy. `not_kept`: what stands in the place of its body, where that is not there.
+fn replay(answer: &Answer, copy: Copy, not_kept: Option<Bytes>) -> Response<ResponseBody> {
     let mut headers = answer.headers();
     if copy == Copy::Late {
         headers.remove(header::SET_COOKIE);
@@ -47,7 +54,7 @@ fn replay(answer: &Answer, copy: Copy) -> Response<ResponseBody> {
     if !answer.is_refusal() {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
-    let body = if answer.is_tombstone() { tombstone(answer.status(), &mut headers) } else { answer.body() };
+    let body = not_kept.inspect(|_| describe_problem(&mut headers)).unwrap_or_else(|| answer.body());
     response(answer.status(), headers, body)
 }
 
@@ -98,16 +105,12 @@ fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Res
     response
 }
 
-/// The answer was too large to keep: the status is the recorded one, the body says so.
-fn tombstone(status: StatusCode, headers: &mut HeaderMap) -> Bytes {
+/// The headers say what the body is that stands in the place of the recorded one.
+fn describe_problem(headers: &mut HeaderMap) {
     for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG, header::CONTENT_RANGE] {
         headers.remove(name);
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-    let status = status.as_u16();
-    Bytes::from(format!(
-        r#"{{"type":"urn:oncegate:problem:answer-not-kept","title":"The answer was not kept","status":{status},"detail":"The same request was answered before, with this status, and is not sent again for this copy. The body of that answer was larger than the gateway keeps (store.answer_limit) or cannot be read any more."}}"#
-    ))
 }
 
 #[cfg(test)]
@@ -127,8 +130,8 @@ mod tests {
     #[test]
     fn a_late_copy_gets_no_cookie_and_one_that_waited_does() {
         let answer = answer(&[("set-cookie", "session=1"), ("date", "Thu, 01 Jan 1970 00:00:00 GMT")]);
-        assert!(!replay(&answer, Copy::Late).headers().contains_key(header::SET_COOKIE));
-        let waited = replay(&answer, Copy::Waited);
+        assert!(!replay(&answer, Copy::Late, None).headers().contains_key(header::SET_COOKIE));
+        let waited = replay(&answer, Copy::Waited, None);
         assert!(waited.headers().contains_key(header::SET_COOKIE));
         assert!(!waited.headers().contains_key(header::DATE), "made anew by the server");
         assert_eq!(waited.headers()[IDEMPOTENT_REPLAYED], "true");
@@ -141,7 +144,7 @@ mod tests {
     fn a_refusal_that_a_copy_waited_for_is_no_replay() {
         let refusal = answer(&[("retry-after", "1")]).to_refusal();
         let refusal = Answer::from_bytes(refusal.as_bytes().clone()).expect("own bytes");
-        let waited = replay(&refusal, Copy::Waited);
+        let waited = replay(&refusal, Copy::Waited, None);
         assert!(!waited.headers().contains_key(IDEMPOTENT_REPLAYED));
         assert_eq!(waited.headers()["retry-after"], "1");
     }

@@ -19,7 +19,7 @@ pub const PROBLEM: &str = "application/problem+json";
 pub const NO_STORE: &str = "no-store";
 
 /// The body of a refusal (RFC 9457), with this project's extension members.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Problem<'a> {
     r#type: String,
     title: &'a str,
@@ -77,6 +77,21 @@ fn problem(refusal: &Refusal, policy: Option<&str>, request_id: &str) -> (Status
     (StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers, body)
 }
 
+/// What stands in the place of an answer's body that is not kept, in JSON.
+pub fn not_kept(status: StatusCode, policy: &str, request_id: &str) -> Vec<u8> {
+    let problem = Problem {
+        r#type: "urn:oncegate:problem:answer-not-kept".into(),
+        title: "The answer was not kept",
+        status: status.as_u16(),
+        detail: "The same request was answered before, with this status, and is not sent again for this copy. The body \
+                 of that answer was larger than the gateway keeps (store.answer_limit) or cannot be read any more.",
+        policy: Some(policy),
+        request_id,
+        ..Problem::default()
+    };
+    problem.written()
+}
+
 /// What a refusal says in JSON.
 pub fn body(refusal: &Refusal, policy: Option<&str>, request_id: &str) -> Vec<u8> {
     let slot = refusal.slot.as_deref();
@@ -101,11 +116,15 @@ pub fn body(refusal: &Refusal, policy: Option<&str>, request_id: &str) -> Vec<u8
         state: slot.map(|taken| taken.state),
         id: slot.and_then(|taken| taken.id.as_deref()),
     };
-    // Serialising strings and numbers into memory cannot fail; an empty problem would still carry its status.
-    problem.brief().unwrap_or_else(|| serde_json::to_vec(&problem).unwrap_or_default())
+    problem.written()
 }
 
 impl Problem<'_> {
+    fn written(&self) -> Vec<u8> {
+        // Serialising strings and numbers into memory cannot fail; an empty problem would still carry its status.
+        self.brief().unwrap_or_else(|| serde_json::to_vec(self).unwrap_or_default())
+    }
+
     /// The same bytes as the serializer's, where there is nothing to escape and nothing beyond the usual: refusals come in
     /// floods, and looking at each byte of a text costs more than the rest of the answer.
     fn brief(&self) -> Option<Vec<u8>> {

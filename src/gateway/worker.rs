@@ -3,7 +3,7 @@
 
 use super::below::Below;
 use super::clock;
-use super::connection::{Connection, serve};
+use super::connection::{Connection, Orders, serve};
 use super::deadline::Deadlines;
 use super::flood::Flood;
 use super::headers::{add_via, first_of};
@@ -84,6 +84,8 @@ pub struct Shared {
     pub giving_up: Apart<AtomicUsize>,
     /// No new requests on connections that live on.
     pub draining: AtomicBool,
+    /// The drain is over: connections end, whatever they are doing.
+    pub cut_off: AtomicBool,
 }
 
 /// A connection on its way from the listener to its worker.
@@ -277,6 +279,10 @@ impl Worker {
             connection.drain();
         }
         while self.open.load(Relaxed) > 0 || self.running.get() > 0 {
+            if self.shared.cut_off.load(Relaxed) {
+                // Each tells of its exchanges as if its client had left.
+                self.connections.borrow().iter().for_each(|(_, connection)| connection.give(Orders::Close));
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -30,7 +30,7 @@ pub use embedded::Embedded;
 pub use error::{OpenError, StoreError};
 pub use lanes::{GivenUp, JoinLane, Joined, LaneAbout, LaneFigures, LanePlace, LaneView};
 pub use limits::{LimitsTaken, Said, SharedBucket, TakeLimits};
-pub use recovery::{AnswerKey, LeftInDoubt, Sighting};
+pub use recovery::{AnswerKey, HearsOfDoubt, LeftInDoubt, Sighting};
 pub use redis::{Address, Finding, Layout, Redis, Shared, Tls, examine};
 pub use slots::{Follows, Free, Settlement, SlotFigures};
 pub use waiters::Waiter;

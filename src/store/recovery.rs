@@ -2,6 +2,7 @@
 
 use super::{Completion, Held, RecordView, Store, StoreError};
 use crate::domain::ledger::{RecordId, Token};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What must not come twice in the backend's answers, as a digest.
@@ -19,13 +20,19 @@ pub struct Sighting {
     pub window: Duration,
 }
 
-/// What a gateway that is gone left in flight and is in doubt since this one began.
+/// What a gateway that is gone left in flight and is in doubt now.
 #[derive(Clone, Debug, Default)]
 pub struct LeftInDoubt {
     /// The first of these records; [`LeftInDoubt::MOST`] at most.
     pub records: Vec<RecordView>,
     /// How many there are.
     pub count: usize,
+}
+
+/// Whoever tells of what others left in doubt.
+pub trait HearsOfDoubt: Send + Sync {
+    /// Called once for each. Must not block.
+    fn left(&self, left: LeftInDoubt);
 }
 
 // === impl LeftInDoubt ===
@@ -38,11 +45,12 @@ impl LeftInDoubt {
 // === impl Store: recovery ===
 
 impl Store {
-    /// What opening this store put in doubt, once. A shared store has no beginning here: it tells of that itself.
-    pub fn left_in_doubt(&self) -> LeftInDoubt {
+    /// `listener` hears of what is in doubt without its gateway's word: what opening a store of one's own put in doubt, at once;
+    /// on a shared one, whatever gateways left behind, as it is found, each of them at one gateway of the fleet.
+    pub fn hear_of_doubts(&self, listener: Arc<dyn HearsOfDoubt>) {
         match self {
-            Store::Embedded(store) => store.left_in_doubt(),
-            Store::Redis(_) => LeftInDoubt::default(),
+            Store::Embedded(store) => listener.left(store.left_in_doubt()),
+            Store::Redis(store) => store.inner.hear_of_doubts(listener),
         }
     }
 

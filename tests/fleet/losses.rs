@@ -3,16 +3,19 @@
 use super::restarts::after_a_round;
 use super::{Fleet, SECRET, booking, until_made, usual};
 use crate::harness::redis::{DURABLE, Server};
-use crate::harness::{Call, Config, RawBackend, Reply, Signal, claims, eventually, gates, ok, signal};
+use crate::harness::{
+    Call, Config, Handed, RawBackend, Reply, Signal, claims, eventually, gates, ok, signal,
+};
 use oncegate::cli::demo::gate::Gate;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// As in the whole fleet, with leases that end soon.
-const SHORT_LEASES: &str =
+pub(super) const SHORT_LEASES: &str =
     "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"2s\"";
 
 /// So many gateways with such leases.
@@ -121,6 +124,103 @@ fn what_a_cancellation_ended_does_not_come_back_with_an_older_snapshot() {
     assert!(!until_made(&fleet, 0, &book).is_replay(), "the cancelled booking's answer came back");
     assert!(until_made(&fleet, 1, &book).is_replay());
     assert_eq!(fleet.backend.effects().len(), 3, "booked, cancelled, booked");
+}
+
+/// Answers what a test's backend holds.
+fn answered((_, mut connection): (String, TcpStream)) {
+    ok(&mut connection);
+}
+
+/// What a write was answered, and how often the backend executed it meanwhile.
+fn until_answered(held: &Handed, write: thread::JoinHandle<Reply>) -> (Reply, usize) {
+    let mut executed = 0;
+    eventually("it is answered", || {
+        for connection in held.connections.try_iter() {
+            executed += 1;
+            answered(connection);
+        }
+        write.is_finished().then_some(())
+    });
+    (write.join().unwrap(), executed)
+}
+
+/// A write of a resource, known without a key.
+fn unkeyed(method: &str, path: &str) -> Call {
+    Call::new(method, path).header("Host", "bookings.example").body("same")
+}
+
+#[test]
+fn an_attempt_whose_intent_ended_while_it_was_in_flight_leaves_no_answer_after_everything_was_lost() {
+    let (held, redis) = (Handed::start(), Server::start(&DURABLE));
+    let config = Config { store: SECRET, idempotency: "remember_fingerprint = \"60s\"", ..Config::default() };
+    let (gates, _directories) = gates(2, &config.text(held.address).replace("{store}", &redis.url()));
+    let send = |gate: usize, method: &'static str, path: &'static str| {
+        let address = gates[gate].address;
+        thread::spawn(move || unkeyed(method, path).send(address).expect("an answer"))
+    };
+    let written = [send(0, "PUT", "/api/a"), send(0, "PUT", "/api/b")];
+    let holding = [held.next(), held.next()];
+    let deleted = send(1, "DELETE", "/api/a");
+    answered(held.next());
+    assert_eq!(deleted.join().unwrap().status, 200);
+    after_a_round(&redis);
+    redis.cli(&["flushall"]);
+    // Agreed anew by then.
+    let probe = thread::spawn({
+        let address = gates[0].address;
+        move || {
+            eventually("claims are granted", || {
+                let reply = unkeyed("PUT", "/api/c").send(address).expect("an answer");
+                (reply.status == 200).then_some(())
+            })
+        }
+    });
+    answered(held.next());
+    probe.join().unwrap();
+    holding.into_iter().for_each(answered);
+    for written in written {
+        assert_eq!(written.join().unwrap().status, 200);
+    }
+    assert!(send(1, "PUT", "/api/b").join().unwrap().is_replay());
+    let (anew, executed) = until_answered(&held, send(1, "PUT", "/api/a"));
+    assert!(executed == 1 && !anew.is_replay(), "what was deleted meanwhile came back as a replay");
+}
+
+#[test]
+fn a_write_whose_turn_came_after_the_snapshot_that_the_store_comes_back_with_is_executed_once() {
+    let (held, mut redis) = (Handed::start(), Server::start(&[]));
+    let idempotency = "[route.lane]\nby = [\"header:Host\"]\nqueue = 9\nwait = \"20s\"";
+    let upstream = "timeout = \"20s\"\npause = \"1s\"";
+    let config = Config { store: SHORT_LEASES, idempotency, upstream, ..Config::default() };
+    let (gates, _directories) = gates(1, &config.text(held.address).replace("{store}", &redis.url()));
+    let send = |n: u32| {
+        let address = gates[0].address;
+        thread::spawn(move || booking(n).within(Duration::from_secs(30)).send(address).expect("an answer"))
+    };
+    let first = send(1);
+    let holding = held.next();
+    let second = send(2);
+    eventually("it waits for its turn", || {
+        let lanes = Call::new("GET", "/api/lanes").send(gates[0].admin).ok()?.json();
+        (lanes["waiting"] == 1).then_some(())
+    });
+    assert_eq!(redis.cli(&["save"]).trim(), "OK");
+    answered(holding);
+    assert_eq!(first.join().unwrap().status, 200);
+    let holding = held.next();
+    redis.kill();
+    redis.run();
+    // Agreed anew by then.
+    eventually("the gateway has said what it knows", || {
+        let clock = redis.cli(&["get", "{oncegate}clock"]);
+        clock.contains('@').then_some(())
+    });
+    after_a_round(&redis);
+    answered(holding);
+    second.join().unwrap();
+    after_a_round(&redis);
+    let (copy, executed) = until_answered(&held, send(2));
+    assert!(executed == 0 && copy.is_replay(), "it was executed twice: {}", copy.text());
 }
 
 /// A way to a server, on which the reply to one command with this in it is lost once that is asked for.

@@ -2,6 +2,7 @@
 //! every client gets the one answer or a refusal that says why.
 
 mod copies;
+mod doubts;
 mod lanes;
 mod losses;
 mod restarts;

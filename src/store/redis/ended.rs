@@ -3,10 +3,11 @@
 //! it. Bounded; the oldest are forgotten first.
 
 use super::Inner;
+use super::ends::AttemptId;
 use super::part::Part;
 use super::script::{Call, Script};
 use crate::domain::client::ScopeId;
-use crate::domain::ledger::{RecordId, TargetId, Token};
+use crate::domain::ledger::TargetId;
 use crate::domain::time::Millis;
 use crate::store::EndIntents;
 use std::collections::VecDeque;
@@ -31,11 +32,20 @@ struct Lists {
     resources: VecDeque<Resource>,
 }
 
+/// How far an attempt was when its intent ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// It was in flight: what it comes to counts no longer.
+    InFlight,
+    /// It had an answer, or nobody will know one.
+    Over,
+}
+
 /// The attempt at a record that counts no longer.
 #[derive(Clone, Copy)]
 struct Record {
-    id: RecordId,
-    token: Token,
+    attempt: AttemptId,
+    when: When,
     /// When it would have ended by itself.
     until: Millis,
 }
@@ -54,11 +64,11 @@ struct Resource {
 // === impl Ended ===
 
 impl Ended {
-    /// The attempt `token` at a record, which would have counted until `until`, counts no longer.
-    pub(super) fn record(&self, id: RecordId, token: Token, until: Millis, now: Millis) {
+    /// An attempt, which would have counted until `until`, counts no longer.
+    pub(super) fn record(&self, attempt: AttemptId, when: When, until: Millis, now: Millis) {
         let records = &mut self.lock().records;
         make_room(records, RECORDS_MOST, |record| record.until <= now);
-        records.push_back(Record { id, token, until });
+        records.push_back(Record { attempt, when, until });
     }
 
     /// A part was told at `at` what an unsafe success ends.
@@ -92,7 +102,7 @@ impl Inner {
         let lists = self.recall.ended.lock();
         let records = lists.records.iter().filter(|record| now < record.until);
         let records: Vec<Record> =
-            records.filter(|record| self.wire.parts.of(&record.id) == part).copied().collect();
+            records.filter(|record| self.wire.parts.of(&record.attempt.0) == part).copied().collect();
         let resources = lists.resources.iter().filter(|resource| now < resource.until);
         let resources: Vec<Resource> = resources.filter(|resource| resource.part == part).copied().collect();
         drop(lists);
@@ -107,7 +117,9 @@ impl Inner {
         for some in records.chunks(A_SCRIPT) {
             let call = self.about(Script::Ended, part).arg(0);
             calls.push(some.iter().fold(call, |call, record| {
-                call.arg(&record.id.0).arg(&record.token.0.to_be_bytes()).arg(record.until.0)
+                let Record { attempt: (id, token), when, until } = record;
+                let how = if *when == When::InFlight { "m" } else { "" };
+                call.arg(&id.0).arg(&token.0.to_be_bytes()).arg(until.0).arg(how)
             }));
         }
         (calls, records.len() + resources.len())
@@ -117,6 +129,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ledger::{RecordId, Token};
     use std::time::Duration;
 
     fn ends(subtree_for: u64) -> EndIntents {
@@ -133,10 +146,11 @@ mod tests {
         ended.intents(Part(0), &ends(10), Millis(11));
         assert_eq!(ended.lock().resources.iter().map(|one| one.at.0).collect::<Vec<_>>(), [11]);
         for n in 0..RECORDS_MOST as u64 + 5 {
-            ended.record(RecordId([1; 32]), Token(u128::from(n)), Millis(9), Millis(n / 100_000));
+            let attempt = (RecordId([1; 32]), Token(u128::from(n)));
+            ended.record(attempt, When::Over, Millis(9), Millis(n / 100_000));
         }
         let lists = ended.lock();
-        let first = lists.records.front().map(|record| record.token.0);
+        let first = lists.records.front().map(|record| record.attempt.1.0);
         assert_eq!((first, lists.records.len()), (Some(5), RECORDS_MOST));
     }
 }

@@ -1,6 +1,7 @@
 //! One subscription a gateway: every end of an attempt that copies wait for, every new alias and every
 //! hold that is given back is told on it.
 
+use super::ended::When;
 use super::ends::AttemptId;
 use super::reply::Reply;
 use super::script::Script;
@@ -95,7 +96,8 @@ impl Inner {
         let Some((token, rest)) = rest.split_first_chunk::<16>() else { return };
         let attempt = (RecordId(*id), Token(u128::from_be_bytes(*token)));
         let end = match kind {
-            b'e' => return self.heard_ended(attempt, rest),
+            b'e' => return self.heard_ended(attempt, rest, When::Over),
+            b'm' => return self.heard_ended(attempt, rest, When::InFlight),
             b'a' => super::stored::decode(rest.to_vec()).map(AttemptEnd::Answered),
             b'n' => Some(AttemptEnd::NotExecuted),
             b'x' => in_doubt(rest),
@@ -107,10 +109,12 @@ impl Inner {
     }
 
     /// An attempt counts no longer, although it would have until the instant that `until` says.
-    fn heard_ended(&self, (id, token): AttemptId, until: &[u8]) {
-        self.recall.forget(id, token);
+    fn heard_ended(&self, attempt: AttemptId, until: &[u8], when: When) {
+        if when == When::Over {
+            self.recall.forget(attempt.0, attempt.1);
+        }
         if let Some(until) = std::str::from_utf8(until).ok().and_then(|until| until.parse().ok()) {
-            self.recall.ended.record(id, token, Millis(until), self.clock.now());
+            self.recall.ended.record(attempt, when, Millis(until), self.clock.now());
         }
     }
 

@@ -147,6 +147,9 @@ impl Keeper {
         if let Err(error) = self.settle_earlier_lives().await {
             return Found::Bad(said(error));
         }
+        if let Err(error) = self.inner.tell_doubts().await {
+            tracing::debug!(%error, "what is in doubt could not be asked for; it is told later");
+        }
         self.inner.aliases.expire(self.inner.clock.now());
         Found::Good
     }

@@ -23,6 +23,7 @@ mod company;
 mod completions;
 mod confirmations;
 mod direct;
+mod doubts;
 mod ended;
 mod ends;
 mod frames;
@@ -61,6 +62,7 @@ use crate::domain::time::Millis;
 use aliases::Aliases;
 use clock::Clock;
 use confirmations::Confirmations;
+use doubts::Doubts;
 use ends::Ends;
 use health::Health;
 use hmac::{Hmac, KeyInit, Mac};
@@ -105,6 +107,7 @@ pub(super) struct Inner {
     aliases: Aliases,
     ears: Ears,
     confirmations: Confirmations,
+    doubts: Doubts,
     places: Places,
     limits: Limits,
     recall: Recall,
@@ -138,6 +141,7 @@ impl Redis {
             aliases: Aliases::default(),
             ears: Ears::default(),
             confirmations: Confirmations::default(),
+            doubts: Doubts::default(),
             places: Places::default(),
             limits: Limits::new(),
             recall: Recall::new(options.memory_max),

@@ -68,6 +68,7 @@ scripts! {
     SlotVacate = "slot_vacate",
     Sweep = "sweep",
     Tell = "tell",
+    Untold = "untold",
     Usual = "usual",
 }
 

@@ -81,7 +81,7 @@ impl Inner {
     }
 
     /// The records of these ids, in their order.
-    async fn views(&self, ids: &[RecordId]) -> Result<Vec<RecordView>, StoreError> {
+    pub(super) async fn views(&self, ids: &[RecordId]) -> Result<Vec<RecordView>, StoreError> {
         let mut views = Vec::new();
         for part in self.wire.parts.all() {
             let here: Vec<&RecordId> = ids.iter().filter(|id| self.wire.parts.of(id) == part).collect();

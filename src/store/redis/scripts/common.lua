@@ -69,6 +69,15 @@ local function tell_doubt(id, record)
   publish(id, record[TOKEN], 'x', record[SINCE] .. ' ' .. record[UNTIL] .. ' ' .. record[WHY])
 end
 
+-- One that its own gateway did not put in doubt: somebody will tell of it (`untold.lua`).
+local function doubt_alone(key, record, before)
+  local id, last = id_of(key), end_of(record)
+  put(key, record, before)
+  purge(P .. 'xt', NOW, 10)
+  enter(P .. 'xt', digits(last), id, last)
+  tell_doubt(id, record)
+end
+
 -- What time did to the slots of a record's attempt; in slots.lua.
 local time_came
 
@@ -87,8 +96,7 @@ local function find(key, now)
     if before == QUEUED then tell_gone(id_of(key), record, nil) end
     return nil, nil
   end
-  put(key, aged, before)
-  tell_doubt(id_of(key), aged)
+  doubt_alone(key, aged, before)
   return aged, aged[PHASE]
 end
 
@@ -189,6 +197,7 @@ local function end_intents(targets, scope, by, subtree_for, now)
       elseif record and record[PHASE] == SENT and not record[ENDED] then
         record[ENDED] = true
         put(key, record, before)
+        publish(id, record[TOKEN], 'm', digits(end_of(record)))
         changed = changed + 1
       end
     end
@@ -199,7 +208,7 @@ end
 -- The outcome of `record` is known: kept, or nothing where a later success has ended the intent already.
 local function answered(key, record, before, by, answer, stored, status, keep, now)
   if record[ENDED] then
-    remove(key, record, before)
+    forget(key, record, before)
     tell_gone(id_of(key), record, answer)
     return false
   end

@@ -90,7 +90,8 @@ local function answer_of(key, record)
 end
 
 -- Tells every gateway that the attempt `token` of a record ended: `kind` is `a` (answered, with the answer), `A` (the
--- same, and the answer has to be fetched), `n` (not executed), `x` (in doubt) or `e` (what was known of it counts no longer).
+-- same, and the answer has to be fetched), `n` (not executed), `x` (in doubt) or `e` (what was known of it counts no longer); or
+-- that it will count no longer when it ends (`m`).
 local function publish(id, token, kind, rest)
   redis.call('PUBLISH', ARGV[2], kind .. id .. token .. rest)
 end

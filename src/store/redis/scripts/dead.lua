@@ -14,8 +14,7 @@ for _, set in ipairs({phase_set(QUEUED), phase_set(SENT)}) do
       else
         unsettle_open(record, now)
         to_doubt(record, now, 'owner-died')
-        put(key, record, before)
-        tell_doubt(id, record)
+        doubt_alone(key, record, before)
       end
     end
   end

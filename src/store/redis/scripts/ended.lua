@@ -2,7 +2,8 @@
 -- came since stays as it is.
 --
 -- ARGV: 3 how many resources ended with all below them, then of each: itself, whose change it was, when, and how long that is
--- kept; and of each record that counts no longer: its id, the attempt, and until when it would have counted.
+-- kept; and of each record that counts no longer: its id, the attempt, until when it would have counted, and `m` where it was
+-- in flight then, '' otherwise.
 local now, rest = read_clock(), 4
 write_clock(now)
 for _ = 1, tonumber(ARGV[3]) do
@@ -15,12 +16,20 @@ for _ = 1, tonumber(ARGV[3]) do
   end
   rest = rest + 4
 end
-for at = rest, #ARGV, 3 do
-  local id, token, last = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+for at = rest, #ARGV, 4 do
+  local id, token, last, how = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
   local key = record_key(id)
   local record, before = find(key, now)
-  enter(P .. 'ef', digits(last), id .. token, last)
-  if record and token_of(record) == token then
+  enter(P .. 'ef', digits(last), id .. token .. how, last)
+  if not record or token_of(record) ~= token then
+    -- Another attempt is none of this one's business.
+  elseif how == 'm' and record[PHASE] == DONE then
+    -- It was answered before this could be said.
+    forget(key, record, before)
+  elseif how == 'm' then
+    record[ENDED] = true
+    put(key, record, before)
+  else
     -- What became of its slots is not said here, so they stay taken.
     if record[PHASE] ~= DONE then unsettle_open(record, now) end
     remove(key, record, before)

@@ -20,8 +20,9 @@ local turn = lane[TURN]
 turn[T_UNTIL] = turn[T_SENT] and math.max(last, turn[T_UNTIL]) or last
 turn[T_SENT] = true
 write_lane(lane)
-if record[PHASE] == QUEUED then
-  send_open(record)
+-- One that was said again after a loss is sent already, and in no lane.
+if record[PHASE] == QUEUED or not record[LANE] then
+  if record[PHASE] == QUEUED then send_open(record) end
   -- Whoever settles the record gives the turn on.
   record[PHASE], record[SINCE], record[LANE] = SENT, NOW, lane_id()
   put(KEYS[1], record, before)

@@ -15,12 +15,19 @@ if how == 'abandoned' then
   return 'put'
 end
 local is_own = record and token_of(record) == token
-if not is_own and redis.call('ZSCORE', P .. 'ef', id_of(KEYS[1]) .. token) then
-  return 'gone'
-end
+local has_ended = redis.call('ZMSCORE', P .. 'ef', id_of(KEYS[1]) .. token, id_of(KEYS[1]) .. token .. 'm')
+if not is_own and (has_ended[1] or how == 'done' and has_ended[2]) then return 'gone' end
 -- What was settled by hand tells no more of its attempt, where an earlier version did it.
 if record and record[TOKEN] == '' then return 'kept' end
 if record and not is_own then return 'other' end
+if record and how == 'sent' and record[PHASE] == QUEUED then
+  -- An older state knows nothing of its first byte.
+  write_clock(now)
+  send_open(record)
+  record[PHASE], record[SINCE] = SENT, now
+  put(KEYS[1], record, before)
+  return 'put'
+end
 if record and (how == 'sent' or record[PHASE] == DONE) then return 'kept' end
 local last = tonumber(ARGV[18])
 if how == 'done' and last <= now then return 'gone' end
@@ -28,7 +35,7 @@ write_clock(now)
 if not record then
   record = {
     FORMAT, SENT, token, ARGV[5], ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[16]),
-    tonumber(ARGV[12]), false, now + tonumber(ARGV[11]), now, false, 0, false, false, 0, ARGV[13], ARGV[14], ARGV[15],
+    tonumber(ARGV[12]), has_ended[2] and true or false, now + tonumber(ARGV[11]), now, false, 0, false, false, 0, ARGV[13], ARGV[14], ARGV[15],
     false, ARGV[22],
   }
 end
