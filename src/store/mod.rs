@@ -18,7 +18,7 @@ mod writes;
 use crate::domain::answer::Answer;
 use crate::domain::client::ScopeId;
 use crate::domain::fingerprint::Fingerprint;
-use crate::domain::ledger::{Claim, Doubt, Owner, Record, RecordId, TargetId, Token};
+use crate::domain::ledger::{Claim, Doubt, Owner, Phase, Record, RecordId, TargetId, Token};
 use crate::domain::slot::{Taken, Wanted};
 use crate::domain::time::Millis;
 use std::path::PathBuf;
@@ -162,8 +162,8 @@ impl EndIntents {
     ///
     /// Whoever changes the resource that a record made or addressed ends it. Whoever changes something below a
     /// collection ends what was made there only where nothing tells the two apart: another caller's change of another
-    /// member is no reason to make a double click two bookings. In flight, a record is only concerned by a change of its
-    /// very target: what it is about to make cannot have been changed by anybody.
+    /// member is no reason to make a double click two bookings. Without an answer, a record is only concerned by a change of its
+    /// very target: what it is about to make, or may have made, nobody can name.
     pub fn concerns<A>(&self, record: &Record<A>, names: Option<TargetId>) -> bool {
         let above = |target: TargetId| self.parents.contains(&target);
         if record.target == self.target {
@@ -171,7 +171,7 @@ impl EndIntents {
         }
         let named = names.is_some_and(|names| names == self.target || above(names));
         let below = above(record.target) && (names.is_none() || record.scope == self.scope);
-        !record.in_flight() && (named || below)
+        matches!(record.phase, Phase::Done { .. }) && (named || below)
     }
 }
 

@@ -295,6 +295,25 @@ pub async fn a_members_maker_ends_it_by_changing_anything_below(backend: &impl B
     granted(&store, claim(&store, 1, 2)).await;
 }
 
+pub async fn a_doubt_whose_target_was_changed_leaves_no_answer_and_one_below_it_does(backend: &impl Backend) {
+    let store = backend.open(Limits::default());
+    let on = |n: u8, token: u8| {
+        let mut request = claim(&store, n, token.into());
+        request.claim.target = TargetId([n; 16]);
+        request
+    };
+    let above = EndIntents { parents: vec![TargetId([2; 16])], ..change_of(TargetId([99; 16])) };
+    for (n, ends, changed) in [(1, change_of(TargetId([1; 16])), 1), (2, above, 0)] {
+        granted(&store, on(n, n)).await;
+        assert_eq!(store.doubt(id(n), Token(n.into()), Doubt::TimedOut).await, Ok(Held::Yes));
+        assert_eq!(store.end_intents(ends).await, Ok(changed));
+        assert!(matches!(store.claim(on(n, 90)).await, Ok(Claimed::InDoubt { .. })), "it stands");
+        assert_eq!(complete(&store, completion(n, n.into(), answer(201, "late"))).await, Held::Yes);
+    }
+    granted(&store, on(1, 91)).await;
+    replayed(store.claim(on(2, 92)).await.expect("the store works"));
+}
+
 pub async fn an_intent_that_ends_in_flight_answers_its_copies_and_is_new_for_later_ones(
     backend: &impl Backend,
 ) {

@@ -68,6 +68,7 @@ stamp! {
     a_change_of_another_member_ends_only_what_cannot_be_told_from_it,
     a_members_maker_ends_it_by_changing_anything_below,
     what_lies_below_an_ended_resource_is_a_new_intent_and_what_came_after_is_none,
+    a_doubt_whose_target_was_changed_leaves_no_answer_and_one_below_it_does,
     an_intent_that_ends_in_flight_answers_its_copies_and_is_new_for_later_ones,
     a_completion_ends_other_intents_in_the_same_step,
     an_alias_stands_for_its_scope_while_it_lasts,

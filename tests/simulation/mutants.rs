@@ -94,6 +94,7 @@ pub const ALL: &[(&str, Machine, Violation)] = &[
     ("end ends what was queued", Machine::with(end_ends_queued), WrongState),
     ("end frees what is in flight", Machine::with(end_frees_in_flight), DoubtLost),
     ("end frees a doubt", Machine::with(end_frees_doubt), DoubtLost),
+    ("end passes a doubt by", Machine::with(end_passes_a_doubt_by), IntentSwallowed),
     ("end does nothing", Machine::with(end_does_nothing), IntentSwallowed),
     ("a dead owner's sent record is freed", Machine::with(owners_died_frees_sent), DoubtLost),
     ("a dead owner's sent record waits for its lease", Machine::with(owners_died_waits), WaitForNobody),
@@ -398,6 +399,13 @@ fn end_frees_in_flight(record: Stored<'_>, command: Command<Body>, now: Millis) 
 fn end_frees_doubt(record: Stored<'_>, command: Command<Body>, now: Millis) -> Step<Body> {
     match (&command, aged(record, now)) {
         (Command::End { .. }, Some(Record { keyed: false, phase: Phase::InDoubt { .. }, .. })) => removed(),
+        _ => ledger::apply(record, command, now),
+    }
+}
+
+fn end_passes_a_doubt_by(record: Stored<'_>, command: Command<Body>, now: Millis) -> Step<Body> {
+    match (&command, aged(record, now)) {
+        (Command::End { .. }, Some(Record { phase: Phase::InDoubt { .. }, .. })) => outcome(Outcome::Applied),
         _ => ledger::apply(record, command, now),
     }
 }

@@ -416,8 +416,8 @@ impl Oracle {
         let Some(life) = book.life.as_mut().filter(|life| !keyed && by != Some(life.meaning)) else { return };
         match life.stage {
             Stage::Done { .. } => book.close(),
-            Stage::Sent { .. } => life.ended = true,
-            Stage::Queued { .. } | Stage::Doubt { .. } => {}
+            Stage::Sent { .. } | Stage::Doubt { .. } => life.ended = true,
+            Stage::Queued { .. } => {}
         }
     }
 

@@ -312,15 +312,18 @@ fn on_resolve<A>(record: &Record<A>, about: Option<Token>, verdict: Verdict<A>, 
 
 /// Book, cancel, book again is three intents, so the first booking's answer must not serve the second. Only what may
 /// have been executed *before* the unsafe request ends by it: a queued attempt comes after it and its copies are
-/// copies still. A doubt stays, on the safe side; so does a key, which names its intent whatever else happens.
+/// copies still. What is sent or in doubt stays, on the safe side, but an answer that comes to it later serves nobody. A key
+/// names its intent whatever else happens.
 fn on_end<A: Clone>(record: &Record<A>, by: Option<Fingerprint>) -> Step<A> {
     if record.keyed || by == Some(record.fingerprint) {
         return Step::keep(Outcome::Applied);
     }
     match record.phase {
         Phase::Done { .. } => Step::remove(),
-        Phase::Sent { .. } => Step::put(Record { ended: true, ..record.clone() }),
-        Phase::Queued { .. } | Phase::InDoubt { .. } => Step::keep(Outcome::Applied),
+        Phase::Sent { .. } | Phase::InDoubt { .. } if !record.ended => {
+            Step::put(Record { ended: true, ..record.clone() })
+        }
+        Phase::Queued { .. } | Phase::Sent { .. } | Phase::InDoubt { .. } => Step::keep(Outcome::Applied),
     }
 }
 

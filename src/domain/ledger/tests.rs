@@ -425,6 +425,18 @@ fn success_before_it_is_sent_does_not_concern_it() {
 }
 
 #[test]
+fn success_on_the_target_of_a_doubt_leaves_no_answer_of_it() {
+    for answers in [complete(MINE, 42), executed(None, 42)] {
+        let mut held = Held::by(keyless(MINE, true));
+        assert_eq!(held.take(at(10), doubt(MINE)), Outcome::Applied);
+        assert_eq!(held.take(at(20), Command::End { by: None }), Outcome::Applied);
+        assert_eq!(held.phase(), "in doubt");
+        assert_eq!(held.take(at(22), answers), Outcome::Applied);
+        assert_eq!(held.phase(), "absent");
+    }
+}
+
+#[test]
 fn success_on_the_target_leaves_a_doubt_standing() {
     let mut held = Held::by(keyless(MINE, true));
     assert_eq!(held.take(at(5), Command::End { by: None }), Outcome::Applied);

@@ -180,9 +180,7 @@ impl Journal {
             Phase::Sent { .. } => {
                 // A renewed lease means nothing after a restart.
                 if entry.record.ended && !ended {
-                    let before = self.notes.len();
-                    entry::ended(&mut self.notes, &id);
-                    self.note(id, before, None);
+                    self.ended(id);
                 }
             }
             Phase::Done { answer, by, done_at, until } => {
@@ -193,12 +191,20 @@ impl Journal {
                 }
                 self.reserve(entry, DONE_RESERVE);
             }
+            Phase::InDoubt { .. } if entry.record.ended && !ended => self.ended(id),
             Phase::InDoubt { token, since, until, why } => {
                 let before = self.notes.len();
                 entry::doubt(&mut self.notes, &id, *token, *since, *until, *why);
                 self.note(id, before, None);
             }
         }
+    }
+
+    /// Its intent ended while nobody knew its outcome.
+    fn ended(&mut self, id: RecordId) {
+        let before = self.notes.len();
+        entry::ended(&mut self.notes, &id);
+        self.note(id, before, None);
     }
 
     /// A record went away. `said`: that is to be written; what time alone does is not, it will do it again.

@@ -103,7 +103,7 @@ end
 -- `domain::store::EndIntents::concerns`.
 local function concerns(record, target, parents, scope)
   if record[TARGET] == target then return true end
-  if in_flight(record) then return false end
+  if record[PHASE] ~= DONE then return false end
   local names = record[NAMES]
   if names and (names == target or parents[names]) then return true end
   return parents[record[TARGET]] and (not names or record[SCOPE] == scope) or false
@@ -194,7 +194,7 @@ local function end_intents(targets, scope, by, subtree_for, now)
       if record and record[PHASE] == DONE then
         forget(key, record, before)
         changed = changed + 1
-      elseif record and record[PHASE] == SENT and not record[ENDED] then
+      elseif record and (record[PHASE] == SENT or record[PHASE] == DOUBT) and not record[ENDED] then
         record[ENDED] = true
         put(key, record, before)
         publish(id, record[TOKEN], 'm', digits(end_of(record)))
