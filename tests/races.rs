@@ -126,6 +126,24 @@ fn a_lease_shorter_than_all_attempts_is_renewed_between_them() {
 }
 
 #[test]
+fn a_lane_is_kept_for_a_retry_however_long_it_waits() {
+    let stand = Stand::with(Config {
+        upstream: "timeout = \"400ms\"\npause = \"100ms\"",
+        idempotency: "[route.lane]\nby = [\"'all'\"]\n[route.retry]\nstatus = [503]\nbackoff = [\"1500ms\"]",
+        ..Config::default()
+    });
+    stand.backend.order("/api", 1, "status=503");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| stand.send(&book("1")));
+        stand.wait_for_requests(1);
+        let second = scope.spawn(|| stand.send(&book("2")));
+        assert_eq!((first.join().unwrap().status, second.join().unwrap().status), (201, 201));
+    });
+    let order: Vec<_> = stand.backend.effects().iter().map(|effect| effect["detail"].to_string()).collect();
+    assert!(order.len() == 2 && order[0].contains("\\\"1\\\""), "nobody came in between: {order:?}");
+}
+
+#[test]
 fn an_outcome_in_doubt_is_settled_by_asking_before_the_client_is_told() {
     let stand = stand(RECOVER);
     stand.backend.order("/api/enrolments", 1, "reset-after=0");

@@ -218,15 +218,19 @@ impl Shown {
         self.parts.first().is_some_and(|(label, _)| *label == "jwt-issuer")
     }
 
-    /// The scope of a caller who has shown this; one who has shown nothing is scoped by a long key alone, or by its
-    /// address.
+    /// The scope of a caller who has shown this; one who has shown nothing that proves anything is scoped by a long key
+    /// alone, or by its address.
     pub fn scope(&self, digest: &FingerprintKey, key: Option<&[u8]>, address: IpAddr) -> ScopeId {
-        match key {
-            Some(key) if self.parts.is_empty() && key.len() >= KEY_SCOPES_ALONE => {
-                digest.scope_id(&[("anonymous-key", key)])
-            }
-            _ => self.counted(digest, address),
+        match key.filter(|key| self.is_scoped_by(key)) {
+            Some(key) => digest.scope_id(&[("anonymous-key", key)]),
+            None => self.counted(digest, address),
         }
+    }
+
+    /// Whether the key alone tells the caller from others, who cannot guess it. A cookie that many show may come, go and
+    /// change between a write and its retry, as an address may.
+    fn is_scoped_by(&self, key: &[u8]) -> bool {
+        key.len() >= KEY_SCOPES_ALONE && self.proves_nothing()
     }
 
     /// Whom the quota of records counts: the scope, or the address of a caller who has shown nothing. What proves nothing
@@ -238,8 +242,8 @@ impl Shown {
         digest.scope_id(&address.chain(shown).collect::<Vec<(&str, &[u8])>>())
     }
 
-    /// Whether it is nothing but cookies that many others show, too.
-    fn proves_nothing(&self) -> bool {
+    /// Whether it is nothing, or nothing but cookies that many others show, too.
+    pub fn proves_nothing(&self) -> bool {
         self.parts.iter().all(|(label, value)| *label == "cookie" && !is_secret(value))
     }
 
@@ -252,7 +256,7 @@ impl Shown {
         address: IpAddr,
     ) -> (ScopeId, ScopeId) {
         let counted = last.counted(self, digest, address);
-        let by_key_alone = self.parts.is_empty() && key.is_some_and(|key| key.len() >= KEY_SCOPES_ALONE);
+        let by_key_alone = key.is_some_and(|key| self.is_scoped_by(key));
         let scope = if by_key_alone { self.scope(digest, key, address) } else { counted };
         (scope, counted)
     }

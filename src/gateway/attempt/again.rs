@@ -31,9 +31,15 @@ impl Attempt {
         let spread = Spread::nth(shared.spread_start, shared.spreads.fetch_add(1, Relaxed));
         let wait = retry.backoff.wait(index, spread)?;
         let original = self.original.as_ref()?;
+        // Until it is sent again; the place at the backend has to be waited for, too.
+        let place = self.exchange.pool().upstream.config.queue_wait;
+        let pause = self.exchange.guard()?.pause;
+        if !matches!(self.hold_turn(wait + place + pause).await, Ok(Held::Yes)) {
+            return None;
+        }
         self.holding_the_lease(clock::now() + wait, pin!(pending::<()>())).await;
         // The place may be somebody else's by now; then this one waits for its turn at the backend, as it did before.
-        let queued = clock::now() + self.exchange.pool().upstream.config.queue_wait;
+        let queued = clock::now() + place;
         let admitted = pin!(self.exchange.admit_in_turn(&original.parts.headers));
         let permit = self.holding_the_lease(queued, admitted).await?.ok()?;
         // The claim is looked at once more: where it ended meanwhile, not a byte may leave.

@@ -185,12 +185,18 @@ impl Attempt {
     /// Marks the record and the turn sent. From here the first byte has to leave within `pause`: then a backend that ends
     /// within the timeout has ended before the turn goes on by itself.
     pub(super) async fn mark_turn(&self) -> Result<Held, StoreError> {
-        let (Some(lane), Some(guard)) = (&self.lane, self.exchange.guard()) else { return Ok(Held::Yes) };
-        let (now, hold) = (clock::now(), self.exchange.rules().timeout + guard.pause);
-        let store = &self.exchange.shared().store;
-        let held = self.in_time(store.send_in_turn(self.intent.id, self.token, lane.id, hold)).await?;
-        self.send_by.set(Some(now + guard.pause));
+        let pause = self.exchange.guard().map_or(Duration::ZERO, |guard| guard.pause);
+        let now = clock::now();
+        let held = self.hold_turn(self.exchange.rules().timeout + pause).await?;
+        self.send_by.set(self.lane.as_ref().map(|_| now + pause));
         Ok(held)
+    }
+
+    /// The turn lasts for `hold` from now at least: what was sent in it is not over.
+    pub(super) async fn hold_turn(&self, hold: Duration) -> Result<Held, StoreError> {
+        let Some(lane) = &self.lane else { return Ok(Held::Yes) };
+        let store = &self.exchange.shared().store;
+        self.in_time(store.send_in_turn(self.intent.id, self.token, lane.id, hold)).await
     }
 
     /// The attempt is over: the next one's turn begins.

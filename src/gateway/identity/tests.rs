@@ -135,6 +135,7 @@ fn callers_who_showed_nothing_are_scoped_by_a_long_key_or_their_address() {
     let key = FingerprintKey::new(b"secret");
     let nobody = shown(&clients(&[], &[]), None, &HeaderMap::new(), None);
     let at = |named: Option<&[u8]>, ip| nobody.scope(&key, named, address(ip));
+    let english = shown(&clients(&[], &[]), None, &headers(&[("cookie", "lang=en")]), None);
     assert_ne!(at(None, "192.0.2.1"), at(None, "192.0.2.2"));
     assert_ne!(at(Some(b"short"), "192.0.2.1"), at(Some(b"short"), "192.0.2.2"));
     let long: &[u8] = b"8e03978e-40d5-43dd-bc93-6894a57f9324";
@@ -143,6 +144,14 @@ fn callers_who_showed_nothing_are_scoped_by_a_long_key_or_their_address() {
         at(Some(long), "192.0.2.2"),
         "an address may change in mid-retry"
     );
+    assert_eq!(
+        english.scope(&key, Some(long), address("192.0.2.2")),
+        at(Some(long), "192.0.2.1"),
+        "and a cookie that everybody shows may come and go"
+    );
+    assert_ne!(english.scope(&key, Some(b"short"), address("192.0.2.1")), at(Some(b"short"), "192.0.2.1"));
+    let session = shown(&clients(&[], &[]), None, &headers(&[("cookie", SESSION)]), None);
+    assert_ne!(session.scope(&key, Some(long), address("192.0.2.1")), at(Some(long), "192.0.2.1"));
     let counted = |ip| nobody.counted(&key, address(ip));
     assert_ne!(counted("192.0.2.1"), counted("192.0.2.2"), "the quota is the address's all the same");
 }
