@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// The route's `timeout`; the slow backend stays below it.
 const CONFIG: Config = Config {
+    store_url: None,
     routes: "",
     top: "",
     server: "",

@@ -68,6 +68,22 @@ fn an_answer_cut_after_any_of_its_bytes_is_never_sent_again() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_in_its_body_is_never_sent_again_with_a_store_in_memory_either() {
+    let stand = Stand::with(Config { store_url: Some("memory:"), ..Config::default() });
+    let whole = stand.send(&book("whole"));
+    assert_eq!(whole.status, 201);
+    for (at, fault) in ["truncate=MOST", "reset-after=MOST"].into_iter().enumerate() {
+        let call = book(fault);
+        // Its head and most of its body, padded so that there is much of it.
+        let fault = format!("pad=100000,{}", fault.replace("MOST", "50000"));
+        let first = stand.send(&call.clone().header("X-Demo-Fault", &fault));
+        assert_unknown(&first, 502, &[stand.send(&call), stand.send(&call)]);
+        assert_eq!(stand.backend.requests(), at as u64 + 2, "{fault}");
+    }
+    assert!(stand.send(&book("whole")).is_replay());
+}
+
+#[test]
 fn a_reset_after_any_byte_of_the_request_is_never_sent_again() {
     for limit in [1, 20, 90, 200] {
         let raw = RawBackend::reading(limit, reset);

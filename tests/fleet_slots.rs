@@ -1,6 +1,8 @@
 //! Slots of a fleet: three gateways over one Redis, one slot, one holder. Whichever gateway a booking, its cancellation or its
 //! move reaches, all of them know.
 
+mod many;
+
 use crate::harness::redis::{Cluster, DURABLE, Server};
 use crate::harness::{Backend, Call, Config, Reply, Signal, assert_problem, eventually, gates, signal};
 use oncegate::cli::demo::gate::Gate;

@@ -303,3 +303,53 @@ fn an_upgrade_that_connection_does_not_name_is_none() {
         assert!(head(&mut client).starts_with("HTTP/1.1 200 OK\r\n"));
     }
 }
+
+/// One that waits for the backend's only place, which the exchange that is given back has.
+fn waiting_for_its_place(stand: &Stand, server: &Handed) -> (TcpStream, TcpStream, TcpStream) {
+    let first = open(stand, "GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (_, connection) = server.next();
+    let client = open(stand, ASK);
+    eventually("it waits for its place", || {
+        let page = Call::new("GET", "/metrics").send(stand.gate.admin).ok()?.text();
+        page.contains("oncegate_upstream_waiting{upstream=\"scheduler\"} 1").then_some(())
+    });
+    assert!(server.connections.try_recv().is_err(), "it was sent before its turn");
+    (first, connection, client)
+}
+
+#[test]
+fn what_waits_for_its_place_at_the_backend_switches_when_its_turn_comes_and_keeps_no_place() {
+    let server = Handed::start();
+    let upstream = "max_in_flight = 1\nqueue = 1\nqueue_wait = \"8s\"";
+    let stand = Stand::with(Config { upstream, ..server.config() });
+    let (mut first, mut connection, mut client) = waiting_for_its_place(&stand, &server);
+    connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    assert_eq!(Reply::read(&mut first, false, Instant::now() + PATIENCE).unwrap().text(), "ok");
+    let mut switched = agree(&server);
+    assert!(head(&mut client).starts_with("HTTP/1.1 101 "));
+    client.write_all(b"\x81\x80mask").unwrap();
+    expect(&mut switched, b"\x81\x80mask");
+    first.write_all(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(head(&mut connection).starts_with("GET /next "), "an open tunnel takes no place");
+}
+
+#[test]
+fn what_waits_too_long_for_its_place_at_the_backend_is_refused_and_its_connection_goes_on() {
+    let server = Handed::start();
+    let upstream = "max_in_flight = 1\nqueue = 1\nqueue_wait = \"500ms\"";
+    let stand = Stand::with(Config { upstream, ..server.config() });
+    let (_first, mut connection, mut client) = waiting_for_its_place(&stand, &server);
+    let refused = Reply::read(&mut client, false, Instant::now() + PATIENCE).unwrap();
+    assert_problem(&refused, 503, "overloaded");
+    eventually("its place among the upgrades is free", || {
+        (gauge(&stand) == "oncegate_upgrades 0").then_some(())
+    });
+    connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    client.write_all(ASK.as_bytes()).unwrap();
+    let mut next = head(&mut connection);
+    if next.is_empty() {
+        // It asks on a connection of its own.
+        next = server.next().0;
+    }
+    assert!(next.starts_with("GET /chat "), "{next}");
+}

@@ -4,6 +4,7 @@
 mod copies;
 mod doubts;
 mod lanes;
+mod leaving;
 mod losses;
 mod restarts;
 

@@ -9,6 +9,8 @@ pub struct Config {
     pub top: &'static str,
     /// Lines of `[server]`.
     pub server: &'static str,
+    /// Where records live; `None` for the gate's own directory.
+    pub store_url: Option<&'static str>,
     /// Lines of `[store]`.
     pub store: &'static str,
     /// Lines of `[clients]`.
@@ -33,6 +35,7 @@ impl Config {
     /// The file, with `{listen}`, `{admin}` and `{store}` left to the gate.
     pub fn text(&self, backend: SocketAddr) -> String {
         let Config { top, server, store, clients, upstream, routes, idempotency, rest, .. } = self;
+        let store_url = self.store_url.unwrap_or("{store}");
         let (scheme, other) = (if self.secure { "https" } else { "http" }, self.backend);
         let backend = other.unwrap_or(backend);
         // Lines given twice are an error in TOML, so a default steps back where the test says something else.
@@ -56,7 +59,7 @@ level = "info"
 format = "json"
 
 [store]
-url = "{{store}}"
+url = "{store_url}"
 {store}
 
 [clients]

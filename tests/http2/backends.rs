@@ -56,8 +56,12 @@ impl FrameBackend {
         backend
     }
 
+    fn config(&self) -> Config {
+        Config { backend: Some(self.address), upstream: "http2 = true", ..Config::default() }
+    }
+
     fn stand(&self) -> Stand {
-        Stand::with(Config { backend: Some(self.address), upstream: "http2 = true", ..Config::default() })
+        Stand::with(self.config())
     }
 
     fn requests(&self) -> usize {
@@ -184,13 +188,16 @@ fn an_answer_that_a_reset_without_an_error_cuts_off_is_in_doubt_and_a_whole_one_
         let head = frame(HEADERS, END_HEADERS, stream, &block(&[(":status", b"200")]));
         wire.send(&[head, frame(DATA, flags, stream, b"abc")].concat()).is_ok() && refuse(wire, stream, 0)
     });
-    let stand = backend.stand();
-    let post = Call::post("/api/x", "{\"n\":1}");
-    assert_problem(&stand.send(&post), 502, "outcome-unknown");
-    assert_problem(&stand.send(&post), 409, "outcome-unknown");
-    let whole = stand.send(&Call::post("/api/x", "{\"n\":2}"));
-    assert_eq!((whole.status, whole.text()), (200, "abc".into()));
-    assert_eq!(backend.requests(), 2);
+    for store_url in [None, Some("memory:")] {
+        backend.requests.store(0, SeqCst);
+        let stand = Stand::with(Config { store_url, ..backend.config() });
+        let post = Call::post("/api/x", "{\"n\":1}");
+        assert_problem(&stand.send(&post), 502, "outcome-unknown");
+        assert_problem(&stand.send(&post), 409, "outcome-unknown");
+        let whole = stand.send(&Call::post("/api/x", "{\"n\":2}"));
+        assert_eq!((whole.status, whole.text()), (200, "abc".into()));
+        assert_eq!(backend.requests(), 2);
+    }
 }
 
 #[test]

@@ -234,3 +234,41 @@ fn a_full_disk_that_holds_no_room_at_all_opens_and_notes_nothing_until_there_is_
     let counts = third.lock().index.counts();
     assert_eq!((counts.in_doubt, counts.done), (50, 1));
 }
+
+#[test]
+fn a_full_disk_with_less_room_than_is_set_aside_notes_nothing_in_it_until_there_is_enough() {
+    let disk = Faulty::default();
+    let first = open_with(&disk, SMALL);
+    for n in 0..60 {
+        assert!(first.ensure_spare(log(&first)));
+        assert!(matches!(claimed(&first, n), ClaimStep::Granted));
+    }
+    write(&first);
+    // What was written to stays, with the room behind it, and what was made ready is somebody else's now.
+    let mut files = disk.files();
+    files.retain(|_, bytes| bytes[512..].iter().any(|byte| *byte != 0));
+    let disk = full(&Faulty::with(files.clone()));
+    let second = open_with(&disk, SMALL);
+    let reserved = second.lock().journal.as_ref().expect("a log").reserved();
+    let available = log(&second).queue.available();
+    assert!(0 < available && available < reserved, "{available} of {reserved}");
+    assert_eq!(second.lock().index.counts().in_doubt, 60, "for who asks now");
+    assert!(!second.ensure_spare(log(&second)));
+    for n in [1, 70] {
+        let refused = second.run(|state, now, after| state.claim(&mut request(n), now, after)).map(drop);
+        assert!(matches!(&refused, Err(StoreError::Full(why)) if why.contains("free space")), "{refused:?}");
+    }
+    write(&second);
+    assert_eq!((log(&second).queue.failed(), log(&second).queue.available()), (None, available));
+    let changed = disk.files().iter().filter(|(name, bytes)| files.get(*name) != Some(bytes)).count();
+    assert_eq!(changed, 0, "something was noted");
+
+    disk.world().capacity = None;
+    assert!(second.ensure_spare(log(&second)));
+    assert_eq!(complete(&second, 7, answer(300)), Held::Yes, "a late answer");
+    assert!(matches!(claimed(&second, 70), ClaimStep::Granted));
+    write(&second);
+    let third = open_with(&disk, SMALL);
+    let counts = third.lock().index.counts();
+    assert_eq!((counts.in_doubt, counts.done), (60, 1));
+}
