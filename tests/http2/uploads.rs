@@ -146,6 +146,25 @@ fn many_uploads_that_get_no_window_do_not_leave_ever_more_connections() {
 }
 
 #[test]
+fn uploads_that_stand_still_behind_their_answers_give_way_to_others() {
+    let backend = EarlyBackend::start(&[(MAX_CONCURRENT_STREAMS, 2)], |wire, stream, _| {
+        let _ = answer(wire, stream);
+    });
+    let stand = backend.stand("http2 = true\nstall = \"1h\"\nidle = \"1m\"");
+    let body = [b'x'; 100_000];
+    let upload = || upload(&stand, &announced("/x", body.len()), &body);
+    let _two = [upload(), upload()];
+    assert_eq!(stand.send(&Call::new("GET", "/y")).status, 200);
+    assert_eq!((backend.connections.load(SeqCst), backend.resets.load(SeqCst)), (2, 0), "not at once");
+    let _three = [upload(), upload()];
+    // As long as they may stand still.
+    thread::sleep(Duration::from_millis(1200));
+    let _more = [upload(), upload(), upload(), upload()];
+    backend.wait_for_resets(4);
+    assert_eq!(backend.connections.load(SeqCst), 2);
+}
+
+#[test]
 fn an_answer_that_is_given_up_takes_its_upload_with_it() {
     let backend = EarlyBackend::start(&[(MAX_CONCURRENT_STREAMS, 1)], |wire, stream, is_end| {
         let head = block(&[(":status", b"200")]);

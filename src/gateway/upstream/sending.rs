@@ -12,17 +12,19 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 /// The places of one connection.
 #[derive(Default)]
 pub(super) struct Places {
     taken: Cell<usize>,
+    /// Those that nothing but a request's body keeps.
+    left: RefCell<Vec<Weak<Place>>>,
 }
 
 /// A stream as the server counts it: it ends with the exchange and with the request's body, whichever takes longer.
@@ -30,7 +32,7 @@ pub(super) struct Place {
     places: Rc<Places>,
     /// When the request's body last went on; its exchange's end is a movement, too.
     moved: Cell<Instant>,
-    /// The exchange is over, and nothing is left of it but the body.
+    /// The exchange is over, and nothing is left of it but the body; told once more, that is given up too.
     over: Notify,
 }
 
@@ -83,6 +85,21 @@ impl Places {
     pub fn taken(&self) -> usize {
         self.taken.get()
     }
+
+    /// Gives up the bodies that have not moved since `then`, and that nobody waits for; whether there were any. Their places
+    /// are free when their tasks have run.
+    pub fn give_up_since(&self, then: Instant) -> bool {
+        let mut left = self.left.borrow_mut();
+        let before = left.len();
+        left.retain(|place| {
+            let still = place.upgrade().filter(|place| place.moved.get() <= then);
+            if let Some(still) = &still {
+                still.over.notify_one();
+            }
+            still.is_none() && place.strong_count() > 0
+        });
+        left.len() < before
+    }
 }
 
 // === impl Place ===
@@ -94,17 +111,26 @@ impl Place {
     }
 
     /// Its exchange is over: there is an answer with its end, or nobody waits for one.
-    pub fn is_over(&self) {
+    pub fn exchange_ends(self: &Rc<Place>) {
         self.moved.set(clock::recent());
         self.over.notify_one();
+        // What hyper has sent to its end, as it has nearly always, keeps nothing.
+        if Rc::strong_count(self) > 1 {
+            let mut left = self.places.left.borrow_mut();
+            left.retain(|place| place.strong_count() > 0);
+            left.push(Rc::downgrade(self));
+        }
     }
 
-    /// Resolves when its exchange is over, and the request's body has not moved for as long as `stall` since.
+    /// Resolves when its exchange is over, and the request's body was given up or has not moved for as long as `stall` since.
     async fn stalls(&self, stall: Duration) {
         self.over.notified().await;
-        let mut moved = None;
-        while moved.replace(self.moved.get()) != Some(self.moved.get()) {
-            sleep_until(self.moved.get() + stall).await;
+        loop {
+            let moved = self.moved.get();
+            let given_up = timeout_at(moved + stall, self.over.notified()).await.is_ok();
+            if given_up || self.moved.get() == moved {
+                return;
+            }
         }
     }
 }

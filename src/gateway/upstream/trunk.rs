@@ -99,6 +99,8 @@ const RESETS_REMEMBERED: usize = 10 * STREAMS_MOST;
 const PING_AFTER: Duration = Duration::from_secs(10);
 /// The least time that it has to say so; `timeout` where that is longer, because some backends hear nothing while they work.
 const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// An upload that has not moved for so long behind its answer gives its place to others, where they have none.
+const UPLOAD_STILL: Duration = Duration::from_secs(1);
 /// A connection on which an exchange was given up after less is not suspected of being dead.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -141,6 +143,10 @@ impl Server {
             if let Some(found) = self.find(most).filter(|_| !fresh) {
                 return Ok(found);
             }
+            if !fresh && self.give_up_uploads() {
+                tokio::task::yield_now().await;
+                continue;
+            }
             if !fresh && self.connecting.get() {
                 let failures = self.failures.get();
                 self.connected.notified().await;
@@ -180,6 +186,15 @@ impl Server {
                 (Stream::new(trunk.clone()), Some(rested))
             })
         })
+    }
+
+    /// Before another connection is made: what stands still behind its answer gives way to what waits for a stream. Whether
+    /// there was any.
+    fn give_up_uploads(&self) -> bool {
+        let Some(then) = clock::recent().checked_sub(UPLOAD_STILL) else { return false };
+        let trunks = self.trunks.borrow();
+        let given_up = trunks.iter().filter(|trunk| trunk.is_open() && trunk.places.give_up_since(then));
+        given_up.count() > 0
     }
 }
 
@@ -375,7 +390,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.keep_back();
-        self.place.is_over();
+        self.place.exchange_ends();
         let (trunk, now) = (&self.trunk, clock::recent());
         trunk.used.set(now);
         let Some(asked) = &self.asked else { return };
