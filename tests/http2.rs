@@ -2,6 +2,7 @@
 
 mod abuse;
 mod backends;
+mod uploads;
 
 use crate::harness::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, WINDOW_UPDATE,

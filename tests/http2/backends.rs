@@ -69,7 +69,7 @@ impl FrameBackend {
     }
 }
 
-fn answer(wire: &mut Wire, stream: u32) -> bool {
+pub(super) fn answer(wire: &mut Wire, stream: u32) -> bool {
     let head = block(&[(":status", b"200"), ("x-kept", b"1")]);
     wire.send(&[frame(HEADERS, END_HEADERS, stream, &head), frame(DATA, END_STREAM, stream, b"ok")].concat())
         .is_ok()
@@ -87,8 +87,8 @@ fn go_away(wire: &mut Wire, last: u32, code: u32) -> bool {
 }
 
 /// Settings.
-const MAX_CONCURRENT_STREAMS: u16 = 3;
-const INITIAL_WINDOW_SIZE: u16 = 4;
+pub(super) const MAX_CONCURRENT_STREAMS: u16 = 3;
+pub(super) const INITIAL_WINDOW_SIZE: u16 = 4;
 
 const REFUSED_STREAM: u32 = 7;
 const INTERNAL_ERROR: u32 = 2;

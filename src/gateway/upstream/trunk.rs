@@ -2,11 +2,10 @@
 
 use super::connect::{Trying, open};
 use super::pool::Pool;
-use super::sending::{Number, Place, Places, Sending, Takings};
+use super::sending::{Number, Place, Places, Sending, Takings, Tasks};
 use super::traffic::{Traffic, TrunkStream};
 use crate::gateway::body::RequestBody;
 use crate::gateway::clock;
-use crate::gateway::h2::LocalExecutor;
 use crate::gateway::scan::Limits;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -53,7 +52,7 @@ struct Trunk {
 
 /// The half of a connection that a task drives. It knows how many streams the server allows.
 enum Io {
-    Open(Box<Connection<TokioIo<TrunkStream>, Sending, LocalExecutor>>),
+    Open(Box<Connection<TokioIo<TrunkStream>, Sending, Tasks>>),
     /// It has ended; why, where that is known.
     Ended(Option<String>),
 }
@@ -100,6 +99,8 @@ const RESETS_REMEMBERED: usize = 10 * STREAMS_MOST;
 const PING_AFTER: Duration = Duration::from_secs(10);
 /// The least time that it has to say so; `timeout` where that is longer, because some backends hear nothing while they work.
 const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// An upload that has not moved for so long behind its answer gives its place to others, where they have none.
+const UPLOAD_STILL: Duration = Duration::from_secs(1);
 /// A connection on which an exchange was given up after less is not suspected of being dead.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -142,6 +143,10 @@ impl Server {
             if let Some(found) = self.find(most).filter(|_| !fresh) {
                 return Ok(found);
             }
+            if !fresh && self.give_up_uploads() {
+                tokio::task::yield_now().await;
+                continue;
+            }
             if !fresh && self.connecting.get() {
                 let failures = self.failures.get();
                 self.connected.notified().await;
@@ -182,6 +187,15 @@ impl Server {
             })
         })
     }
+
+    /// Before another connection is made: what stands still behind its answer gives way to what waits for a stream. Whether
+    /// there was any.
+    fn give_up_uploads(&self) -> bool {
+        let Some(then) = clock::recent().checked_sub(UPLOAD_STILL) else { return false };
+        let trunks = self.trunks.borrow();
+        let given_up = trunks.iter().filter(|trunk| trunk.is_open() && trunk.places.give_up_since(then));
+        given_up.count() > 0
+    }
 }
 
 /// A connection whose server has said how many streams it allows: until then nothing is sent.
@@ -198,8 +212,9 @@ async fn begin(pool: &Pool, server: usize) -> Result<Trunk, String> {
     let authority = &config.urls[server].authority;
     let traffic = Rc::new(Traffic::default());
     let io = TokioIo::new(TrunkStream::new(socket, traffic.clone()));
+    let takings = Rc::<Takings>::default();
     let starting = async {
-        let (sender, connection) = settings()
+        let (sender, connection) = settings(Tasks::new(takings.clone(), config.stall))
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(config.timeout.max(PONG_WITHIN))
@@ -207,7 +222,7 @@ async fn begin(pool: &Pool, server: usize) -> Result<Trunk, String> {
             .handshake(io)
             .await
             .map_err(|error| error.to_string())?;
-        let trunk = Trunk::new(sender, connection, traffic);
+        let trunk = Trunk::new(sender, connection, traffic, takings);
         trunk.settled().await.map(|()| trunk)
     };
     let late = |_| format!("no HTTP/2 with {authority} within {:?}", config.connect_timeout);
@@ -216,8 +231,8 @@ async fn begin(pool: &Pool, server: usize) -> Result<Trunk, String> {
 }
 
 /// What every connection says, and bears.
-fn settings() -> Builder<LocalExecutor> {
-    let mut builder = Builder::new(LocalExecutor);
+fn settings(tasks: Tasks) -> Builder<Tasks> {
+    let mut builder = Builder::new(tasks);
     builder
         .initial_max_send_streams(0)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -236,13 +251,13 @@ fn settings() -> Builder<LocalExecutor> {
 impl Trunk {
     fn new(
         sender: SendRequest<Sending>,
-        connection: Connection<TokioIo<TrunkStream>, Sending, LocalExecutor>,
+        connection: Connection<TokioIo<TrunkStream>, Sending, Tasks>,
         traffic: Rc<Traffic>,
+        takings: Rc<Takings>,
     ) -> Trunk {
         let io = Rc::new(RefCell::new(Io::Open(Box::new(connection))));
         tokio::task::spawn_local(drive(io.clone(), traffic.clone()));
-        let (places, takings) = (Rc::default(), Rc::default());
-        let (silent, used) = (Cell::new(None), Cell::new(clock::recent()));
+        let (places, silent, used) = (Rc::default(), Cell::new(None), Cell::new(clock::recent()));
         Trunk { sender, io, traffic, places, takings, silent, used }
     }
 
@@ -375,6 +390,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.keep_back();
+        self.place.exchange_ends();
         let (trunk, now) = (&self.trunk, clock::recent());
         trunk.used.set(now);
         let Some(asked) = &self.asked else { return };

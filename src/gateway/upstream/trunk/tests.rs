@@ -14,9 +14,10 @@ const ANSWER: [u8; 10] = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
 async fn trunk(socket: TcpStream) -> Rc<Trunk> {
     let traffic = Rc::new(Traffic::default());
     let io = TokioIo::new(TrunkStream::new(crate::gateway::socket::Socket::Plain(socket), traffic.clone()));
-    let made = settings().handshake(io).await;
+    let takings = Rc::<Takings>::default();
+    let made = settings(Tasks::new(takings.clone(), PATIENCE)).handshake(io).await;
     let (sender, connection) = made.expect("a connection");
-    let trunk = Trunk::new(sender, connection, traffic);
+    let trunk = Trunk::new(sender, connection, traffic, takings);
     trunk.settled().await.expect("settings");
     Rc::new(trunk)
 }
