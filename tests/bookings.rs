@@ -1,8 +1,10 @@
 //! What becomes of a booking's slots when it changes in ways that its request alone does not tell.
 
-use crate::harness::{Call, Config, Reply, Stand, assert_problem, eventually, program};
+use crate::harness::{Call, Config, RawBackend, Reply, Stand, assert_problem, eventually, program};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 const ROUTES: &str = r#"
 [[route]]
@@ -263,4 +265,64 @@ fn what_is_only_observed_is_known_as_well_once_it_is_enforced() {
     for slot in [1, 3] {
         assert_eq!(stand.send(&book("eve", slot)).status, 201);
     }
+}
+
+#[test]
+fn an_answer_that_does_not_say_whether_a_booking_is_back_leaves_it_given_back() {
+    let raw = RawBackend::start(|connection| {
+        let _ = connection.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    });
+    let routes = r#"
+[[route]]
+name = "book"
+match = "POST /api/bookings"
+upstream = "scheduler"
+[[route.slot]]
+name = "doctor-slot"
+by = ["$.clinicId", "$.doctor", "$.date", "$.slotIndex"]
+hold = "90d"
+id = "$.id"
+
+[[route]]
+name = "cancel"
+match = "PUT /api/bookings/{id}"
+upstream = "scheduler"
+release = { slot = "doctor-slot", id = "path:id", when = { "$.status" = ["CANCELLED"] } }
+
+[[route]]
+name = "change"
+match = "PATCH /api/bookings/{id}"
+upstream = "scheduler"
+release = { slot = "doctor-slot", id = "path:id", when = { "answer:$.status" = ["CANCELLED"] } }
+"#;
+    let stand = Stand::with(Config { routes, backend: Some(raw.address), ..Config::default() });
+    assert!(import(&stand, &json!(7), [1]).status.success());
+    let cancel = Call::new("PUT", "/api/bookings/7").header("Content-Type", "application/json");
+    assert_eq!(stand.send(&cancel.body(r#"{"status":"CANCELLED"}"#)).status, 204);
+    assert_eq!(stand.send(&patch(&json!(7), &json!({"note": 1}))).status, 204);
+    assert_eq!(holds(&stand), ["released"]);
+}
+
+#[test]
+fn a_change_waits_for_a_cancellation_for_good_that_is_at_work() {
+    let stand = stand(ROUTES);
+    let id = stand.send(&book("ann", 1)).json()["id"].clone();
+    std::thread::scope(|scope| {
+        let cancels = scope.spawn(|| stand.send(&delete(&id).header("X-Demo-Fault", "delay=500")).status);
+        eventually("it is at work", || holds(&stand).contains(&"reserved".to_owned()).then_some(()));
+        assert_problem(&stand.send(&patch(&id, &json!({"slotIndex": 2}))), 409, "in-flight");
+        assert_eq!(cancels.join().unwrap(), 200);
+    });
+    assert_eq!(holds(&stand), [""; 0]);
+}
+
+#[test]
+fn a_booking_of_five_hundred_places_is_cancelled_without_holding_anybody_up() {
+    let stand = stand(ROUTES);
+    let id = book("ann", 1).send(stand.backend.address).unwrap().json()["id"].clone();
+    assert!(import(&stand, &id, 1..=500).status.success());
+    let started = Instant::now();
+    assert_eq!(stand.send(&patch(&id, &json!({"status": "CANCELLED"}))).status, 200);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(holds(&stand), ["released"; 500]);
 }

@@ -135,7 +135,7 @@ impl Intent {
             return Ok(());
         }
         // A key of one's own is as good as something shown: nobody else has it.
-        let anonymous = self.shown.proves_nothing() && self.scope == self.counted;
+        let anonymous = self.shown.is_empty() && self.scope == self.counted;
         let (scope, fingerprint) = (self.scope, self.fingerprint);
         Box::pin(self.slots.plan(exchange, parts, (scope, &fingerprint.0, anonymous))).await
     }

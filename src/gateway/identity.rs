@@ -218,17 +218,16 @@ impl Shown {
         self.parts.first().is_some_and(|(label, _)| *label == "jwt-issuer")
     }
 
-    /// The scope of a caller who has shown this; one who has shown nothing that proves anything is scoped by a long key
-    /// alone, or by its address.
+    /// The scope of a caller who has shown this; one who has shown nothing that proves anything is told apart by a long key
+    /// or by its address.
     pub fn scope(&self, digest: &FingerprintKey, key: Option<&[u8]>, address: IpAddr) -> ScopeId {
         match key.filter(|key| self.is_scoped_by(key)) {
-            Some(key) => digest.scope_id(&[("anonymous-key", key)]),
+            Some(key) => self.digested(digest, Some(("anonymous-key", key))),
             None => self.counted(digest, address),
         }
     }
 
-    /// Whether the key alone tells the caller from others, who cannot guess it. A cookie that many show may come, go and
-    /// change between a write and its retry, as an address may.
+    /// Whether the key tells the caller from others, who cannot guess it, so that the address does not matter.
     fn is_scoped_by(&self, key: &[u8]) -> bool {
         key.len() >= KEY_SCOPES_ALONE && self.proves_nothing()
     }
@@ -237,13 +236,16 @@ impl Shown {
     /// keeps callers of one address apart, and unites none of several.
     pub fn counted(&self, digest: &FingerprintKey, address: IpAddr) -> ScopeId {
         let address = self.proves_nothing().then(|| counted_address(address).to_string());
-        let address = address.iter().map(|address| ("address", address.as_bytes()));
+        self.digested(digest, address.as_ref().map(|address| ("address", address.as_bytes())))
+    }
+
+    fn digested(&self, digest: &FingerprintKey, beside: Option<(&str, &[u8])>) -> ScopeId {
         let shown = self.parts.iter().map(|(name, value)| (*name, value.as_slice()));
-        digest.scope_id(&address.chain(shown).collect::<Vec<(&str, &[u8])>>())
+        digest.scope_id(&beside.into_iter().chain(shown).collect::<Vec<(&str, &[u8])>>())
     }
 
     /// Whether it is nothing, or nothing but cookies that many others show, too.
-    pub fn proves_nothing(&self) -> bool {
+    fn proves_nothing(&self) -> bool {
         self.parts.iter().all(|(label, value)| *label == "cookie" && !is_secret(value))
     }
 

@@ -18,8 +18,8 @@ use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::says::Says;
 use crate::domain::selector::Source;
 use crate::domain::slot::{
-    Asks, Booking, Change, End, HoldKey, HoldState, Keep, Known, Problem, ReleasePolicy, SlotId, Taken,
-    Wanted,
+    Asks, Booking, BookingId, Change, End, HoldKey, HoldState, Keep, Known, Problem, ReleasePolicy, SlotId,
+    Taken, Wanted,
 };
 use crate::store::{EndIntents, Free, Settlement, StoreError};
 use http::header::HeaderMap;
@@ -126,26 +126,27 @@ impl Slotted {
         for change in &rules.changes {
             let Some(booking) = change.slot.booking(&shared.digest, &source) else { continue };
             let known = shared.store.holds_of(booking.key).await.map_err(Obstacle::Store)?;
+            let mut add = |places: Vec<Wanted>| {
+                for place in places {
+                    if wanted.iter().all(|other| other.slot != place.slot) {
+                        wanted.push(place);
+                    }
+                }
+            };
+            let now = shared.store.now();
             if self.deletes {
-                // What ends for good changes nothing else, and goes on where nobody knows what became of a change. It only
-                // waits for one that is at work: that one's success would leave a place to nobody.
-                if known.iter().any(|known| known.hold.state == HoldState::Reserved) {
-                    wanted.push(never(change.slot.name.clone(), Some(booking), witness));
+                match Change::ending(&change.slot, &shared.digest, &booking, &known, now) {
+                    Some(places) => add(places),
+                    None => add(vec![never(change.slot.name.clone(), Some(booking), witness)]),
                 }
                 continue;
             }
             let asks = change.release.and_then(|rule| self.said.iter().find(|(said, ..)| *said == rule));
             let asks = asks.map_or(Asks::Nothing, |(rule, _, asks)| planned(rules, *rule, *asks, &known));
-            let now = shared.store.now();
             match Change::plan(&change.slot, &shared.digest, &source, &known, (asks, witness, now)) {
                 Ok(Change::Nothing) => {}
-                Ok(Change::Takes(places)) => {
-                    let others = places
-                        .into_iter()
-                        .filter(|place| wanted.iter().all(|other| other.slot != place.slot));
-                    wanted.extend(others.collect::<Vec<_>>());
-                }
-                Ok(Change::Busy) => wanted.push(never(change.slot.name.clone(), Some(booking), witness)),
+                Ok(Change::Takes(places)) => add(places),
+                Ok(Change::Busy) => add(vec![never(change.slot.name.clone(), Some(booking), witness)]),
                 Ok(Change::Unclear) => return Err(Obstacle::Refused(unclear(&change.slot.name))),
                 Err(problem) => return Err(refused(problem)),
             }
@@ -196,18 +197,29 @@ impl Slotted {
     /// The bookings that an answer gives back.
     pub fn frees(&self, exchange: &Exchange, answer: Answered<'_>) -> Vec<Free> {
         let rules = &exchange.rules().slots;
-        if self.said.is_empty() || !rules.may_release(Says::of(answer.status)) {
+        let says = Says::of(answer.status);
+        if self.said.is_empty() || !says.is_success() {
             return Vec::new();
         }
         let fields = answer_fields(exchange, answer.headers, answer.body);
         let answer = Source::answer(answer.headers, &fields);
         let freed = self.said.iter().filter_map(|(rule, booking, asks)| {
             let release = rules.releases.get(*rule)?;
+            let answered = if self.deletes { Asks::Release } else { release.in_answer(&answer) };
+            // Where only the answer says whether it comes back, what does not say so leaves it given back.
+            let stays = answered != Asks::Resume && release.is_open() && self.wakes(booking.key);
             let releases =
-                *asks == Asks::Release && (self.deletes || release.in_answer(&answer) == Asks::Release);
+                *asks == Asks::Release && (stays || (answered == Asks::Release && rules.may_release(says)));
             releases.then_some(Free { booking: booking.key, remember: !self.deletes && release.remembers() })
         });
         freed.collect()
+    }
+
+    /// Whether a place is reserved because the booking may come back.
+    fn wakes(&self, booking: BookingId) -> bool {
+        let woken = |place: &&Wanted| place.was_released && !place.looks && !place.asleep;
+        let mut woken = self.wanted.iter().filter(woken);
+        woken.any(|place| place.booking.as_ref().is_some_and(|own| own.key == booking))
     }
 }
 
@@ -298,9 +310,14 @@ fn never(name: Arc<str>, booking: Option<Booking>, witness: ScopeId) -> Wanted {
 /// What a request asks as far as its claim goes. Where only the answer says whether the booking is released, it has to be taken
 /// for one that keeps what it has, or has it again.
 fn planned(rules: &SlotRules, rule: usize, asks: Asks, known: &[Known]) -> Asks {
-    let is_open = rules.releases.get(rule).is_some_and(ReleasePolicy::is_open);
+    let release = rules.releases.get(rule);
+    let is_open = release.is_some_and(ReleasePolicy::is_open);
+    let says_so = release.is_some_and(|release| release.when.iter().any(|when| !when.in_answer));
+    let is_released = known.iter().all(|known| known.hold.state == HoldState::Released);
     match asks {
         Asks::Release if is_open && known.is_empty() => Asks::Nothing,
+        // It asks for what is so already, and does not come back by it.
+        Asks::Release if is_open && says_so && is_released => Asks::Release,
         Asks::Release if is_open => Asks::Resume,
         asks => asks,
     }

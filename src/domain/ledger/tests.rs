@@ -428,10 +428,9 @@ fn success_before_it_is_sent_does_not_concern_it() {
 fn success_on_the_target_of_a_doubt_leaves_no_answer_of_it() {
     for answers in [complete(MINE, 42), executed(None, 42)] {
         let mut held = Held::by(keyless(MINE, true));
-        assert_eq!(held.take(at(10), doubt(MINE)), Outcome::Applied);
-        assert_eq!(held.take(at(20), Command::End { by: None }), Outcome::Applied);
-        assert_eq!(held.phase(), "in doubt");
-        assert_eq!(held.take(at(22), answers), Outcome::Applied);
+        for command in [doubt(MINE), Command::End { by: None }, answers] {
+            assert_eq!(held.take(at(10), command), Outcome::Applied);
+        }
         assert_eq!(held.phase(), "absent");
     }
 }

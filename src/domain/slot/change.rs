@@ -95,6 +95,25 @@ impl Change {
         }
     }
 
+    /// What a request relies on that ends the booking for good; `None` where it has to wait for a change that is at work, whose
+    /// success would leave a place to nobody. It goes on where nobody knows what became of a change: nothing is left of that.
+    pub fn ending(
+        policy: &SlotPolicy,
+        digest: &FingerprintKey,
+        booking: &Booking,
+        known: &[Known],
+        now: Millis,
+    ) -> Option<Vec<Wanted>> {
+        let live = || known.iter().filter(|known| !known.hold.is_over(now));
+        if live().any(|known| known.hold.state == HoldState::Reserved) {
+            return None;
+        }
+        if live().any(|known| known.hold.is_moving()) {
+            return Some(Vec::new());
+        }
+        Some(live().map(|known| known.relied_on(policy, digest, Some(booking.clone()))).collect())
+    }
+
     /// What it does to the place `base`, or without one; `changed` is the key that it names.
     fn of_one(
         policy: &SlotPolicy,

@@ -15,6 +15,7 @@ use crate::domain::slot::{
 };
 use crate::domain::time::Millis;
 use crate::store::slots::{Free, HoldListing, HoldView, Released, Settlement, Which};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The most holds that one listing gives.
@@ -30,9 +31,15 @@ impl State {
         now: Millis,
         after: &mut After,
     ) -> Result<Option<ClaimStep>, StoreError> {
+        let relied_on = request.slots.iter().filter_map(|wanted| wanted.instead_of);
+        let seen: HashSet<SlotId> = relied_on.map(|old| old.slot).collect();
+        let mut looked = HashSet::new();
         for wanted in &request.slots {
             self.let_time_pass(wanted.slot, now, after);
-            if self.is_changed(wanted, request, now) {
+            let first = wanted.booking.as_ref().is_some_and(|booking| looked.insert(booking.key));
+            if !self.is_as_seen(wanted, now)
+                || (first && self.is_changed(wanted, &seen, request.claim.token, now))
+            {
                 return Ok(Some(ClaimStep::SlotChanged));
             }
             let holds = self.index.holds.of_slot(wanted.slot);
@@ -40,7 +47,9 @@ impl State {
                 return Ok(Some(ClaimStep::SlotTaken(taken)));
             }
         }
-        if self.index.holds.len() + request.slots.len() > self.records_max {
+        // What takes no place may be a cancellation, by which there will be room.
+        let taking = request.slots.iter().filter(|wanted| !wanted.looks).count();
+        if taking > 0 && self.index.holds.len() + taking > self.records_max {
             return Err(StoreError::Full(format!("it holds {} places, its limit", self.records_max)));
         }
         let room = self.journal.as_ref().map(|journal| journal.room_for_claim_with(request.slots.len()));
@@ -85,24 +94,21 @@ impl State {
         }
     }
 
-    /// Whether what the caller saw of the booking is not so any more: each of its places is one that the request relies on, and
-    /// none is being changed.
-    fn is_changed(&self, wanted: &Wanted, request: &ClaimRequest, now: Millis) -> bool {
-        if let Some(old) = wanted.instead_of {
-            match self.index.holds.get(old).map(|placed| &placed.hold) {
-                Some(hold) if hold.is_as_seen(wanted, now) => {}
-                _ => return true,
-            }
-        }
+    /// Whether what `wanted` takes the place of, or relies on, is as the caller saw it.
+    fn is_as_seen(&self, wanted: &Wanted, now: Millis) -> bool {
+        wanted.instead_of.is_none_or(|old| {
+            self.index.holds.get(old).is_some_and(|placed| placed.hold.is_as_seen(wanted, now))
+        })
+    }
+
+    /// Whether the booking has changed: each of its places is in a slot of which the request relies on one (`seen`), and none is
+    /// being changed.
+    fn is_changed(&self, wanted: &Wanted, seen: &HashSet<SlotId>, by: Token, now: Millis) -> bool {
         let Some(booking) = &wanted.booking else { return false };
-        let seen = |key: HoldKey| {
-            request.slots.iter().any(|one| one.instead_of.is_some_and(|old| old.slot == key.slot))
-        };
-        let others = self.index.holds.of_booking(&booking.key).into_iter();
-        let mut others = others.filter(|key| key.token != request.claim.token);
+        let mut others = self.index.holds.of_booking(&booking.key).into_iter().filter(|key| key.token != by);
         others.any(|key| {
             let hold = self.index.holds.get(key).map(|placed| &placed.hold);
-            hold.is_some_and(|hold| !hold.is_over(now) && (hold.is_moving() || !seen(key)))
+            hold.is_some_and(|hold| !hold.is_over(now) && (hold.is_moving() || !seen.contains(&key.slot)))
         })
     }
 }

@@ -83,9 +83,16 @@ local function is_moving(hold)
   return hold[H_STATE] == RESERVED or (hold[H_STATE] == UNSETTLED and hold[H_INSTEAD] ~= '')
 end
 
--- Whether what the caller saw of the booking is not so any more: each of its places is one that the request, which asks for
--- `all`, relies on, and none is being changed.
-local function is_changed(wanted, by, all)
+-- The slots whose holds a request that asks for `all` relies on.
+local function relied_on(all)
+  local slots = {}
+  for _, one in ipairs(all) do slots[string.sub(one[W_INSTEAD], 1, 16)] = true end
+  return slots
+end
+
+-- Whether what the caller saw of the booking is not so any more: each of its places is one that the request relies on (`seen`),
+-- and none is being changed. `looked`: the bookings that were looked at already.
+local function is_changed(wanted, by, seen, looked)
   local instead = wanted[W_INSTEAD]
   if instead ~= '' then
     local slot, token = string.sub(instead, 1, 16), string.sub(instead, 17)
@@ -94,9 +101,8 @@ local function is_changed(wanted, by, all)
     if not hold or hold[H_STATE] == RESERVED then return true end
     if (hold[H_STATE] == RELEASED) ~= (wanted[W_WAS_RELEASED] == '1') then return true end
   end
-  if wanted[W_BOOKING] == '' then return false end
-  local seen = {}
-  for _, one in ipairs(all) do seen[string.sub(one[W_INSTEAD], 1, 16)] = true end
+  if wanted[W_BOOKING] == '' or looked[wanted[W_BOOKING]] then return false end
+  looked[wanted[W_BOOKING]] = true
   for _, other in ipairs(of_booking(wanted[W_BOOKING])) do
     if other[2] ~= by and (is_moving(other[3]) or not seen[other[1]]) then return true end
   end

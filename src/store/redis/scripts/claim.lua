@@ -73,12 +73,15 @@ end
 local places = wanted_from(5, (#ARGV - 5) / WANTED_ARGS)
 if #places > 0 then
   reach(places)
+  local seen, looked, taking = relied_on(places), {}, 0
   for at, wanted in ipairs(places) do
-    if is_changed(wanted, token, places) then return {'changed'} end
+    if is_changed(wanted, token, seen, looked) then return {'changed'} end
+    -- What takes no place may be a cancellation, by which there will be room.
+    if not wanted[W_LOOKS] then taking = taking + 1 end
     local taken = refusal(wanted, token)
     if taken then return {'taken', at - 1, taken[1], taken[2], taken[3], taken[4]} end
   end
-  if no_room_for(#places, most) then return {'places'} end
+  if taking > 0 and no_room_for(taking, most) then return {'places'} end
 end
 
 write_clock(now)
