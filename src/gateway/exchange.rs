@@ -4,7 +4,6 @@ use super::answering::Answering;
 use super::asked;
 use super::body::{RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
-use super::changes::is_unsafe_change;
 use super::connection::Connection;
 use super::disguise::{self, Meant};
 use super::forward;
@@ -22,7 +21,7 @@ use super::tls::Principal;
 use super::upgrade;
 use super::upload::ClientBody;
 use super::upstream::{OriginalTarget, Permit, Pool, Reuse};
-use super::worker::{Running, Shared, Worker};
+use super::worker::{Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{Decision, Event};
@@ -219,8 +218,7 @@ async fn handle(
     }
 }
 
-/// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
-/// task of its own: a cancellation counts although its client has left.
+/// An unguarded request: admitted, forwarded, streamed.
 pub(super) async fn pass(
     exchange: Exchange,
     mut parts: Parts,
@@ -234,18 +232,7 @@ pub(super) async fn pass(
     body.take_what_came().await;
     let (body, upload) = RequestBody::stream(body);
     let request = Box::new(Request::from_parts(parts, body));
-    if !is_unsafe_change(exchange.counts_as(request.method())) {
-        return forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
-    }
-    let running = Running::new(&exchange.worker);
-    let detached = tokio::task::spawn_local(async move {
-        let outcome = forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
-        drop(running);
-        outcome
-    });
-    let died =
-        |_| Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request.");
-    detached.await.map_err(died)?
+    forward::carried(exchange, permit, (request, upload), Reuse::Any, Decision::Passed, None).await
 }
 
 /// Hop-by-hop headers go; that a body is chunked is said anew, because hyper would otherwise drop a GET's body.

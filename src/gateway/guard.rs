@@ -6,7 +6,7 @@ use super::carried::{Carried, Died};
 use super::clock;
 use super::completion;
 use super::duplicate::{remembered, tell_duplicate};
-use super::exchange::{Exchange, Outcome};
+use super::exchange::{Exchange, Outcome, Room};
 use super::forward::{self, STORE_PATIENCE};
 use super::headers::IDEMPOTENT_STORED;
 use super::identity::Shown;
@@ -107,7 +107,7 @@ pub fn write(
         };
         let Some(mut intent) = intent(&exchange, guard, &parts, key, &body)? else {
             // A GraphQL query: it changes nothing, so there is nothing to guard.
-            return Box::pin(whole(&exchange, parts, body, Decision::Passed)).await;
+            return Box::pin(whole(exchange, parts, (body, room), Decision::Passed)).await;
         };
         let scope = intent.scope;
         let lane = lane_of(&exchange, guard, &parts, &body);
@@ -118,10 +118,9 @@ pub fn write(
             Verdict::Answer(outcome) => Ok(outcome),
             Verdict::Refuse(refusal) => Err(refusal),
             Verdict::Forward => {
-                Box::pin(whole(&exchange, parts, body, Decision::Unguarded)).await.map(unstored)
+                Box::pin(whole(exchange, parts, (body, room), Decision::Unguarded)).await.map(unstored)
             }
         };
-        drop(room);
         outcome.map(|outcome| Outcome { scope: Some(scope), ..outcome })
     }
 }
@@ -451,13 +450,14 @@ pub fn request_of(mut parts: Parts, body: Bytes) -> Outgoing {
 /// Forwards a request whose body was read whole, without a claim. A route that guards a GET says that it may create
 /// something, so it is sent like a write.
 pub async fn whole(
-    exchange: &Exchange,
+    exchange: Exchange,
     parts: Parts,
-    body: Bytes,
+    (body, room): (Bytes, Room),
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
     let permit = exchange.admit_in_turn(&parts.headers).await?;
-    forward::pass(exchange, permit, request_of(parts, body), None, Reuse::Recent, decision).await
+    let request = request_of(parts, body);
+    forward::carried(exchange, permit, (request, None), Reuse::Recent, decision, Some(room)).await
 }
 
 fn answered(decision: Decision, (response, lines): (Response<ResponseBody>, Vec<u8>)) -> Verdict {
