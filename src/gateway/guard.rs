@@ -24,7 +24,7 @@ use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
 use super::whole::{Read, read_whole};
 use crate::config::{Guard, Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
-use crate::domain::canon::{self, GraphqlRule};
+use crate::domain::canon::{self, GraphqlRule, Kind};
 use crate::domain::client::ScopeId;
 use crate::domain::event::Decision;
 use crate::domain::fingerprint::{Fingerprint, MEANING_HEADERS, Parts as Meant, bears_meaning};
@@ -36,7 +36,7 @@ use crate::store::{About, AttemptEnd, ClaimRequest, Claimed, StoreError, Waiter}
 use bytes::Bytes;
 use http::header::{self, AsHeaderName, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
@@ -183,7 +183,10 @@ pub fn intent(
         body,
     };
     let mut meaning = canon::meaning(&input, &guard.meaning);
-    if meaning.read && !parts.method.is_safe() {
+    if meaning.kind == Kind::Graphql && exchange.counts_as(&parts.method) != Method::POST {
+        // GraphQL is sent by POST: whoever deletes deletes, whatever the body looks like.
+        meaning = canon::meaning(&input, &guard.meaning.clone().with_graphql(GraphqlRule::Off));
+    } else if meaning.read {
         // A key says that something is written, such as a query that is to be kept: then it is a body like any other.
         if key.is_none() {
             return Ok(None);
