@@ -35,7 +35,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -52,7 +52,7 @@ pub struct Exchange {
     /// Whether the route guards this request.
     pub guarded: bool,
     /// The method that it asks for beside its own, as far as its success counts as another's.
-    pub disguise: Option<Method>,
+    pub disguise: OnceCell<Method>,
     /// The same in the answer, the log, and the backend's request.
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
@@ -306,7 +306,7 @@ fn route(
         route,
         pattern: taken.pattern,
         guarded,
-        disguise,
+        disguise: disguise.map_or_else(OnceCell::new, OnceCell::from),
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
         cert: connection.cert.clone(),

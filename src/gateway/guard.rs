@@ -105,6 +105,7 @@ pub fn write(
             Read::Whole(body) => body,
             Read::TooLarge(..) => return Err(too_large(exchange.rules().body_limit)),
         };
+        exchange.look_for_disguise(&parts, &body);
         let Some(mut intent) = intent(&exchange, guard, &parts, key, &body)? else {
             // A GraphQL query: it changes nothing, so there is nothing to guard.
             return Box::pin(whole(exchange, parts, (body, room), Decision::Passed)).await;

@@ -47,6 +47,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
             return forward::carried(exchange, permit, request, Reuse::Recent, would, Some(room)).await;
         }
     };
+    exchange.look_for_disguise(&parts, &body);
     let Some(mut intent) = guard::intent(&exchange, guard, &parts, key, &body)? else {
         return guard::whole(exchange, parts, (body, room), Decision::Passed).await;
     };
