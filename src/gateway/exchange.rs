@@ -125,6 +125,7 @@ pub fn exchange(worker: Rc<Worker>, connection: Rc<Connection>, request: Request
     look_alikes::strip(&mut parts.headers, found.look_alikes, &worker.shared.own_names);
     let body = ClientBody::new(body, &connection, parts.version, found.expect);
     let mut line = Line::begin(&worker, &connection, &parts);
+    line.upload = body.watched();
     let mut exchange = match route(&worker, &connection, &mut parts, &line, found) {
         Ok(exchange) => exchange,
         Err(refusal) => return Answering::at_once(line.answer(busy, Err(refusal))),
