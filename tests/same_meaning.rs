@@ -122,12 +122,16 @@ fn headers_that_say_what_is_written_and_when_are_part_of_the_intent() {
     let raw = RawBackend::start(ok);
     let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
     for name in [
+        "Content-Disposition",
         "If-Schedule-Tag-Match",
         "Schedule-Reply",
+        "Slug",
+        "SOAPAction",
         "Upload-Concat",
         "Upload-Length",
         "Upload-Metadata",
         "Upload-Offset",
+        "X-Amz-Target",
     ] {
         for value in ["1", "2", "1"] {
             stand.send(&Call::post(&format!("/api/{name}"), "{}").header(name, value));
