@@ -122,12 +122,16 @@ fn headers_that_say_what_is_written_and_when_are_part_of_the_intent() {
     let raw = RawBackend::start(ok);
     let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
     for name in [
+        "Content-Disposition",
         "If-Schedule-Tag-Match",
         "Schedule-Reply",
+        "Slug",
+        "SOAPAction",
         "Upload-Concat",
         "Upload-Length",
         "Upload-Metadata",
         "Upload-Offset",
+        "X-Amz-Target",
     ] {
         for value in ["1", "2", "1"] {
             stand.send(&Call::post(&format!("/api/{name}"), "{}").header(name, value));
@@ -239,6 +243,26 @@ fn a_query_that_comes_with_a_key_is_written_once() {
     let stand = Stand::with(Config { backend: Some(raw.address), idempotency, ..Config::default() });
     assert!(!stand.send(&saved).is_replay());
     assert!(stand.send(&saved).is_replay(), "the route says that it keeps such bodies");
+}
+
+#[test]
+fn only_a_post_is_taken_for_a_query() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let query = |method: &str, target: &str| {
+        let call = Call::new(method, target).header("Content-Type", "application/json");
+        call.body(r#"{"query":"{ me }"}"#)
+    };
+    for call in [
+        query("DELETE", "/api/books/1"),
+        query("PUT", "/api/books/2"),
+        query("POST", "/api/books/3?_method=DELETE"),
+        query("POST", "/api/books/4").header("X-HTTP-Method-Override", "PUT"),
+    ] {
+        assert!(!stand.send(&call).is_replay(), "{}", call.target);
+        assert!(stand.send(&call).is_replay(), "{}", call.target);
+    }
+    assert_eq!(raw.waiting(), 4);
 }
 
 #[test]

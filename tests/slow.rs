@@ -3,6 +3,7 @@
 //!
 //! The normal run opens a few of each kind; `ONCEGATE_SLOW=2000` is the campaign.
 
+use crate::harness::frames::{DATA, END_HEADERS, HEADERS, Wire, frame, request};
 use crate::harness::{Call, Config, Handed, Reply, Stand, assert_problem, eventually, head};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -206,7 +207,8 @@ fn slow_clients_are_closed_within_fifteen_seconds_and_others_are_served() {
 }
 
 #[test]
-fn a_body_that_trickles_is_answered_with_a_408_and_one_that_is_held_up_by_the_backend_is_not() {
+fn a_body_that_trickles_is_answered_with_a_408_in_either_version_and_one_that_is_held_up_by_the_backend_is_not()
+ {
     let server = Handed::start();
     let stand = Stand::with(Config { rest: "timeout = \"60s\"", ..server.config() });
     let slow = |path: &str| {
@@ -230,6 +232,7 @@ fn a_body_that_trickles_is_answered_with_a_408_and_one_that_is_held_up_by_the_ba
                 assert_eq!(reply.header("connection"), Some("close"), "{path}");
             });
         }
+        scope.spawn(|| two_streams_that_trickle(stand.gate.address));
         thread::sleep(Duration::from_millis(11_500));
         let mut buffer = vec![0; size];
         backend.read_exact(&mut buffer).expect("the rest of it arrives");
@@ -237,4 +240,21 @@ fn a_body_that_trickles_is_answered_with_a_408_and_one_that_is_held_up_by_the_ba
         backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
     });
     assert_eq!(Reply::read(&mut held_up, false, Instant::now() + LONGEST).unwrap().text(), "ok");
+}
+
+/// A guarded and an unguarded body of one HTTP/2 connection: each is told by itself.
+fn two_streams_that_trickle(address: SocketAddr) {
+    let mut wire = Wire::connect(address);
+    for (stream, path) in [(1, "/api/y"), (3, "/y")] {
+        wire.send(&frame(HEADERS, END_HEADERS, stream, &request("POST", path, &[]))).unwrap();
+    }
+    let mut told = [0; 2].map(|_| {
+        let said = wire.until(LONGEST, |frame| frame.kind == DATA).expect("an answer");
+        let problem: serde_json::Value = serde_json::from_slice(&said.payload).unwrap();
+        assert_eq!(problem["status"], 408, "{problem}");
+        assert!(problem["type"].as_str().unwrap().ends_with("body-timeout"), "{problem}");
+        said.stream
+    });
+    told.sort_unstable();
+    assert_eq!(told, [1, 3]);
 }

@@ -38,9 +38,11 @@ pub struct Parts<'a> {
 
 /// Headers that change what a method does to its target: two requests that differ in one of them are two intents. They
 /// are the conditions of RFC 9110, the method overrides of web frameworks, partial writes, those of resumable uploads
-/// (tus, whose requests have no other content), of WebDAV (RFC 4918), where a MOVE is nothing without its `Destination`, and
-/// of CalDAV's scheduling (RFC 6638).
-pub const MEANING_HEADERS: [&str; 22] = [
+/// (tus, whose requests have no other content), of WebDAV (RFC 4918), where a MOVE is nothing without its `Destination`, of
+/// CalDAV's scheduling (RFC 6638), those that name the operation where all are sent to one target, and those that name what a
+/// raw body becomes.
+pub const MEANING_HEADERS: [&str; 26] = [
+    "content-disposition",
     "content-range",
     "depth",
     "destination",
@@ -56,10 +58,13 @@ pub const MEANING_HEADERS: [&str; 22] = [
     "prefer",
     "range",
     "schedule-reply",
+    "slug",
+    "soapaction",
     "upload-concat",
     "upload-length",
     "upload-metadata",
     "upload-offset",
+    "x-amz-target",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",

@@ -17,13 +17,13 @@ use super::quiet;
 use super::scan::{Limits, Stop};
 use super::socket::Socket;
 use super::spelling::Spelling;
-use super::stall::{Patience, STRETCH, Slow, Stall};
+use super::stall::{Patience, Slow, Stall};
 use super::stream::ClientStream;
 use super::tls::Principal;
 use super::upgrade::{self, Switch, Switching};
 use super::upload::Leftover;
 use super::worker::Worker;
-use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::refusal::Refusal;
 use crate::journal::Journal;
 use http::HeaderValue;
 use http::request::Parts;
@@ -444,17 +444,9 @@ impl Connection {
         self.problem.get().filter(|_| intake::is_stand_in(parts)).map(|stop| stop.problem().refusal())
     }
 
-    /// What an exchange tells that failed: where its own client broke the body off, that, and not whatever followed
-    /// from it.
-    pub fn explain(&self, refusal: Refusal) -> Refusal {
-        match (self.problem.get(), refusal.reason) {
-            (None, Reason::BadRequest | Reason::UpstreamFailed) if self.starved.get() => too_slow(),
-            // A head that was refused is none of it, whether it is this exchange's own or one that came behind it.
-            (Some(Stop::Body(problem)), Reason::BadRequest | Reason::UpstreamFailed) => {
-                problem.refusal_of_body()
-            }
-            _ => refusal,
-        }
+    /// What the scanner found wrong.
+    pub(super) fn problem(&self) -> Option<Stop> {
+        self.problem.get()
     }
 
     /// What the worker wants of it from now on.
@@ -477,14 +469,6 @@ impl Connection {
             None => *slot = Some(waker.clone()),
         }
     }
-}
-
-fn too_slow() -> Refusal {
-    let detail = format!(
-        "Of the request's body less came in {STRETCH:?} than the gateway wants (server.body_rate); the rest of it was not \
-         passed on."
-    );
-    Refusal::new(Reason::BodyTimeout, detail).closing()
 }
 
 impl Drop for Busy {

@@ -6,16 +6,19 @@ use super::caller::caller;
 use super::clock;
 use super::connection::{Busy, Connection};
 use super::exchange::{Exchange, Outcome};
+use super::h2::Watched;
 use super::head_writer::Written;
 use super::headers::add_via;
 use super::identity::client_address;
 use super::own_lines::OwnLines;
 use super::respond;
+use super::scan::Stop;
+use super::stall::STRETCH;
 use super::throttle::{Flight, Notice, Shares};
 use super::worker::{Shared, Worker};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{self, Decision};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Reason, Refusal};
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
@@ -40,6 +43,8 @@ pub struct Line {
     /// Who shows the page that asks, where a browser says so.
     origin: Option<HeaderValue>,
     access: Option<Access>,
+    /// Its body, where its connection carries several.
+    pub upload: Option<Rc<Watched>>,
     told: bool,
 }
 
@@ -93,6 +98,7 @@ impl Line {
             limits: Limits::default(),
             origin: None,
             access,
+            upload: None,
             told: false,
         }
     }
@@ -113,8 +119,23 @@ impl Line {
 
     /// The last steps of every exchange: the answer's own headers, and the journal.
     pub fn answer(&mut self, busy: Busy, end: Result<Outcome, Refusal>) -> Answer {
-        let outcome = end.unwrap_or_else(|refusal| self.refused(&self.connection.explain(refusal)));
+        let outcome = end.unwrap_or_else(|refusal| self.refused(&self.explained(refusal)));
         self.end(busy, outcome)
+    }
+
+    /// What is told of a failure: where its own client broke the body off, that, and not whatever followed from it.
+    fn explained(&self, refusal: Refusal) -> Refusal {
+        // Over HTTP/1 there is one body at a time, and the connection knows.
+        let starved =
+            self.upload.as_ref().map_or_else(|| self.connection.is_starved(), |upload| upload.is_starved());
+        match (self.connection.problem(), refusal.reason) {
+            (None, Reason::BadRequest | Reason::UpstreamFailed) if starved => too_slow(),
+            // A head that was refused is none of it, whether it is this exchange's own or one that came behind it.
+            (Some(Stop::Body(problem)), Reason::BadRequest | Reason::UpstreamFailed) => {
+                problem.refusal_of_body()
+            }
+            _ => refusal,
+        }
     }
 
     /// A refusal as this exchange's outcome.
@@ -207,6 +228,14 @@ impl Drop for Line {
             self.tell(CLIENT_LEFT, Decision::ClientLeft, None, None);
         }
     }
+}
+
+fn too_slow() -> Refusal {
+    let detail = format!(
+        "Of the request's body less came in {STRETCH:?} than the gateway wants (server.body_rate); the rest of it was not \
+         passed on."
+    );
+    Refusal::new(Reason::BodyTimeout, detail).closing()
 }
 
 /// Whom limits count, for the log.

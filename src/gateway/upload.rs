@@ -3,7 +3,7 @@
 use super::body::BodyError;
 use super::clock;
 use super::connection::Connection;
-use super::h2::UploadWatch;
+use super::h2::{UploadWatch, Watched};
 use super::quiet::quietly;
 use bytes::Bytes;
 use http::Version;
@@ -184,6 +184,11 @@ impl ClientBody {
     /// What was taken of it.
     pub fn front(&mut self) -> Option<Bytes> {
         self.front.as_mut()?.bytes.take()
+    }
+
+    /// What its connection sees of it, where that carries several.
+    pub fn watched(&self) -> Option<Rc<Watched>> {
+        Some(self.watch.as_ref()?.watched())
     }
 
     /// Whether the client waits to be told that its body is wanted.

@@ -14,7 +14,7 @@ mod upload;
 
 pub use head::refused;
 pub use streams::Streams;
-pub use upload::UploadWatch;
+pub use upload::{UploadWatch, Watched};
 
 use super::connection::Connection;
 use super::exchange::exchange;

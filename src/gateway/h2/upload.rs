@@ -19,7 +19,7 @@ pub struct UploadWatch {
 
 /// One body, as the connection's sweep sees it.
 #[derive(Default)]
-pub(super) struct Watched {
+pub struct Watched {
     stall: Stall,
     starved: Cell<bool>,
     reader: RefCell<Option<Waker>>,
@@ -32,6 +32,11 @@ impl UploadWatch {
         UploadWatch { streams, index, watched }
     }
 
+    /// The body that it watches.
+    pub fn watched(&self) -> Rc<Watched> {
+        self.watched.clone()
+    }
+
     /// Notes what came of asking for more of the body; an error where it comes too slowly.
     pub fn judge(
         &self,
@@ -40,6 +45,7 @@ impl UploadWatch {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let watched = &self.watched;
         match &polled {
+            // Whoever tells the client knows why by [`Watched::is_starved`].
             Poll::Pending if watched.starved.get() => {
                 return Poll::Ready(Some(Err(
                     "it came more slowly than the gateway wants (server.body_rate)".into(),
@@ -65,6 +71,11 @@ impl Drop for UploadWatch {
 // === impl Watched ===
 
 impl Watched {
+    /// Whether it came too slowly, so that nothing more of it was read.
+    pub fn is_starved(&self) -> bool {
+        self.starved.get()
+    }
+
     /// Lets the reader find out that the body comes too slowly.
     pub fn sweep(&self, now: Instant, patience: Patience) {
         if self.stall.judge(now, patience) == Some(Slow::Sending) {
