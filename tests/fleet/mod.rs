@@ -7,6 +7,7 @@ mod doubts;
 mod lanes;
 mod losses;
 mod restarts;
+mod waiting;
 
 use crate::harness::redis::{Cluster, DURABLE, Server, Watched};
 use crate::harness::{

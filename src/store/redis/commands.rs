@@ -381,7 +381,7 @@ impl Inner {
         token: Token,
     ) -> Result<Result<AttemptEnd, u64>, StoreError> {
         let call = self.on(Script::Look, &id).on_bodies(true).arg(&token.0.to_be_bytes());
-        let mut told = Reply::array(self.run(call).await?)?;
+        let mut told = self.known(Reply::array(self.run(call.under_agreement()).await?)?)?;
         Ok(match &told.bytes()?[..] {
             b"flight" => Err(told.number()?),
             b"doubt" => {
