@@ -1,6 +1,6 @@
 //! Attempts at work, and copies that wait for them, while the store loses everything and is told it again.
 
-use super::losses::answered;
+use super::losses::{SHORT_LEASES, answered};
 use super::restarts::after_a_round;
 use super::{SECRET, booking};
 use crate::harness::redis::{DURABLE, Server};
@@ -90,4 +90,24 @@ fn copies_that_wait_go_on_waiting_over_a_loss_of_everything_and_ask_the_store_no
         let copy = copy.join().unwrap();
         assert!(copy.status == 200 && copy.is_replay(), "{} {}", copy.status, copy.text());
     }
+}
+
+#[test]
+fn an_attempt_whose_lease_could_not_be_renewed_once_is_no_doubt_while_it_lives() {
+    let fleet = Held::start(1, SHORT_LEASES);
+    let first = fleet.send(0);
+    let holding = fleet.handed.next();
+    // The first renewal, after a third of the lease, finds no record.
+    let until = Instant::now() + Duration::from_millis(1200);
+    while Instant::now() < until {
+        fleet.redis.cli(&["flushall"]);
+    }
+    fleet.until_agreed();
+    // Longer than a lease.
+    after_a_round(&fleet.redis);
+    let copy = fleet.send(0);
+    Held::stays_unanswered(&copy, Duration::from_millis(500));
+    answered(holding);
+    assert_eq!(first.join().unwrap().status, 200);
+    assert!(copy.join().unwrap().is_replay());
 }

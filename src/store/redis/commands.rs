@@ -149,7 +149,8 @@ impl Inner {
         token: Token,
         lease: Duration,
     ) -> Result<Held, StoreError> {
-        held(&self.run(self.on(Script::Renew, &id).arg(&token.0.to_be_bytes()).millis(lease)).await?)
+        let call = self.on(Script::Renew, &id).arg(&token.0.to_be_bytes()).millis(lease);
+        self.held_if_known(&self.run(call.under_agreement()).await?)
     }
 
     /// See [`Store::abandon`](crate::store::Store::abandon).
@@ -343,6 +344,15 @@ impl Inner {
             return Err(amnesia());
         }
         Ok(told)
+    }
+
+    /// 1 or 0; nothing where the store may have forgotten what it is about, likewise.
+    pub(super) fn held_if_known(&self, told: &Value) -> Result<Held, StoreError> {
+        if *told == Value::Nil {
+            self.wire.doubtful.notify_one();
+            return Err(amnesia());
+        }
+        held(told)
     }
 
     /// An attempt was settled by somebody else: where it has the turn in a lane, the next one's begins.
