@@ -1,10 +1,10 @@
 //! Attempts at work, and copies that wait for them, while the store loses everything and is told it again.
 
-use super::losses::{SHORT_LEASES, answered};
+use super::losses::{SHORT_LEASES, answered, until_agreed};
 use super::restarts::after_a_round;
 use super::{SECRET, booking};
 use crate::harness::redis::{DURABLE, Server};
-use crate::harness::{Config, Handed, Reply, Signal, eventually, gates, signal};
+use crate::harness::{Call, Config, Handed, Reply, Signal, eventually, gates, signal};
 use oncegate::cli::demo::gate::Gate;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,8 +22,11 @@ struct Held {
 
 impl Held {
     fn start(count: usize, store: &'static str) -> Held {
+        Held::of(count, Config { store, upstream: "timeout = \"30s\"", ..Config::default() })
+    }
+
+    fn of(count: usize, config: Config) -> Held {
         let (handed, redis) = (Handed::start(), Server::start(&DURABLE));
-        let config = Config { store, upstream: "timeout = \"30s\"", ..Config::default() };
         let (gates, _directories) =
             gates(count, &config.text(handed.address).replace("{store}", &redis.url()));
         Held { handed, redis, gates, _directories }
@@ -110,4 +113,33 @@ fn an_attempt_whose_lease_could_not_be_renewed_once_is_no_doubt_while_it_lives()
     answered(holding);
     assert_eq!(first.join().unwrap().status, 200);
     assert!(copy.join().unwrap().is_replay());
+}
+
+#[test]
+fn the_turn_of_a_write_at_work_is_nobody_elses_after_everything_was_lost() {
+    let fleet = Held::of(
+        2,
+        Config {
+            store: SECRET,
+            idempotency: "[route.lane]\nby = [\"header:Host\"]\nqueue = 9\nwait = \"20s\"",
+            upstream: "timeout = \"20s\"\npause = \"1s\"",
+            ..Config::default()
+        },
+    );
+    let first = fleet.send(0);
+    let holding = fleet.handed.next();
+    fleet.redis.cli(&["flushall"]);
+    let gate = &fleet.gates[1];
+    thread::scope(|scope| {
+        let second = scope.spawn(|| until_agreed(gate, &booking(2).within(Duration::from_secs(30))));
+        eventually("it waits for its turn", || {
+            assert!(fleet.handed.connections.try_recv().is_err(), "two were sent at once");
+            let lanes = Call::new("GET", "/api/lanes").send(gate.admin).ok()?.json();
+            (lanes["waiting"] == 1).then_some(())
+        });
+        answered(holding);
+        assert_eq!(first.join().unwrap().status, 200);
+        answered(fleet.handed.next());
+        assert_eq!(second.join().unwrap().status, 200);
+    });
 }

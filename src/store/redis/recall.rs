@@ -10,6 +10,7 @@
 use super::ended::Ended;
 use super::holdings::Holdings;
 use super::spread::SpreadMap;
+use super::turns::Turns;
 use crate::domain::answer::Answer;
 use crate::domain::ledger::{RecordId, TargetId, Token};
 use crate::domain::time::Millis;
@@ -35,6 +36,8 @@ pub(super) struct Recall {
     pub(super) holds: Holdings,
     /// What ended before its time.
     pub(super) ended: Ended,
+    /// The turns that its attempts have.
+    pub(super) turns: Turns,
     inner: Mutex<Inner>,
     bytes_most: u64,
 }
@@ -94,7 +97,8 @@ pub(super) struct Kept {
 impl Recall {
     /// Remembers answers of at most `bytes_most` bytes in all.
     pub(super) fn new(bytes_most: u64) -> Recall {
-        Recall { holds: Holdings::default(), ended: Ended::default(), inner: Mutex::default(), bytes_most }
+        let (holds, ended, turns) = (Holdings::default(), Ended::default(), Turns::default());
+        Recall { holds, ended, turns, inner: Mutex::default(), bytes_most }
     }
 
     /// A claim was granted.
