@@ -156,6 +156,24 @@ fn resolved_as_not_executed_the_next_copy_executes() {
 }
 
 #[test]
+fn what_is_known_of_one_attempt_does_not_settle_a_later_one() {
+    let stand = Stand::new();
+    let lost = book("x").header("X-Demo-Fault", "reset-before");
+    stand.send(&lost);
+    let id = &stand.in_doubt()[0];
+    let shown = String::from_utf8(stand.claims(&["show", id, "--json"]).stdout).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let request_id = shown["request_id"].as_str().expect("a request id");
+    let settle = || stand.claims(&["resolve", id, "--not-executed", "--request-id", request_id]);
+    assert!(settle().status.success());
+    stand.send(&lost);
+    let late = settle();
+    let said = String::from_utf8_lossy(&late.stderr).into_owned();
+    assert!(!late.status.success() && said.contains("a later attempt"), "{said}");
+    assert_eq!(stand.in_doubt().len(), 1);
+}
+
+#[test]
 fn resolved_as_executed_copies_get_an_answer_and_nothing_is_sent() {
     let stand = Stand::new();
     stand.send(&book("x").header("X-Demo-Fault", "reset-after"));

@@ -4,7 +4,9 @@
 mod many;
 
 use crate::harness::redis::{Cluster, DURABLE, Server};
-use crate::harness::{Backend, Call, Config, Reply, Signal, assert_problem, eventually, gates, signal};
+use crate::harness::{
+    Backend, Call, Config, Reply, Signal, assert_problem, claims, eventually, gates, signal,
+};
 use oncegate::cli::demo::gate::Gate;
 use std::net::SocketAddr;
 use std::sync::Barrier;
@@ -319,6 +321,21 @@ fn a_redis_that_loses_everything_is_told_its_holds_again_and_none_that_were_give
     // A hold that was told again is still that booking's.
     assert_eq!(fleet.send(0, &cancel(&moved)).status, 200);
     assert_eq!(fleet.send(1, &book(32, 6)).status, 201);
+}
+
+#[test]
+fn what_another_gateway_settled_as_not_executed_leaves_its_slot_free_after_everything_was_lost() {
+    let fleet = usual();
+    assert_eq!(fleet.send(0, &book(1, 5).header("X-Demo-Fault", "reset-before")).status, 502);
+    let listed = String::from_utf8(claims(&fleet.gates[1], &["list", "--json"]).stdout).expect("text");
+    let id = listed.split(|letter: char| !letter.is_ascii_hexdigit()).find(|word| word.len() == 64);
+    let settled = claims(&fleet.gates[1], &["resolve", id.expect("one record"), "--not-executed"]);
+    assert!(settled.status.success());
+    // The server tells the news before it answers a later question.
+    assert_eq!(fleet.send(0, &book(2, 6)).status, 201);
+    fleet.redis.cli(&["flushall"]);
+    assert_taken(&fleet.send(0, &book(3, 6)));
+    assert_eq!(fleet.send(2, &book(3, 5)).status, 201, "that one is free");
 }
 
 #[test]

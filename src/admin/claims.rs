@@ -81,9 +81,16 @@ pub enum Resolution {
         /// How long copies get it, in seconds; a day where absent, 90 days at most.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keep_seconds: Option<u64>,
+        /// Of which attempt this is known, where that is said: its request id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request_id: Option<String>,
     },
     /// The write was not executed; the next copy executes.
-    NotExecuted {},
+    NotExecuted {
+        /// Of which attempt this is known, where that is said: its request id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request_id: Option<String>,
+    },
 }
 
 /// A header's value, or its values.
@@ -131,10 +138,12 @@ pub(super) async fn resolve(
     let id = parse_id(&id)?;
     let Json(resolution) = resolution.map_err(rejected_body)?;
     match resolution {
-        Resolution::NotExecuted {} => {
+        Resolution::NotExecuted { request_id } => {
+            is_of(&state, id, request_id).await?;
             settle(&state, id, Settle::NotExecuted, OperatorVerdict::NotExecuted).await
         }
-        Resolution::Executed { status, headers, body, body_base64, keep_seconds } => {
+        Resolution::Executed { status, headers, body, body_base64, keep_seconds, request_id } => {
+            is_of(&state, id, request_id).await?;
             let keep = keep(keep_seconds)?;
             let answer = answer(status, &headers, &bytes(body, body_base64)?)?;
             let view = state.store.show(id).await.map_err(away)?.ok_or_else(|| no_record(id))?;
@@ -161,6 +170,19 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<Json<serde_json::Value>, Problem> {
     settle(&state, parse_id(&id)?, Settle::Delete, OperatorVerdict::Deleted).await
+}
+
+/// What an operator found out of one attempt says nothing of a later one under the same id.
+async fn is_of(state: &AdminState, id: RecordId, request_id: Option<String>) -> Result<(), Problem> {
+    let Some(meant) = request_id else { return Ok(()) };
+    let view = state.store.show(id).await.map_err(away)?.ok_or_else(|| no_record(id))?;
+    let now = &view.about.request_id;
+    if *now == meant {
+        return Ok(());
+    }
+    Err(Problem::not_in_doubt(format!(
+        "the record {id} is of the request {now} now, a later attempt than {meant}"
+    )))
 }
 
 async fn settle(
@@ -296,7 +318,7 @@ mod tests {
 
     #[test]
     fn both_verdicts_are_understood_and_nothing_beside_them() {
-        assert_eq!(parsed(r#"{"verdict":"not-executed"}"#), Ok(Resolution::NotExecuted {}));
+        assert_eq!(parsed(r#"{"verdict":"not-executed"}"#), Ok(Resolution::NotExecuted { request_id: None }));
         let executed =
             parsed(r#"{"verdict":"executed","status":201,"headers":{"A":"1","B":["2","3"]},"body":"x"}"#);
         assert!(

@@ -90,6 +90,9 @@ struct ResolveArgs {
     /// The answer's body: text, @FILE, or @- for standard input
     #[arg(long, value_name = "BODY", conflicts_with = "not_executed")]
     body: Option<String>,
+    /// Of which attempt this is known: the record's request_id, as `show` says it. A later one is not settled by it
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
     /// How long copies get this answer, in seconds (a day)
     #[arg(long, value_name = "SECONDS", conflicts_with = "not_executed")]
     keep: Option<u64>,
@@ -247,7 +250,10 @@ fn whole_id(client: &Client, prefix: &str) -> Result<String, Failure> {
 }
 
 fn resolution(args: &ResolveArgs) -> Result<Resolution, Failure> {
-    let Some(status) = args.status.filter(|_| args.executed) else { return Ok(Resolution::NotExecuted {}) };
+    let request_id = args.request_id.clone();
+    let Some(status) = args.status.filter(|_| args.executed) else {
+        return Ok(Resolution::NotExecuted { request_id });
+    };
     let mut headers: BTreeMap<String, Values> = BTreeMap::new();
     for header in &args.headers {
         let (name, value) = header
@@ -266,7 +272,7 @@ fn resolution(args: &ResolveArgs) -> Result<Resolution, Failure> {
             (None, Some(base64::engine::general_purpose::STANDARD.encode(binary.as_bytes())))
         }
     };
-    Ok(Resolution::Executed { status, headers, body, body_base64, keep_seconds: args.keep })
+    Ok(Resolution::Executed { status, headers, body, body_base64, keep_seconds: args.keep, request_id })
 }
 
 fn read_body(argument: &str) -> Result<Vec<u8>, Failure> {

@@ -276,9 +276,10 @@ impl Attempt {
         deadline: Instant,
         mut ended: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
-        let lease = self.exchange.shared().policy.config().store.lease;
+        let (store, lease) =
+            (&self.exchange.shared().store, self.exchange.shared().policy.config().store.lease);
+        let mut renew_at = self.lease_until.get() - lease * 2 / 3;
         loop {
-            let renew_at = self.lease_until.get() - lease * 2 / 3;
             let deadlines = &self.exchange.worker.deadlines;
             if let Some(ended) = deadlines.within(deadline.min(renew_at), ended.as_mut()).await {
                 return Some(ended);
@@ -287,10 +288,20 @@ impl Attempt {
             if now >= deadline {
                 return None;
             }
-            match self.exchange.shared().store.renew(self.intent.id, self.token, lease).await {
-                Ok(Held::Yes) => self.lease_until.set(now + lease),
-                // Superseded or unreachable: nothing new is sent, but an answer that comes still counts.
-                Ok(Held::No) | Err(_) => return deadlines.within(deadline, ended.as_mut()).await,
+            let renewed = tokio::select! {
+                biased;
+                ended = ended.as_mut() => return Some(ended),
+                renewed = store.renew(self.intent.id, self.token, lease) => renewed,
+            };
+            match renewed {
+                Ok(Held::Yes) => {
+                    self.lease_until.set(now + lease);
+                    renew_at = now + lease / 3;
+                }
+                // It may be back before the lease ends, or be told again of the record; asked again, not at once.
+                Err(_) => renew_at = clock::now() + lease / 12,
+                // Superseded: nothing new is sent, but an answer that comes still counts.
+                Ok(Held::No) => return deadlines.within(deadline, ended.as_mut()).await,
             }
         }
     }

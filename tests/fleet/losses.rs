@@ -40,7 +40,7 @@ fn records(gate: &Gate) -> Vec<String> {
 }
 
 /// Sends until the gateways have agreed that the store knows again what they know.
-fn until_agreed(gate: &Gate, call: &Call) -> Reply {
+pub(super) fn until_agreed(gate: &Gate, call: &Call) -> Reply {
     eventually("the gateways say what they know", || {
         let reply = call.send(gate.address).expect("an answer");
         (reply.status != 503).then_some(reply)
@@ -127,7 +127,7 @@ fn what_a_cancellation_ended_does_not_come_back_with_an_older_snapshot() {
 }
 
 /// Answers what a test's backend holds.
-fn answered((_, mut connection): (String, TcpStream)) {
+pub(super) fn answered((_, mut connection): (String, TcpStream)) {
     ok(&mut connection);
 }
 

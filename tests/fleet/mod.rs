@@ -1,12 +1,14 @@
 //! Several gateways, one truth: a fleet over one Redis. Whichever gateway a copy reaches, the backend executes once, and
 //! every client gets the one answer or a refusal that says why.
 
+mod clocks;
 mod copies;
 mod doubts;
 mod lanes;
 mod leaving;
 mod losses;
 mod restarts;
+mod waiting;
 
 use crate::harness::redis::{Cluster, DURABLE, Server, Watched};
 use crate::harness::{
@@ -194,23 +196,6 @@ fn a_redis_that_is_killed_and_comes_back_forgets_nothing_and_refuses_meanwhile()
         (copy.status == 201).then_some(copy)
     });
     assert!(copy.is_replay());
-    assert_eq!(fleet.backend.effects().len(), 2);
-}
-
-#[test]
-fn a_store_whose_time_stands_still_is_agreed_on_again_after_a_restart() {
-    let mut fleet = usual(1);
-    assert_eq!(fleet.send(0, &booking(1)).status, 201);
-    // An earlier server's clock was an hour ahead: until then the store's time does not go on.
-    let clock = fleet.redis.cli(&["get", "{oncegate}clock"]);
-    let (instant, agreement) = clock.trim_end().split_once(' ').expect("an instant and an agreement");
-    let ahead = instant.parse::<u64>().expect("milliseconds") + 3_600_000;
-    let set = fleet.redis.cli(&["set", "{oncegate}clock", &format!("{ahead} {agreement}"), "keepttl"]);
-    assert_eq!(set.trim(), "OK");
-    fleet.redis.kill();
-    fleet.redis.run();
-    assert_eq!(until_made(&fleet, 0, &booking(2)).status, 201);
-    assert!(fleet.send(0, &booking(1)).is_replay());
     assert_eq!(fleet.backend.effects().len(), 2);
 }
 

@@ -149,7 +149,8 @@ impl Inner {
         token: Token,
         lease: Duration,
     ) -> Result<Held, StoreError> {
-        held(&self.run(self.on(Script::Renew, &id).arg(&token.0.to_be_bytes()).millis(lease)).await?)
+        let call = self.on(Script::Renew, &id).arg(&token.0.to_be_bytes()).millis(lease);
+        self.held_if_known(&self.run(call.under_agreement()).await?)
     }
 
     /// See [`Store::abandon`](crate::store::Store::abandon).
@@ -345,6 +346,15 @@ impl Inner {
         Ok(told)
     }
 
+    /// 1 or 0; nothing where the store may have forgotten what it is about, likewise.
+    pub(super) fn held_if_known(&self, told: &Value) -> Result<Held, StoreError> {
+        if *told == Value::Nil {
+            self.wire.doubtful.notify_one();
+            return Err(amnesia());
+        }
+        held(told)
+    }
+
     /// An attempt was settled by somebody else: where it has the turn in a lane, the next one's begins.
     pub(super) async fn give_turn_on(&self, lane: &[u8], token: Token) {
         if let Ok(lane) = <[u8; 16]>::try_from(lane)
@@ -381,7 +391,7 @@ impl Inner {
         token: Token,
     ) -> Result<Result<AttemptEnd, u64>, StoreError> {
         let call = self.on(Script::Look, &id).on_bodies(true).arg(&token.0.to_be_bytes());
-        let mut told = Reply::array(self.run(call).await?)?;
+        let mut told = self.known(Reply::array(self.run(call.under_agreement()).await?)?)?;
         Ok(match &told.bytes()?[..] {
             b"flight" => Err(told.number()?),
             b"doubt" => {

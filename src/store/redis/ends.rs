@@ -90,7 +90,8 @@ impl Ends {
         asked_for
     }
 
-    /// This gateway ended an attempt itself: its own copies hear of it without a detour. The message follows.
+    /// This gateway ended an attempt itself, and the message follows, or looked how it stands: its own copies hear of it without
+    /// a detour. Nobody overtook a reply here, so it is not kept for those who come later.
     pub(super) fn ended_here(&self, attempt: AttemptId, end: AttemptEnd) {
         let waited = self.lock().waited.remove(&attempt);
         if let Some(waited) = waited {

@@ -166,7 +166,7 @@ impl Inner {
 
     async fn look_at(self: Arc<Inner>, attempt: AttemptId) {
         match self.look(attempt.0, attempt.1).await {
-            Ok(Ok(end)) => drop(self.ends.ended(attempt, Some(end))),
+            Ok(Ok(end)) => self.ends.ended_here(attempt, end),
             Ok(Err(lease)) => self.ends.still(attempt, lease, self.clock.elapsed()),
             // It is looked at again.
             Err(_) => {}

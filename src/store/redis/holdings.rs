@@ -13,6 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Holds that are remembered at most.
 const HOLDS_MOST: usize = 200_000;
 
+/// So many claims later it is looked for what is over behind a hold that lasts long.
+const LOOK_EVERY: u32 = 16_384;
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Holdings {
@@ -26,6 +29,8 @@ struct Inner {
     open: HashMap<Token, Vec<SlotId>>,
     /// In the order in which they came; what was forgotten meanwhile is passed over.
     order: VecDeque<HoldKey>,
+    /// Claims since it was looked for what is over.
+    since_look: u32,
 }
 
 // === impl Holdings ===
@@ -147,6 +152,11 @@ impl Inner {
 
     /// Forgets the oldest: those that are over, and as many as there are too many.
     fn shrink(&mut self, now: Millis) {
+        self.since_look += 1;
+        if self.since_look >= LOOK_EVERY {
+            self.since_look = 0;
+            self.drop_over(now);
+        }
         // The front may stay for long while those behind it are given back.
         if self.order.len() > 2 * HOLDS_MOST {
             let holds = &self.holds;
@@ -161,6 +171,15 @@ impl Inner {
             self.holds.remove(&key);
             self.open.remove(&key.token);
         }
+    }
+
+    /// Forgets all that are over, wherever they stand: one that lasts long must not be the first to go because of them.
+    fn drop_over(&mut self, now: Millis) {
+        self.holds.retain(|_, hold| !hold.is_over(now));
+        let holds = &self.holds;
+        let is_open =
+            |token: &Token, slot: &SlotId| holds.contains_key(&HoldKey { slot: *slot, token: *token });
+        self.open.retain(|token, slots| slots.iter().any(|slot| is_open(token, slot)));
     }
 }
 
@@ -247,6 +266,22 @@ mod tests {
         holdings.settled(Token(2), &HELD, Millis(20));
         holdings.settled(Token(3), &HELD, Millis(20));
         assert_eq!(said(&holdings, 20), [(2, HoldState::Held)]);
+    }
+
+    #[test]
+    fn what_is_over_leaves_from_behind_a_hold_that_lasts() {
+        let holdings = Holdings::default();
+        let lasting = Wanted { keep: Keep::For(Duration::from_secs(1_000)), ..wanted(1) };
+        reserve(&holdings, 1, vec![lasting]);
+        holdings.settled(Token(1), &HELD, Millis(1));
+        for n in 2..=100 {
+            reserve(&holdings, u128::from(n), vec![wanted(n)]);
+            holdings.doubted(Token(u128::from(n)), Millis(1));
+        }
+        let mut inner = holdings.lock();
+        (0..LOOK_EVERY).for_each(|_| inner.shrink(Millis(500)));
+        assert_eq!((inner.holds.len(), inner.open.len()), (1, 0));
+        assert!(inner.holds.contains_key(&HoldKey { slot: SlotId([1; 16]), token: Token(1) }));
     }
 
     #[test]

@@ -277,6 +277,10 @@ impl Keeper {
         // After the records by which they live.
         let mut holds = 0;
         if part == self.inner.wire.parts.of_bearing() {
+            for some in self.inner.recall.turns.all(now).chunks(RESTORED_AT_ONCE) {
+                self.tell_still_saying(part, &mut told_at).await?;
+                self.inner.say_turns_again(some).await?;
+            }
             for some in self.inner.recall.holds.all(now).chunks(HOLDS_A_SCRIPT) {
                 self.tell_still_saying(part, &mut told_at).await?;
                 holds += self.inner.say_holds_again(some).await?;

@@ -124,11 +124,17 @@ impl Inner {
             .millis(join.lease)
             .arg(join.queue_max)
             .arg(&*about.name)
-            .arg(key);
-        let mut told = Reply::array(self.run(call).await?)?;
+            .arg(key)
+            .under_agreement();
+        let mut told = self.known(Reply::array(self.run(call).await?)?)?;
+        let remember = || self.recall.turns.joined((lane, join.token), &about, self.clock.now());
         Ok(match &told.bytes()?[..] {
-            b"yours" => Joined::Yours,
+            b"yours" => {
+                remember();
+                Joined::Yours
+            }
             b"waiting" => {
+                remember();
                 let ahead = u32::try_from(told.number()?).unwrap_or(u32::MAX);
                 let left = told.number()?;
                 let place = self.places.wait((lane, join.token), left, self.clock.elapsed());
@@ -159,9 +165,11 @@ impl Inner {
         hold: Duration,
     ) -> Result<Held, StoreError> {
         let call = self.in_lane(Script::LaneSend, &lane, Some(&id));
-        let told = self.run(call.arg(&token.0.to_be_bytes()).millis(hold)).await?;
-        let held = super::commands::held(&told)?;
+        let call = call.arg(&token.0.to_be_bytes()).millis(hold).under_agreement();
+        let held = self.held_if_known(&self.run(call).await?)?;
         if held == Held::Yes {
+            let now = self.clock.now();
+            self.recall.turns.sent((lane, token), id, now, now.after(hold));
             self.replicated(id, token).await?;
         }
         Ok(held)
@@ -170,6 +178,7 @@ impl Inner {
     /// See [`Store::leave_lane`](crate::store::Store::leave_lane).
     pub(in crate::store) async fn leave_lane(&self, lane: LaneId, token: Token) -> Result<Held, StoreError> {
         self.places.leave((lane, token));
+        self.recall.turns.left((lane, token));
         let call = self.in_lane(Script::LaneLeave, &lane, None).arg(&token.0.to_be_bytes());
         let mut told = Reply::array(self.run(call).await?)?;
         let held = told.number()? == 1;
@@ -196,6 +205,7 @@ impl Inner {
         if given_up == GivenUp::Yes {
             self.recall.not_executed(id, token);
             self.places.leave((lane, token));
+            self.recall.turns.left((lane, token));
             self.ends.ended_here((id, token), crate::store::AttemptEnd::NotExecuted);
         }
         self.wake_next(lane, &mut told)?;
@@ -253,7 +263,7 @@ impl Inner {
         futures_util::future::join_all(looks).await;
     }
 
-    fn in_lane(&self, script: Script, lane: &LaneId, id: Option<&RecordId>) -> Call {
+    pub(super) fn in_lane(&self, script: Script, lane: &LaneId, id: Option<&RecordId>) -> Call {
         Call::in_lane(&self.wire.parts, script, lane, id, self.wire.place.timeout)
     }
 }

@@ -5,7 +5,7 @@
 //! slots, views                              |               callers: who waits; usual: many in one command
 //!        |                                map (who is the master)        keeper: every second, and when somebody doubts
 //!      ends <- hearing (subscription)
-//!      recall, holdings, ended (said again after a loss)   replicas (WAIT)
+//!      recall, holdings, ended, turns (said again after a loss)   replicas (WAIT)
 //! ```
 //!
 //! Every command is one script, and every script one step of `domain::ledger`; but for usual claims and completions, of which
@@ -50,6 +50,7 @@ mod slots;
 mod source;
 mod spread;
 mod stored;
+mod turns;
 mod usual;
 mod views;
 mod wire;

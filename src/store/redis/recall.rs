@@ -10,6 +10,7 @@
 use super::ended::Ended;
 use super::holdings::Holdings;
 use super::spread::SpreadMap;
+use super::turns::Turns;
 use crate::domain::answer::Answer;
 use crate::domain::ledger::{RecordId, TargetId, Token};
 use crate::domain::time::Millis;
@@ -21,6 +22,12 @@ use std::time::Duration;
 
 /// Records that are remembered at most.
 const RECORDS_MOST: usize = 200_000;
+
+/// So many claims later it is looked for what is over behind a record that lives long.
+const LOOK_EVERY: u32 = 16_384;
+
+/// No attempt is at work for longer, before or behind the time for which its doubt is kept.
+const AT_WORK_MOST: Duration = Duration::from_secs(86_400);
 
 /// So many milliseconds an answer under a key goes to copies after the store last said it, before it is asked again.
 const SAID_FOR: u64 = 10_000;
@@ -35,6 +42,8 @@ pub(super) struct Recall {
     pub(super) holds: Holdings,
     /// What ended before its time.
     pub(super) ended: Ended,
+    /// The turns that its attempts have.
+    pub(super) turns: Turns,
     inner: Mutex<Inner>,
     bytes_most: u64,
 }
@@ -48,6 +57,8 @@ struct Inner {
     /// Those whose answers are more than a status, in the order of their answers and then of what was cut off them; likewise.
     answers: VecDeque<(RecordId, Token)>,
     bytes: u64,
+    /// Claims since it was looked for what is over.
+    since_look: u32,
 }
 
 /// What is remembered of one record.
@@ -94,7 +105,8 @@ pub(super) struct Kept {
 impl Recall {
     /// Remembers answers of at most `bytes_most` bytes in all.
     pub(super) fn new(bytes_most: u64) -> Recall {
-        Recall { holds: Holdings::default(), ended: Ended::default(), inner: Mutex::default(), bytes_most }
+        let (holds, ended, turns) = (Holdings::default(), Ended::default(), Turns::default());
+        Recall { holds, ended, turns, inner: Mutex::default(), bytes_most }
     }
 
     /// A claim was granted.
@@ -219,6 +231,19 @@ impl Recall {
     }
 }
 
+// === impl Remembered ===
+
+impl Remembered {
+    /// Whether nobody will have anything to say of it any more.
+    fn is_over(&self, now: Millis) -> bool {
+        match &self.end {
+            End::Done(kept) => kept.until <= now,
+            End::Sent => self.claimed_at.after(self.request.claim.in_doubt_for).after(AT_WORK_MOST) <= now,
+            End::Abandoned => false,
+        }
+    }
+}
+
 // === impl Inner ===
 
 impl Inner {
@@ -237,14 +262,15 @@ impl Inner {
 
     /// Forgets the oldest: those that are over, and as many as there are too many.
     fn shrink(&mut self, now: Millis) {
+        self.since_look += 1;
+        if self.since_look >= LOOK_EVERY {
+            self.since_look = 0;
+            self.drop_over(now);
+        }
         tidy(&mut self.order, &self.records);
         while let Some((id, token)) = self.order.front().copied() {
             let too_many = self.records.len() > RECORDS_MOST;
-            let is_over = match self.of(&id, token).map(|record| &record.end) {
-                None => true,
-                Some(End::Done(kept)) => kept.until <= now,
-                Some(End::Sent | End::Abandoned) => false,
-            };
+            let is_over = self.of(&id, token).is_none_or(|record| record.is_over(now));
             if !too_many && !is_over {
                 return;
             }
@@ -253,6 +279,13 @@ impl Inner {
                 self.take(&id);
             }
         }
+    }
+
+    /// Forgets all that are over, wherever they stand: one that lives long must not be the first to go because of them.
+    fn drop_over(&mut self, now: Millis) {
+        let over = self.records.iter().filter(|(_, record)| record.is_over(now));
+        let over: Vec<RecordId> = over.map(|(id, _)| *id).collect();
+        over.iter().for_each(|id| self.take(id));
     }
 
     /// Keeps less of the oldest answers while all of them are more bytes than that: no bodies, then the statuses alone.
@@ -371,6 +404,20 @@ mod tests {
                     .all(|record| matches!(&record.end, End::Done(kept) if kept.answer.status() == status))
         );
         assert_eq!(recall.answer_of(&request(1), || (Millis(1), 1)), None, "the store is asked for it");
+    }
+
+    #[test]
+    fn what_is_over_leaves_from_behind_a_record_that_is_in_doubt_for_long() {
+        let recall = Recall::new(1_000);
+        claimed(&recall, 1, 0);
+        for n in 2..=100 {
+            claimed(&recall, n, 0);
+            done(&recall, n, 0, 1);
+        }
+        (0..LOOK_EVERY).for_each(|_| claimed(&recall, 101, 100));
+        let mut inner = recall.lock();
+        assert_eq!((inner.records.len(), inner.bytes), (2, 0), "the first one and the last");
+        assert!(inner.of(&RecordId([1; 32]), Token(1)).is_some());
     }
 
     #[test]

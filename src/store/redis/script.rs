@@ -45,6 +45,7 @@ scripts! {
     LaneList = "lane_list",
     LaneLook = "lane_look",
     LaneRenew = "lane_renew",
+    LaneRestore = "lane_restore",
     LaneSend = "lane_send",
     Limits = "limits",
     Live = "live",

@@ -10,6 +10,12 @@ local function read_clock()
   return NOW
 end
 
+-- The present instant, and at least `latest`, which the store has said already: a server that lost the clock goes on from there.
+local function go_on_from(now, latest)
+  if latest > now then NOW = latest end
+  return NOW
+end
+
 -- Before every change, so that no later command sees an earlier instant. This one writes whatever the clock says already:
 -- replicas that have this write have all that came before it.
 local function rewrite_clock(now)

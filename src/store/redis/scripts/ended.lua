@@ -5,6 +5,8 @@
 -- kept; and of each record that counts no longer: its id, the attempt, until when it would have counted, and `m` where it was
 -- in flight then, '' otherwise.
 local now, rest = read_clock(), 4
+-- What comes below these resources from now on came after their end.
+for at = 6, 3 + 4 * tonumber(ARGV[3]), 4 do now = go_on_from(now, tonumber(ARGV[at])) end
 write_clock(now)
 for _ = 1, tonumber(ARGV[3]) do
   local target, at, last = ARGV[rest], ARGV[rest + 2], tonumber(ARGV[rest + 3])

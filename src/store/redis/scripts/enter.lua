@@ -7,16 +7,20 @@
 -- ARGV: 3 the secret's id, 4 the gateway, 5 the life of this server, 6 the agreement for which the gateway has said again
 -- all that it knows, 7 the latest instant that it wrote here, 8 how long it waits for the others (ms), 9 … those that it
 -- knew. Answers { 'go' | 'again' | 'wait' | 'secret', now, agreement, others … }.
-local now = read_clock()
+--
+-- The store's time goes on where it was, on a server too that knows nothing of it and whose own clock is behind: what comes
+-- after a change must not be dated before it. So it may stand still for a while: who is there, how long they wait for each other
+-- and the name of an agreement go by the server's own clock.
+local now = go_on_from(read_clock(), tonumber(ARGV[7]))
 local secret = redis.call('GET', P .. 'secret')
 if secret and secret ~= ARGV[3] then return {'secret', now, ''} end
 redis.call('SET', P .. 'secret', ARGV[3], 'PX', CLOCK_KEPT)
 
 local me, life, said = ARGV[4], ARGV[5], ARGV[6]
 local members, back = P .. 'm', P .. 'b'
-redis.call('ZADD', members, now, me)
+redis.call('ZADD', members, OWN, me)
 redis.call('PEXPIRE', members, 3600000)
-redis.call('ZREMRANGEBYSCORE', members, '-inf', now - 10000)
+redis.call('ZREMRANGEBYSCORE', members, '-inf', OWN - 10000)
 local others, answer = {}, {'go', now, ''}
 for _, other in ipairs(redis.call('ZRANGE', members, 0, -1)) do
   if other ~= me then
@@ -26,7 +30,9 @@ for _, other in ipairs(redis.call('ZRANGE', members, 0, -1)) do
 end
 local function answered_with(what, agreement)
   answer[1], answer[3] = what, agreement
-  if LIFE then rewrite_clock(now) end
+  -- Kept from now on, whoever says next what it knows.
+  LIFE = LIFE or 'lost'
+  rewrite_clock(now)
   return answer
 end
 
@@ -40,15 +46,15 @@ end
 -- Who is back is said for one agreement alone. The first one opens its list; one that nobody has looked at for a while
 -- belongs to an earlier fault.
 local opened = redis.call('HMGET', back, 'life', 'since', 'seen')
-if opened[1] ~= life or now - tonumber(opened[3]) > 3000 then
+if opened[1] ~= life or OWN - tonumber(opened[3]) > 3000 then
   redis.call('DEL', back)
-  opened[2] = string.format('%.0f', now)
+  opened[2] = digits(OWN)
 end
-redis.call('HSET', back, 'life', life, 'since', opened[2], 'seen', string.format('%.0f', now))
+redis.call('HSET', back, 'life', life, 'since', opened[2], 'seen', digits(OWN))
 redis.call('PEXPIRE', back, 3600000)
 local agreement = life .. '@' .. opened[2]
 if said ~= agreement then
-  redis.call('HSET', back, me, 's' .. digits(now))
+  redis.call('HSET', back, me, 's' .. digits(OWN))
   return answered_with('again', agreement)
 end
 
@@ -57,10 +63,10 @@ for at = 9, #ARGV do
   if ARGV[at] ~= me then others[ARGV[at]] = true end
 end
 -- Who says nothing at all is waited for no longer; who is still saying what it knows, for longer.
-local waited, patience = now - tonumber(opened[2]), tonumber(ARGV[8])
+local waited, patience = OWN - tonumber(opened[2]), tonumber(ARGV[8])
 for other in pairs(others) do
   local told = redis.call('HGET', back, other)
-  local speaks = told and string.sub(told, 1, 1) == 's' and now - tonumber(string.sub(told, 2)) < 3000
+  local speaks = told and string.sub(told, 1, 1) == 's' and OWN - tonumber(string.sub(told, 2)) < 3000
   if told ~= '1' and waited < (speaks and 12 * patience or patience) then return answered_with('wait', agreement) end
 end
 LIFE = agreement

@@ -1,7 +1,9 @@
 -- `lane::Command::Join`. ARGV: 3 token, 4 owner, 5 lease, 6 the most that wait, 7 the lane's name, 8 its key.
--- Answers { what, ... }.
+-- The last one is what the gateways agreed on: where that is not so, the lane may only not have been said again yet, and the
+-- answer is nothing. Answers { what, ... } otherwise.
 local token, lease, most = ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
 read_clock()
+if LIFE ~= ARGV[#ARGV] then return {} end
 local lane = read_lane()
 if not lane then
   if redis.call('ZCARD', KEYS[5]) >= LANES_MOST then return {'full', 1000} end

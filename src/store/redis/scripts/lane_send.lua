@@ -1,6 +1,8 @@
 -- `lane::Command::Send` and `ledger::Command::MarkSent` in one, so that neither is ever sent without the other. The turn is
--- looked at first: where it is lost, the record is not touched. ARGV: 3 token, 4 how long the turn is held.
+-- looked at first: where it is lost, the record is not touched. ARGV: 3 token, 4 how long the turn is held, 5 what the gateways agreed on:
+-- where that is not so, the lane may only not have been said again yet, and the answer is nothing.
 local token, last = ARGV[3], read_clock() + tonumber(ARGV[4])
+if LIFE ~= ARGV[#ARGV] then return false end
 local lane = read_lane()
 if lane then settle_lane(lane) end
 if not has_turn(lane, token) then

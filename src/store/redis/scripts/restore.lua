@@ -30,6 +30,9 @@ if record and how == 'sent' and record[PHASE] == QUEUED then
 end
 if record and (how == 'sent' or record[PHASE] == DONE) then return 'kept' end
 local last = tonumber(ARGV[18])
+-- Since it was answered, so that what ended above it meanwhile still ends it, and nothing that ended before.
+local done_at = tonumber(ARGV[17])
+if how == 'done' then now = go_on_from(now, done_at) end
 if how == 'done' and last <= now then return 'gone' end
 write_clock(now)
 if not record then
@@ -44,7 +47,5 @@ if how == 'sent' then
   return 'put'
 end
 if ARGV[21] ~= '' and not record[NAMES] then record[NAMES] = ARGV[21] end
--- Since it was answered, so that what ended above it meanwhile still ends it.
-local done_at = math.min(tonumber(ARGV[17]), now)
 answered(KEYS[1], record, before, token, ARGV[20], ARGV[20], tonumber(ARGV[19]), last - done_at, done_at)
 return 'put'

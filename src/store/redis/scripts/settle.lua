@@ -35,7 +35,8 @@ if how == 'executed' then
   answered(KEYS[1], record, before, BY_HAND .. token, ARGV[4], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), now)
   follows = #ARGV > 8 and ARGV[8] == record[TARGET]
 else
-  if how ~= 'delete' then free_open(record) end
+  -- The gateway that took the slots has to hear of it, or it would say again that they are taken.
+  if how ~= 'delete' then each_open(record, give_back) end
   forget(KEYS[1], record, before)
 end
 if follows then
