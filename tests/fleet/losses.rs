@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// As in the whole fleet, with leases that end soon.
 pub(super) const SHORT_LEASES: &str =
@@ -186,40 +187,81 @@ fn an_attempt_whose_intent_ended_while_it_was_in_flight_leaves_no_answer_after_e
     assert!(executed == 1 && !anew.is_replay(), "what was deleted meanwhile came back as a replay");
 }
 
+/// A gateway whose writes are in one lane, before a backend that the test holds, over a store that keeps snapshots.
+fn in_a_lane(held: &Handed, redis: &Server, idempotency: &'static str) -> (Vec<Gate>, Vec<TempDir>) {
+    let store = "secret = \"one secret of a whole fleet, long enough\"\nstate = \"lives\"\nlease = \"8s\"";
+    let upstream = "timeout = \"20s\"\npause = \"1s\"";
+    let config = Config { store, idempotency, upstream, ..Config::default() };
+    gates(1, &config.text(held.address).replace("{store}", &redis.url()))
+}
+
+/// Sends it, and does not wait for its answer.
+fn sent(gate: &Gate, call: Call) -> thread::JoinHandle<Reply> {
+    let address = gate.address;
+    thread::spawn(move || call.within(Duration::from_secs(30)).send(address).expect("an answer"))
+}
+
+fn until_one_waits(gate: &Gate) {
+    eventually("it waits for its turn", || {
+        let lanes = Call::new("GET", "/api/lanes").send(gate.admin).ok()?.json();
+        (lanes["waiting"] == 1).then_some(())
+    });
+}
+
+/// The server comes back with its last snapshot, and the gateway has said what it knows.
+fn comes_back(redis: &mut Server) {
+    redis.kill();
+    redis.run();
+    eventually("the gateway has said what it knows", || {
+        redis.cli(&["get", "{oncegate}clock"]).contains('@').then_some(())
+    });
+    after_a_round(redis);
+}
+
 #[test]
 fn a_write_whose_turn_came_after_the_snapshot_that_the_store_comes_back_with_is_executed_once() {
     let (held, mut redis) = (Handed::start(), Server::start(&[]));
-    let idempotency = "[route.lane]\nby = [\"header:Host\"]\nqueue = 9\nwait = \"20s\"";
-    let upstream = "timeout = \"20s\"\npause = \"1s\"";
-    let config = Config { store: SHORT_LEASES, idempotency, upstream, ..Config::default() };
-    let (gates, _directories) = gates(1, &config.text(held.address).replace("{store}", &redis.url()));
-    let send = |n: u32| {
-        let address = gates[0].address;
-        thread::spawn(move || booking(n).within(Duration::from_secs(30)).send(address).expect("an answer"))
-    };
-    let first = send(1);
+    let lane = "[route.lane]\nby = [\"header:Host\"]\nqueue = 9\nwait = \"20s\"";
+    let (gates, _directories) = in_a_lane(&held, &redis, lane);
+    let first = sent(&gates[0], booking(1));
     let holding = held.next();
-    let second = send(2);
-    eventually("it waits for its turn", || {
-        let lanes = Call::new("GET", "/api/lanes").send(gates[0].admin).ok()?.json();
-        (lanes["waiting"] == 1).then_some(())
-    });
+    let second = sent(&gates[0], booking(2));
+    until_one_waits(&gates[0]);
     assert_eq!(redis.cli(&["save"]).trim(), "OK");
     answered(holding);
     assert_eq!(first.join().unwrap().status, 200);
     let holding = held.next();
-    redis.kill();
-    redis.run();
-    // Agreed anew by then.
-    eventually("the gateway has said what it knows", || {
-        let clock = redis.cli(&["get", "{oncegate}clock"]);
-        clock.contains('@').then_some(())
-    });
-    after_a_round(&redis);
+    comes_back(&mut redis);
     answered(holding);
     second.join().unwrap();
-    after_a_round(&redis);
-    let (copy, executed) = until_answered(&held, send(2));
+    let (copy, executed) = until_answered(&held, sent(&gates[0], booking(2)));
+    assert!(executed == 0 && copy.is_replay(), "it was executed twice: {}", copy.text());
+}
+
+#[test]
+fn an_attempt_that_was_given_up_after_the_snapshot_hides_no_later_one_when_the_store_comes_back_with_it() {
+    let (held, mut redis) = (Handed::start(), Server::start(&[]));
+    let lane =
+        "remember_fingerprint = \"60s\"\n[route.lane]\nby = [\"header:Host\"]\nqueue = 9\nwait = \"2s\"";
+    let (gates, _directories) = in_a_lane(&held, &redis, lane);
+    let first = sent(&gates[0], unkeyed("PUT", "/api/first"));
+    let holding = held.next();
+    let second = sent(&gates[0], unkeyed("PUT", "/api/second"));
+    until_one_waits(&gates[0]);
+    assert_eq!(redis.cli(&["save"]).trim(), "OK");
+    assert_eq!(second.join().unwrap().status, 503, "its turn does not come");
+    answered(holding);
+    assert_eq!(first.join().unwrap().status, 200);
+    let (made, executed) = until_answered(&held, sent(&gates[0], unkeyed("PUT", "/api/second")));
+    assert!(executed == 1 && made.status == 200, "{} {}", made.status, made.text());
+    comes_back(&mut redis);
+    let mut executed = 0;
+    // While the lane of that state has somebody before it, it says so.
+    let copy = eventually("it is answered", || {
+        let (copy, times) = until_answered(&held, sent(&gates[0], unkeyed("PUT", "/api/second")));
+        executed += times;
+        (copy.status != 503).then_some(copy)
+    });
     assert!(executed == 0 && copy.is_replay(), "it was executed twice: {}", copy.text());
 }
 

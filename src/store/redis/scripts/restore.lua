@@ -19,6 +19,14 @@ local has_ended = redis.call('ZMSCORE', P .. 'ef', id_of(KEYS[1]) .. token, id_o
 if not is_own and (has_ended[1] or how == 'done' and has_ended[2]) then return 'gone' end
 -- What was settled by hand tells no more of its attempt, where an earlier version did it.
 if record and record[TOKEN] == '' then return 'kept' end
+if record and not is_own and tonumber(ARGV[16]) > record[CLAIMED] then
+  -- An older state has an attempt that was over when this one was granted. What became of its slots is not said here, so
+  -- they stay taken.
+  write_clock(now)
+  if record[PHASE] ~= DONE then unsettle_open(record, now) end
+  remove(KEYS[1], record, before)
+  record, before = nil, nil
+end
 if record and not is_own then return 'other' end
 if record and how == 'sent' and record[PHASE] == QUEUED then
   -- An older state knows nothing of its first byte.
