@@ -440,8 +440,9 @@ fn what_a_backend_does_not_take_of_a_body_is_given_up_some_time_behind_its_excha
         thread::sleep(4 * PATIENCE);
     });
     let hangs = RawBackend::reading(100, |_| thread::sleep(4 * PATIENCE));
-    for (backend, status) in [(answers, 200), (hangs, 504)] {
-        let upstream = "stall = \"300ms\"\ntimeout = \"500ms\"";
+    for (backend, status, upstream) in
+        [(answers, 200, "stall = \"300ms\""), (hangs, 504, "stall = \"300ms\"\ntimeout = \"500ms\"")]
+    {
         let stand = Stand::with(Config { backend: Some(backend.address), upstream, ..Config::default() });
         for leaves in [false, true] {
             let mut client = connect(&stand);
