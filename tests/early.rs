@@ -5,7 +5,7 @@ use crate::harness::{
     Call, Config, Handed, LARGE, RawBackend, Reply, Stand, assert_problem, eventually, head, large,
 };
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -418,4 +418,45 @@ fn a_drain_lets_a_slow_client_have_the_end_of_its_answer() {
         thread::sleep(Duration::from_micros(10 * count as u64));
     }
     assert_eq!(got, LARGE);
+}
+
+/// How many connections to `backend` are open on the side that made them.
+fn open_connections(backend: SocketAddr) -> usize {
+    let remote = format!(":{:04X} 01", backend.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table
+        .lines()
+        .filter(|line| {
+            line.split_whitespace().skip(2).take(2).collect::<Vec<_>>().join(" ").ends_with(&remote)
+        })
+        .count()
+}
+
+#[test]
+fn what_a_backend_does_not_take_of_a_body_is_given_up_some_time_behind_its_exchange() {
+    // Both read no more than the head; one answers.
+    let answers = RawBackend::reading(100, |connection| {
+        let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        thread::sleep(4 * PATIENCE);
+    });
+    let hangs = RawBackend::reading(100, |_| thread::sleep(4 * PATIENCE));
+    for (backend, status, upstream) in
+        [(answers, 200, "stall = \"300ms\""), (hangs, 504, "stall = \"300ms\"\ntimeout = \"500ms\"")]
+    {
+        let stand = Stand::with(Config { backend: Some(backend.address), upstream, ..Config::default() });
+        for leaves in [false, true] {
+            let mut client = connect(&stand);
+            write!(client, "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 30000000\r\n\r\n").unwrap();
+            let mut sender = client.try_clone().unwrap();
+            let sending = thread::spawn(move || sender.write_all(&vec![b'x'; 30_000_000]).is_ok());
+            assert_eq!(reply(&mut client).status, status);
+            if leaves {
+                client.shutdown(std::net::Shutdown::Both).unwrap();
+            }
+            let gone = || (open_connections(backend.address) == 0).then_some(());
+            eventually("the connection to the backend ends", gone);
+            drop(client);
+            sending.join().unwrap();
+        }
+    }
 }

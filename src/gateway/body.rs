@@ -85,9 +85,12 @@ impl RequestBody {
         RequestBody((!bytes.is_empty()).then(|| Box::new(Source::Whole(Some(bytes)))))
     }
 
-    /// Whether it is still coming from the client.
-    pub fn is_streamed(&self) -> bool {
-        matches!(self.0.as_deref(), Some(Source::Stream(..)))
+    /// How far it is, where it is still coming from the client.
+    pub fn upload(&self) -> Option<&Rc<Upload>> {
+        match self.0.as_deref() {
+            Some(Source::Stream(_, _, upload)) => Some(upload),
+            _ => None,
+        }
     }
 
     /// The same body once more; `None` where it is coming from the client, and for one that was handed over.

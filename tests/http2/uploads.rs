@@ -154,14 +154,11 @@ fn uploads_that_stand_still_behind_their_answers_give_way_to_others() {
     let body = [b'x'; 100_000];
     let upload = || upload(&stand, &announced("/x", body.len()), &body);
     let _two = [upload(), upload()];
-    assert_eq!(stand.send(&Call::new("GET", "/y")).status, 200);
-    assert_eq!((backend.connections.load(SeqCst), backend.resets.load(SeqCst)), (2, 0), "not at once");
-    let _three = [upload(), upload()];
     // As long as they may stand still.
     thread::sleep(Duration::from_millis(1200));
-    let _more = [upload(), upload(), upload(), upload()];
-    backend.wait_for_resets(4);
-    assert_eq!(backend.connections.load(SeqCst), 2);
+    let _more = [upload(), upload()];
+    backend.wait_for_resets(2);
+    assert_eq!(backend.connections.load(SeqCst), 1);
 }
 
 #[test]
@@ -189,7 +186,7 @@ fn an_answer_that_is_given_up_takes_its_upload_with_it() {
 
 #[test]
 fn an_upload_behind_its_answer_goes_on_as_long_as_it_moves() {
-    // It takes more than twice as long as a silence may last.
+    // It takes twice as long as a silence may last.
     let backend = EarlyBackend::start(&[(INITIAL_WINDOW_SIZE, 20_000)], |wire, stream, _| {
         let head = block(&[(":status", b"200")]);
         let _ = wire.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &head));
@@ -198,7 +195,7 @@ fn an_upload_behind_its_answer_goes_on_as_long_as_it_moves() {
             let _ = wire.send(&frame(WINDOW_UPDATE, 0, stream, &8000u32.to_be_bytes()));
         }
     });
-    let stand = backend.stand("http2 = true\nstall = \"1500ms\"\ntimeout = \"20s\"\nidle = \"1m\"");
+    let stand = backend.stand("http2 = true\nstall = \"2s\"\ntimeout = \"20s\"\nidle = \"1m\"");
     let mut client = TcpStream::connect(stand.gate.address).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(client, "{}\r\nHost: a\r\n\r\n", announced("/x", 335_000)).unwrap();

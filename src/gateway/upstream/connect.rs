@@ -44,7 +44,7 @@ async fn begin(pool: &Pool, server: usize) -> Result<Box<Link>, String> {
         .map_err(|error| {
             format!("cannot start HTTP/1.1 with {}: {error}", pool.upstream.config.urls[server].authority)
         })?;
-    Ok(Link::new(sender, connection, heads))
+    Ok(Link::new(sender, connection, heads, pool.upstream.config.stall))
 }
 
 /// A socket to `server`, within the upstream's `connect_timeout` (name lookup and TLS handshake included).

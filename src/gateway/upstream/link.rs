@@ -11,22 +11,28 @@
 use super::hearing::Hearing;
 use super::stream::{Heads, ServerStream};
 use crate::gateway::body::RequestBody;
+use crate::gateway::clock;
 use crate::gateway::head_writer::Written;
 use crate::gateway::own_lines::OwnLines;
 use crate::gateway::scan::{Asked, Problem};
 use crate::gateway::socket::Socket;
 use crate::gateway::spelling::Spelling;
+use crate::gateway::upload::Upload;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Connection, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 /// The I/O half of a connection.
 pub(super) type Io = Connection<TokioIo<ServerStream>, RequestBody>;
@@ -41,6 +47,18 @@ pub(super) struct Link {
     waker: Waker,
     /// The task that `relay` passes wake-ups on to.
     task: Option<Waker>,
+    left: Rc<Left>,
+    /// So long a request's body may stand still behind its exchange's end.
+    stall: Duration,
+}
+
+/// A request's body that its exchange may leave behind in the task that drives the connection: a server need not take it.
+#[derive(Default)]
+struct Left {
+    upload: RefCell<Weak<Upload>>,
+    /// Its exchange is over.
+    over: Cell<bool>,
+    told: Notify,
 }
 
 /// Who drives the I/O half.
@@ -81,11 +99,12 @@ const ROUNDS_MOST: u32 = 4;
 
 impl Link {
     /// A connection that was just made.
-    pub fn new(sender: SendRequest<RequestBody>, io: Io, heads: Rc<Heads>) -> Box<Link> {
+    pub fn new(sender: SendRequest<RequestBody>, io: Io, heads: Rc<Heads>, stall: Duration) -> Box<Link> {
         let relay = Arc::new(Relay::default());
         heads.woken_by(Some(relay.clone()));
         let waker = Waker::from(relay.clone());
-        Box::new(Link { sender, driver: Driver::User(Box::new(io)), heads, relay, waker, task: None })
+        let (driver, left) = (Driver::User(Box::new(io)), Rc::default());
+        Box::new(Link { sender, driver, heads, relay, waker, task: None, left, stall })
     }
 
     /// Sends `request` and waits for its answer's head.
@@ -96,7 +115,9 @@ impl Link {
         asked: Asked,
         hearing: Option<Hearing>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
-        if request.body().is_streamed() {
+        let upload = request.body().upload();
+        self.left.begins(upload);
+        if upload.is_some() {
             self.detach();
         }
         let spelling = request.extensions().get::<Spelling>().cloned();
@@ -157,9 +178,14 @@ impl Link {
     pub fn detach(&mut self) {
         if let Driver::User(io) = std::mem::replace(&mut self.driver, Driver::Task) {
             self.heads.woken_by(None);
+            let (left, stall) = (self.left.clone(), self.stall);
             tokio::task::spawn_local(async move {
-                // The exchange on this connection sees the same error and classifies it.
-                let _ = io.await;
+                tokio::select! {
+                    biased;
+                    // The exchange on this connection sees the same error and classifies it.
+                    _ = io => {}
+                    () = left.stalls(stall) => {}
+                }
             });
         }
     }
@@ -189,6 +215,7 @@ impl Link {
     /// Its exchange is over: nobody listens to it any more.
     pub fn rests(&self) {
         self.heads.forget();
+        self.left.exchange_ends();
     }
 
     fn drive(&mut self) {
@@ -236,10 +263,46 @@ impl Link {
     }
 }
 
+// === impl Left ===
+
+impl Left {
+    fn begins(&self, upload: Option<&Rc<Upload>>) {
+        self.over.set(false);
+        *self.upload.borrow_mut() = upload.map(Rc::downgrade).unwrap_or_default();
+    }
+
+    fn exchange_ends(&self) {
+        self.over.set(true);
+        if self.upload.borrow().strong_count() > 0 {
+            self.told.notify_one();
+        }
+    }
+
+    /// When the body last moved, at the earliest at `since`; nothing where it has ended, or its exchange goes on.
+    fn moved_at(&self, since: Instant) -> Option<Instant> {
+        let upload = self.upload.borrow().upgrade().filter(|_| self.over.get())?;
+        Some(upload.moved_at().map_or(since, |moved| moved.max(since)))
+    }
+
+    /// Resolves when the exchange is over and the body has not moved for as long as `stall` since.
+    async fn stalls(&self, stall: Duration) {
+        loop {
+            self.told.notified().await;
+            let since = clock::now();
+            while let Some(moved) = self.moved_at(since) {
+                sleep_until(moved + stall).await;
+                if self.moved_at(since) == Some(moved) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         // A body that was held back keeps the other half's task alive until it is told that nobody wants it.
-        self.heads.forget();
+        self.rests();
     }
 }
 
