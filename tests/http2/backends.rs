@@ -355,3 +355,19 @@ fn the_limit_adapts_to_a_backend_of_http_2_too() {
         (limit.parse::<f64>().ok()? < 256.0).then_some(())
     });
 }
+
+#[test]
+fn a_server_of_http_2_that_takes_requests_and_ends_without_a_word_leaves_the_rotation() {
+    let mute = FrameBackend::start(|_, _, _| false);
+    let fine = FrameBackend::start(|wire, stream, _| answer(wire, stream));
+    let routes = format!(
+        "[[upstream]]\nname = \"pair\"\nurl = [\"http://{}\", \"http://{}\"]\nhttp2 = true\ntimeout = \"5s\"\n\
+         [[route]]\nname = \"pair\"\nmatch = \"POST /pair\"\nupstream = \"pair\"\n[route.idempotency]\n",
+        mute.address, fine.address
+    );
+    let config = Config { routes: routes.leak(), server: "workers = 1", ..Config::default() };
+    let stand = Stand::with(config);
+    let write = |number: u32| stand.send(&Call::post("/pair", format!("{{\"n\":{number}}}"))).status;
+    let lost = (1..=20).filter(|number| write(*number) == 502).count();
+    assert_eq!((lost, mute.requests(), fine.requests()), (1, 1, 19));
+}

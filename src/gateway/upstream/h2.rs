@@ -72,7 +72,11 @@ pub(super) async fn send(
                 let dead = !refused && reuse == Reuse::Any && rested.is_some_and(|rested| rested >= SUSPECT);
                 let repeatable = dead && copy.as_ref().is_some_and(is_repeatable);
                 if !refused && !repeatable {
-                    return Err(Failure::Lost(describe(&error)));
+                    let why = describe(&error);
+                    if rested.is_none() && is_of_the_connection(&error) {
+                        pool.upstream.said_nothing(server, &why);
+                    }
+                    return Err(Failure::Lost(why));
                 }
                 (describe(&error), None, repeatable)
             }
@@ -95,16 +99,27 @@ fn late() -> Failure {
 
 /// Whether the backend says that it has not worked on the stream.
 fn is_refused(error: &hyper::Error) -> bool {
+    of_h2(error).is_some_and(|error| {
+        let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        // A stream gets the connection's GOAWAY as its error only where that names a lower one as the last.
+        error.is_remote() && (refused || error.is_go_away())
+    })
+}
+
+/// Whether the connection ended, and not this stream alone or by what its client did.
+fn is_of_the_connection(error: &hyper::Error) -> bool {
+    !error.is_user() && !of_h2(error).is_some_and(h2::Error::is_reset)
+}
+
+fn of_h2(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-            // A stream gets the connection's GOAWAY as its error only where that names a lower one as the last.
-            return error.is_remote() && (refused || error.is_go_away());
+            return Some(error);
         }
         source = error.source();
     }
-    false
+    None
 }
 
 /// The same request once more, where its body is not on its way from the client.
