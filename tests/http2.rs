@@ -232,6 +232,29 @@ fn many_copies_at_once_on_one_connection_are_one_effect() {
 }
 
 #[test]
+fn what_was_on_its_way_of_refused_uploads_ends_nothing_of_anybody_else() {
+    let stand = Stand::new();
+    let mut wire = Wire::connect(stand.gate.address);
+    wire.send(&frame(WINDOW_UPDATE, 0, 0, &(1u32 << 24).to_be_bytes())).unwrap();
+    // Somebody else's write, which is under way all the while.
+    wire.send(&frame(HEADERS, END_HEADERS, 1, &request("POST", "/api/notes", &[]))).unwrap();
+    let head = request("POST", "/api/notes", &[("content-length", b"99999999999")]);
+    let streams: Vec<u32> = (1..=300).map(|count| 2 * count + 1).collect();
+    for stream in &streams {
+        wire.send(&frame(HEADERS, END_HEADERS, *stream, &head)).unwrap();
+        let is_reset = |frame: &Frame| frame.stream == *stream && frame.kind == RST_STREAM;
+        assert_eq!(wire.until(PATIENCE, is_reset).expect("a reset").code(), 0, "it is refused early");
+    }
+    for stream in &streams {
+        (0..3).for_each(|_| wire.send(&frame(DATA, 0, *stream, &[b'x'; 1000])).unwrap());
+    }
+    wire.send(&frame(DATA, END_STREAM, 1, b"{\"n\":1}")).unwrap();
+    let answer = outcome(&mut wire, 1).expect("an answer");
+    assert_eq!((answer.kind, answer.stream), (HEADERS, 1), "{answer:?}");
+    assert_eq!(stand.backend.effects().len(), 1);
+}
+
+#[test]
 fn a_stream_that_its_client_gives_up_changes_nothing_of_a_write_that_was_sent() {
     let stand = Stand::new();
     let mut wire = Wire::connect(stand.gate.address);

@@ -2,10 +2,12 @@
 
 use super::places::{Place, Places};
 use super::worker::{Arrival, WorkerHandle};
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Builder;
@@ -25,7 +27,6 @@ pub struct Listener {
 }
 
 /// Where connections go.
-#[derive(Clone)]
 struct Route {
     workers: Arc<[(mpsc::Sender<Arrival>, Arc<AtomicUsize>)]>,
     places: Places,
@@ -78,17 +79,17 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn accept_all(sockets: Vec<TcpListener>, route: Route, mut stopped: watch::Receiver<bool>) {
-    for socket in sockets {
-        tokio::spawn(accept(socket, route.clone()));
-    }
+    tokio::spawn(accept(sockets, route));
     // Returns when the sender says so, or is gone.
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-async fn accept(listener: TcpListener, route: Route) {
+/// Accepts on all of them with one place at hand: with a place for each, those where nobody comes would keep theirs.
+async fn accept(listeners: Vec<TcpListener>, route: Route) {
+    let mut first = 0;
     loop {
         let Some(place) = route.places.any().await else { return };
-        let (socket, peer) = match listener.accept().await {
+        let (socket, peer) = match next(&listeners, &mut first).await {
             Ok((socket, address)) => (socket, address.ip()),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -104,6 +105,22 @@ async fn accept(listener: TcpListener, route: Route) {
     }
 }
 
+/// The next connection of any of them. The one behind whose last it was is looked at `first`, so that no address waits
+/// for ever behind another that is busy.
+async fn next(listeners: &[TcpListener], first: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        for offset in 0..listeners.len() {
+            let at = (*first + offset) % listeners.len();
+            if let Poll::Ready(accepted) = listeners[at].poll_accept(cx) {
+                *first = at + 1;
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 impl Route {
     async fn hand_over(&self, socket: TcpStream, peer: IpAddr, place: Place) -> io::Result<()> {
         let least = self.workers.iter().min_by_key(|(_, connections)| connections.load(Relaxed));
@@ -115,5 +132,45 @@ impl Route {
             connections.fetch_sub(1, Relaxed);
             io::Error::other("the worker has ended")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Journal;
+
+    fn places(most: usize) -> Places {
+        let text = format!(
+            "[server]\nconnections_max = {most}\n[[upstream]]\nname = \"a\"\nurl = \"http://127.0.0.1:8000\"\n[[route]]\nname = \"r\"\nmatch = \"* /**\"\nupstream = \"a\"\n"
+        );
+        let loaded = crate::config::parse(&text, std::path::Path::new(""), &|_| None);
+        let config = loaded.unwrap_or_else(|problems| panic!("{problems}")).config;
+        Places::new(&config, Journal::new(Vec::new(), Vec::new(), false))
+    }
+
+    #[tokio::test]
+    async fn addresses_where_nobody_comes_take_no_place_from_those_where_somebody_does() {
+        let listeners: Vec<_> =
+            (0..3).map(|_| bind("127.0.0.1:0".parse().expect("an address")).expect("a socket")).collect();
+        let addresses: Vec<_> = listeners.iter().map(|it| it.local_addr().expect("an address")).collect();
+        let (arrivals, mut arrived) = mpsc::channel(8);
+        let workers = [(arrivals, Arc::new(AtomicUsize::new(0)))].into();
+        tokio::spawn(accept(listeners, Route { workers, places: places(3) }));
+        let mut clients = Vec::new();
+        let mut come = async |address: SocketAddr| {
+            clients.push(TcpStream::connect(address).await.expect("the kernel takes it"));
+            tokio::time::timeout(Duration::from_secs(10), arrived.recv()).await.expect("in time")
+        };
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            open.push(come(addresses[1]).await.expect("a connection"));
+        }
+        open.pop();
+        open.push(come(addresses[2]).await.expect("a place that was given back"));
+        open.clear();
+        for address in addresses.iter().cycle().take(9) {
+            come(*address).await.expect("a connection");
+        }
     }
 }

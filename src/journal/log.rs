@@ -5,7 +5,9 @@ pub use super::queue::LogGuard;
 use super::queue::{LINES_MAX, Queue};
 use super::stamp::LogClock;
 use crate::config;
+use std::fs::File;
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 
 /// The process has one log, as `tracing` has one subscriber.
@@ -28,8 +30,10 @@ struct LineWriter(Arc<Queue>);
 /// lines to it. Keep the guard until the end: dropping it writes out what waits, for at most a second.
 pub fn init(config: &config::Log) -> Result<LogGuard, LogError> {
     let style = style(config.format, std::io::stdout().is_terminal(), std::env::var_os("NO_COLOR").is_some());
+    // Without the library's buffer: what was written of a line and what was not has to be known.
+    let out = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
     let (queue, guard) =
-        Queue::start(std::io::stdout(), style, config.level, LINES_MAX).map_err(LogError::NoThread)?;
+        out.and_then(|out| Queue::start(out, style, config.level, LINES_MAX)).map_err(LogError::NoThread)?;
     let lines = subscriber(queue.clone(), style, config.level);
     tracing::dispatcher::set_global_default(lines).map_err(|_| LogError::AlreadyStarted)?;
     LOG.set(queue).map_err(|_| LogError::AlreadyStarted)?;

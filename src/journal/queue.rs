@@ -8,7 +8,7 @@
 
 use super::line::{Line, Style, write_note};
 use super::stamp::Stamp;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -65,8 +65,12 @@ struct Writer<W> {
     out: W,
     batch: Vec<u8>,
     batch_lines: u64,
+    /// What was written last is a part of a line.
+    torn: bool,
     said: u64,
     said_at: Option<Instant>,
+    /// Of what was said, what is in the batch and not written yet.
+    saying: u64,
 }
 
 /// Why a batch ended.
@@ -102,8 +106,10 @@ impl Queue {
             out,
             batch: Vec::with_capacity(BATCH_BYTES),
             batch_lines: 0,
+            torn: false,
             said: 0,
             said_at: None,
+            saying: 0,
         };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
             writer.run();
@@ -222,7 +228,7 @@ impl<W: Write> Writer<W> {
             let message =
                 format!("{lost} log lines were lost: they came faster than the log's reader took them");
             write_note(Level::WARN, &message, self.style, Stamp(SystemTime::now()), &mut self.batch);
-            (self.said, self.said_at) = (dropped, Some(Instant::now()));
+            (self.said, self.said_at, self.saying) = (dropped, Some(Instant::now()), lost);
         }
     }
 
@@ -230,12 +236,40 @@ impl<W: Write> Writer<W> {
         if self.batch.is_empty() {
             return;
         }
+        if self.torn {
+            // The line that could not be written whole ends here, so that it spoils no other.
+            self.batch.insert(0, b'\n');
+        }
+        let written = self.write();
+        if let Some(last) = self.batch[..written].last() {
+            self.torn = *last != b'\n';
+        }
         // There is nobody left to tell that the log cannot be written, except the metric.
-        if self.out.write_all(&self.batch).and_then(|()| self.out.flush()).is_err() {
-            self.shared.dropped.fetch_add(self.batch_lines, Ordering::Relaxed);
+        let lost = self.batch[written..].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.shared.dropped.fetch_add(lost.min(self.batch_lines), Ordering::Relaxed);
+        let saying = std::mem::take(&mut self.saying);
+        if written < self.batch.len() {
+            self.said -= saying;
         }
         self.batch.clear();
         self.batch_lines = 0;
+    }
+
+    /// Writes the batch; how much of it, where the log cannot be written. A reader that is late is waited for, whether the
+    /// system waits for it or says so.
+    fn write(&mut self) -> usize {
+        let mut written = 0;
+        while written < self.batch.len() {
+            match self.out.write(&self.batch[written..]) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::park_timeout(NAP),
+                Err(_) => break,
+            }
+        }
+        let _ = self.out.flush();
+        written
     }
 
     /// Sleeps until a line comes, or the end.
@@ -382,6 +416,61 @@ mod tests {
         queue.send(text("two\n"));
         drop(guard);
         assert_eq!(queue.dropped(), 2);
+    }
+
+    /// Takes what the script says, one step for each write, and everything once it is over.
+    struct Scripted {
+        steps: std::vec::IntoIter<Result<usize, ErrorKind>>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Scripted {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let count = self.steps.next().unwrap_or(Ok(bytes.len()))?.min(bytes.len());
+            self.written.lock().expect("no test panics here").extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written of these batches, and how many lines are lost.
+    fn written(steps: Vec<Result<usize, ErrorKind>>, batches: &[&[&str]]) -> (String, u64) {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let out = Scripted { steps: steps.into_iter(), written: written.clone() };
+        let (queue, guard) = Queue::start(out, Style::Json, Level::INFO, 4).expect("a thread");
+        for batch in batches {
+            let begun = Instant::now();
+            while !queue.shared.asleep.load(Ordering::SeqCst) {
+                assert!(begun.elapsed() < Duration::from_secs(10), "the writer never went to sleep");
+                std::thread::yield_now();
+            }
+            batch.iter().for_each(|line| queue.send(text(*line)));
+        }
+        drop(guard);
+        let written = written.lock().expect("the writer has ended").clone();
+        (String::from_utf8(written).expect("UTF-8"), queue.dropped())
+    }
+
+    #[test]
+    fn a_line_that_could_not_be_written_whole_spoils_no_other() {
+        let full = || Err(ErrorKind::StorageFull);
+        // That a line was lost cannot be written either, at first.
+        let steps = vec![Ok(2), full(), full(), full(), Ok(1), full()];
+        let batches: [&[&str]; 4] = [&["first\n"], &["second\n"], &["third\n"], &["fourth\n"]];
+        let (text, dropped) = written(steps, &batches);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines[..2].to_vec(), dropped), (vec!["fi", "fourth"], 3), "{text:?}");
+        assert!(lines[2].contains("3 log lines were lost") && lines.len() == 3, "{text:?}");
+    }
+
+    #[test]
+    fn a_reader_that_is_late_at_a_pipe_that_does_not_wait_loses_nothing() {
+        let late = || Err(ErrorKind::WouldBlock);
+        let steps = vec![late(), late(), Ok(3), late(), Err(ErrorKind::Interrupted), Ok(1), late()];
+        assert_eq!(written(steps, &[&["first\n"], &["second\n"]]), ("first\nsecond\n".into(), 0));
     }
 
     #[test]

@@ -3,7 +3,14 @@
 //!
 //! A connection has an allowance. Frames that only cost use it up; time, and bytes that go out and come in, fill it again.
 //! Whoever uses it up is ended.
+//!
+//! hyper's own count of streams that it had to reset is off: it is never given back, and DATA that was on its way when an
+//! early answer ended its upload counts there, so that a connection of many clients would end with everything on it. What
+//! that count bounds, these do: frames on streams that are over, streams that are reset because of what came on them, and
+//! streams of which no answer goes out.
 
+use super::live::{Head, Live};
+use super::told::{Tells, Told, stream_of};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -17,6 +24,10 @@ pub struct Frames {
     filled_at: Instant,
     /// Bytes that have not made a whole unit of allowance yet.
     bytes: usize,
+    live: Live,
+    told: Told,
+    /// What the gateway had to answer went beyond the allowance.
+    spent: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +59,11 @@ const ALLOWANCE: u32 = 4000;
 const A_SECOND: u32 = 200;
 /// A unit for so many bytes that go out or come in as bodies: half of what a client that acknowledges every frame uses.
 const UNIT_BYTES: usize = 4 << 10;
-/// What a stream that is given up costs: work was begun for it.
+/// What a stream costs that is given up, or has to be reset because of what came on it: work was begun for it.
 const RESET: u32 = 20;
-/// SETTINGS and PING have to be answered.
+/// More than anybody has.
+const TOO_MUCH: u32 = u32::MAX;
+/// SETTINGS, PING, and what comes on a stream that is over have to be answered.
 const ANSWERED: u32 = 2;
 /// Anything else.
 const OTHER: u32 = 1;
@@ -63,12 +76,32 @@ impl Frames {
     /// For a connection that begins with the preface.
     pub fn new(now: Instant) -> Frames {
         let state = State::Preface(PREFACE_BYTES);
-        Frames { state, block: false, left: ALLOWANCE, filled_at: now, bytes: 0 }
+        let (live, told) = Default::default();
+        Frames { state, block: false, left: ALLOWANCE, filled_at: now, bytes: 0, live, told, spent: false }
     }
 
-    /// So many bytes went to the client.
-    pub fn sent(&mut self, bytes: usize) {
-        self.moved(bytes);
+    /// Bytes went to the client.
+    pub fn sent(&mut self, mut bytes: &[u8], now: Instant) {
+        self.moved(bytes.len());
+        while let Some(tells) = self.told.next(&mut bytes) {
+            let cost = match tells {
+                Tells::Answers(stream) => {
+                    self.live.answered(stream);
+                    0
+                }
+                Tells::Ends(stream) => {
+                    self.live.end(stream);
+                    0
+                }
+                Tells::Resets(stream, code) => {
+                    let unanswered = self.live.end(stream);
+                    if unanswered { by_client(code) } else { 0 }
+                }
+                Tells::Nothing => 0,
+            };
+            // The frames that it was for have passed already; the next one does not.
+            self.spent |= !self.takes(cost, now);
+        }
     }
 
     /// Bytes came from the client.
@@ -117,25 +150,34 @@ impl Frames {
     fn frame(&mut self, head: [u8; HEAD_BYTES], now: Instant) -> bool {
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         let (kind, flags) = (head[3], head[4]);
+        let stream = stream_of([head[5], head[6], head[7], head[8]]);
         let (ends_stream, ends_block) = (flags & 0x1 != 0, flags & 0x4 != 0);
         let cost = match kind {
             // DATA
             0x0 if ends_stream || length >= SMALL_BYTES => {
                 self.moved(length);
-                0
+                if self.live.has(stream) { 0 } else { ANSWERED }
             }
-            0x0 => OTHER,
+            0x0 if self.live.has(stream) => OTHER,
+            0x0 => ANSWERED,
             // HEADERS, CONTINUATION
             0x1 => {
                 self.block = !ends_block;
-                0
+                match self.live.head(stream) {
+                    Head::Good => 0,
+                    Head::Late => ANSWERED,
+                    Head::TooMany => TOO_MUCH,
+                }
             }
             0x9 => {
                 self.block &= !ends_block;
                 OTHER
             }
             // RST_STREAM
-            0x3 => RESET,
+            0x3 => {
+                self.live.end(stream);
+                RESET
+            }
             // SETTINGS and PING, but for what acknowledges ours
             0x4 | 0x6 if flags & 0x1 == 0 => ANSWERED,
             // PRIORITY, WINDOW_UPDATE, acknowledgements, what nobody knows
@@ -145,6 +187,11 @@ impl Frames {
             0 => State::Head([0; HEAD_BYTES], 0),
             _ => State::Payload(length, matches!(kind, 0x1 | 0x9)),
         };
+        !self.spent && self.takes(cost, now)
+    }
+
+    /// Uses up some of the allowance; whether there was so much.
+    fn takes(&mut self, cost: u32, now: Instant) -> bool {
         if cost > self.left {
             self.fill(now);
         }
@@ -176,23 +223,41 @@ impl Frames {
     }
 }
 
+/// What it costs that a stream without an answer is reset for this reason. Others than these are not its client's doing.
+fn by_client(code: u32) -> u32 {
+    match code {
+        // PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR
+        0x1 | 0x3 | 0x6 => RESET,
+        // REFUSED_STREAM: one more than there may be at once.
+        0x7 => OTHER,
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::live::LIVE_MOST;
     use super::*;
     use crate::gateway::clock;
 
     const PREFACE: &[u8; PREFACE_BYTES] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+    const PASS: Verdict = Verdict::Pass { head: false };
+
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
-        let [.., high, middle, low] = u32::try_from(length).expect("short").to_be_bytes();
-        let mut bytes = vec![high, middle, low, kind, flags, 0, 0, 0, 1];
-        bytes.resize(HEAD_BYTES + length, 0);
-        bytes
+        on(1, kind, flags, &vec![0; length])
     }
 
+    fn on(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let [.., high, middle, low] = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&[high, middle, low, kind, flags][..], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// Stream 1 lives.
     fn begun(now: Instant) -> Frames {
         let mut frames = Frames::new(now);
-        assert_eq!(frames.came(PREFACE, now), Verdict::Pass { head: false });
+        assert_eq!(frames.came(PREFACE, now), PASS);
+        assert_eq!(frames.came(&frame(0x1, 0x4, 0), now), PASS);
         frames
     }
 
@@ -221,6 +286,58 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_on_a_stream_that_is_over_costs_and_pays_for_its_bytes() {
+        for over in [on(1, 0x3, 0, &[0; 4]), on(1, 0x0, 1, b"")] {
+            let late = |bytes: &[u8]| {
+                let now = clock::now();
+                let mut frames = begun(now);
+                frames.sent(&over, now);
+                (0..10_000).take_while(|_| frames.came(bytes, now) == PASS).count()
+            };
+            let all = usize::try_from(ALLOWANCE / ANSWERED).expect("small");
+            assert_eq!(late(&frame(0x0, 1, 0)), all, "the empty end of a body");
+            assert_eq!(late(&frame(0x0, 0, 1)), all, "a little of a body");
+            assert_eq!(late(&frame(0x1, 0x5, 10)), all, "what comes behind a body");
+            assert_eq!(late(&frame(0x0, 0, 16 << 10)), 10_000, "what was on its way of an ordinary upload");
+        }
+    }
+
+    /// How many streams pass that are answered with `said`.
+    fn streams(said: impl Fn(u32) -> Vec<u8>) -> usize {
+        let now = clock::now();
+        let mut frames = begun(now);
+        (1..10_000u32)
+            .map(|count| 2 * count + 1)
+            .take_while(|stream| {
+                let passes = frames.came(&on(*stream, 0x1, 0x5, b""), now) == PASS;
+                frames.sent(&said(*stream), now);
+                passes
+            })
+            .count()
+    }
+
+    #[test]
+    fn streams_that_are_reset_because_of_what_came_on_them_cost_as_if_they_were_given_up() {
+        let reset = |code: u32| move |stream| on(stream, 0x3, 0, &code.to_be_bytes());
+        for code in [0x1, 0x3, 0x6] {
+            let all = usize::try_from(ALLOWANCE / RESET).expect("small") + 1;
+            assert_eq!(streams(reset(code)), all, "reason {code}");
+        }
+        for code in [0x0, 0x2, 0x8] {
+            assert_eq!(streams(reset(code)), 9_999, "reason {code}");
+        }
+        let answered = |stream| [on(stream, 0x1, 0x4, b""), reset(0x1)(stream)].concat();
+        assert_eq!(streams(answered), 9_999, "a backend that breaks off");
+    }
+
+    #[test]
+    fn streams_of_which_no_answer_goes_out_are_bounded() {
+        assert_eq!(streams(|_| Vec::new()), LIVE_MOST - 1);
+        assert_eq!(streams(|stream| on(stream, 0x1, 0x4, b"")), LIVE_MOST - 1);
+        assert_eq!(streams(|stream| on(stream, 0x1, 0x5, b"")), 9_999);
+    }
+
+    #[test]
     fn an_endless_head_is_one_that_comes_and_ends_the_connection() {
         let now = clock::now();
         let mut frames = begun(now);
@@ -235,8 +352,9 @@ mod tests {
     fn a_download_that_is_acknowledged_frame_by_frame_goes_on_for_ever() {
         let now = clock::now();
         let mut frames = begun(now);
+        let answer = frame(0x0, 0, (16 << 10) - HEAD_BYTES);
         for _ in 0..100_000 {
-            frames.sent(16 << 10);
+            frames.sent(&answer, now);
             for _ in 0..2 {
                 assert_eq!(frames.came(&frame(0x8, 0, 4), now), Verdict::Pass { head: false });
             }

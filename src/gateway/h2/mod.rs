@@ -8,8 +8,10 @@
 mod body;
 mod frames;
 mod head;
+mod live;
 mod stream;
 mod streams;
+mod told;
 mod upload;
 
 pub use head::refused;
@@ -42,8 +44,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 const SEND_BYTES_MOST: usize = 64 << 10;
 /// Streams that the client opened and gave up before anybody looked at them.
 const RESETS_PENDING_MOST: usize = 20;
-/// Streams that had to be reset because of what the client sent on them, over the connection's life.
-const RESETS_BY_ERROR_MOST: usize = 64;
 
 /// Runs what hyper wants to have run, on the worker's own thread.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,8 @@ pub async fn serve(
         .max_send_buf_size(SEND_BYTES_MOST)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(RESETS_PENDING_MOST)
-        .max_local_error_reset_streams(RESETS_BY_ERROR_MOST)
+        // Counted over the connection's life, and never given back: `frames` prices these, too.
+        .max_local_error_reset_streams(None)
         .serve_connection(io, service);
     connection.drive(&mut http, |http| http.graceful_shutdown()).await;
 }

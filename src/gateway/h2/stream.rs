@@ -31,8 +31,8 @@ const STAND_IN: [u8; 9] = [0; 9];
 // === impl H2Stream ===
 
 impl H2Stream {
-    /// Notes whether the client takes what it is given.
-    fn note(&mut self, written: &Poll<Result<usize>>) {
+    /// Notes whether the client takes what it is given, and what that is.
+    fn note(&mut self, written: &Poll<Result<usize>>, slices: &[IoSlice<'_>]) {
         match written {
             Poll::Pending => {
                 self.connection.stall.blocked();
@@ -42,7 +42,12 @@ impl H2Stream {
             }
             Poll::Ready(written) => {
                 self.connection.stall.took();
-                self.frames.sent(written.as_ref().copied().unwrap_or_default());
+                let mut left = written.as_ref().copied().unwrap_or_default();
+                for slice in slices {
+                    let taken = left.min(slice.len());
+                    self.frames.sent(&slice[..taken], clock::recent());
+                    left -= taken;
+                }
             }
         }
     }
@@ -119,7 +124,7 @@ impl AsyncRead for H2Stream {
 impl AsyncWrite for H2Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.note(&written);
+        self.note(&written, &[IoSlice::new(bytes)]);
         written
     }
 
@@ -129,7 +134,7 @@ impl AsyncWrite for H2Stream {
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.note(&written);
+        self.note(&written, slices);
         written
     }
 

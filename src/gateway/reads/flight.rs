@@ -9,6 +9,7 @@ use super::kept::Kept;
 use crate::domain::ledger::TargetId;
 use crate::domain::read::ReadKey;
 use crate::journal::Gauge;
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::pin::pin;
@@ -21,7 +22,7 @@ pub struct Flights {
     shards: [Mutex<HashMap<ReadKey, Arc<Flight>>>; SHARDS],
     flying: AtomicUsize,
     waiting: AtomicUsize,
-    /// Bytes of answers that are being gathered.
+    /// Bytes of answers that are being gathered, and of those that their clients have not taken yet.
     bytes: AtomicU64,
     bytes_most: u64,
 }
@@ -88,10 +89,16 @@ pub struct Follower {
     flight: Arc<Flight>,
 }
 
-/// Bytes of an answer that is being gathered.
+/// Bytes of an answer that is being gathered, or that its client has not taken yet.
 pub struct Gathering {
     flights: Arc<Flights>,
     bytes: u64,
+}
+
+/// A body that counts until nothing holds it any more.
+struct Counted {
+    body: Bytes,
+    _room: Gathering,
 }
 
 const SHARDS: usize = 16;
@@ -99,6 +106,8 @@ const SHARDS: usize = 16;
 const FLIGHTS_MOST: usize = 16_384;
 /// Requests at one moment that wait for another's call.
 const WAITING_MOST: usize = 65_536;
+/// A body up to that size is not counted while its client takes it: most go out at once.
+const SMALL_BYTES: usize = 16 << 10;
 
 // === impl Flights ===
 
@@ -157,6 +166,12 @@ impl Flights {
     #[cfg(test)]
     fn has(&self, key: &ReadKey) -> bool {
         self.shard(key).contains_key(key)
+    }
+
+    /// What answers hold that are being gathered or taken.
+    #[cfg(test)]
+    pub fn gathered(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Begins to gather an answer.
@@ -288,6 +303,33 @@ impl Gathering {
         self.bytes += bytes;
         self.flights.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.flights.bytes_most
     }
+
+    /// Only so many bytes are left of it; never more than there were.
+    pub fn shrinks_to(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.flights.bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+
+    /// So many bytes of it are gone.
+    pub fn gives_back(&mut self, bytes: u64) {
+        self.shrinks_to(self.bytes.saturating_sub(bytes));
+    }
+
+    /// A body that was gathered whole: it counts until it has gone out, however slowly its client takes it.
+    pub fn counts(mut self, body: Bytes) -> Bytes {
+        if body.len() <= SMALL_BYTES {
+            return body;
+        }
+        self.shrinks_to(body.len() as u64);
+        Bytes::from_owner(Counted { body, _room: self })
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 impl Drop for Gathering {
@@ -368,6 +410,23 @@ mod tests {
         drop(other);
         assert!(one.takes(40) && !one.takes(1));
         drop(one);
-        assert_eq!(flights.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(flights.gathered(), 0);
+    }
+
+    #[test]
+    fn a_body_that_was_gathered_whole_counts_until_it_has_gone_out() {
+        let flights = Arc::new(Flights::new(1 << 20));
+        let gathered = |length: usize| {
+            let mut room = flights.gather();
+            assert!(room.takes(length as u64));
+            room.counts(vec![7; length].into())
+        };
+        let body = gathered(100_000);
+        let rest = body.slice(90_000..);
+        drop(body);
+        assert_eq!(flights.gathered(), 100_000, "a part of it keeps all of it");
+        drop(rest);
+        let small = gathered(SMALL_BYTES);
+        assert_eq!((flights.gathered(), small.len()), (0, SMALL_BYTES));
     }
 }

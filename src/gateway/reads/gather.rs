@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 /// How reading a body ended.
 pub enum Read {
-    /// All of it is there, and the client has not been told.
-    Whole(Bytes),
+    /// All of it is there, and the client has not been told; with the room that it has.
+    Whole(Bytes, Gathering),
     /// All of it is there, and the client reads it.
     Piped(Bytes),
     /// It is for the client alone, which reads it: too large, too slow, or with trailers.
@@ -59,14 +59,17 @@ pub async fn gather(
     // What is there with the head, as most answers are, needs no pipe.
     while let Some(frame) = at_once(&mut body).await {
         match frame {
-            None => return Read::Whole(pieces.joined()),
+            None => {
+                let (body, room) = pieces.joined();
+                return Read::Whole(body, room);
+            }
             Some(Err(error)) => return Read::Broken(error),
             Some(Ok(frame)) => {
                 if let Err(frame) = pieces.take(frame) {
                     let (inlet, outlet) = pipe(pieces.list.into_iter());
                     open(outlet);
                     inlet.push(frame);
-                    inlet.hand_over(body);
+                    inlet.hand_over(body, pieces.room);
                     return Read::Alone;
                 }
             }
@@ -78,22 +81,23 @@ pub async fn gather(
         match deadlines.within(deadline, body.frame()).await {
             // Too slow to be waited for. The client that reads it may have patience.
             None => {
-                inlet.hand_over(body);
+                inlet.hand_over(body, pieces.room);
                 return Read::Alone;
             }
             Some(None) => {
-                inlet.finish();
-                return Read::Piped(pieces.joined());
+                let (body, room) = pieces.joined();
+                inlet.finish(room);
+                return Read::Piped(body);
             }
             Some(Some(Err(error))) => {
-                inlet.broke(error);
+                inlet.broke(error, pieces.room);
                 return Read::Ended;
             }
             Some(Some(Ok(frame))) => match pieces.take(frame) {
                 Ok(data) => inlet.push(Frame::data(data)),
                 Err(frame) => {
                     inlet.push(frame);
-                    inlet.hand_over(body);
+                    inlet.hand_over(body, pieces.room);
                     return Read::Alone;
                 }
             },
@@ -130,12 +134,13 @@ impl Pieces {
         Ok(data.clone())
     }
 
-    fn joined(mut self) -> Bytes {
+    /// The body, and the room that it has taken.
+    fn joined(mut self) -> (Bytes, Gathering) {
         if self.list.len() <= 1 {
-            return self.list.pop().unwrap_or_default();
+            return (self.list.pop().unwrap_or_default(), self.room);
         }
         let mut joined = BytesMut::with_capacity(usize::try_from(self.length).unwrap_or_default());
         self.list.iter().for_each(|piece| joined.extend_from_slice(piece));
-        joined.freeze()
+        (joined.freeze(), self.room)
     }
 }

@@ -304,9 +304,10 @@ impl Under {
             self.client.tell(Ok(lead.outcome(response, Decision::Passed, upstream)));
         };
         match gather(body, bounds, open, || lead.is_wanted()).await {
-            Read::Whole(body) => {
+            Read::Whole(body, room) => {
                 let stored = self.whole(&mut head.headers, &body, upstream);
-                let response = self.lead.own(head, ResponseBody::whole(body), self.lead.forwarded(stored));
+                let body = ResponseBody::whole(room.counts(body));
+                let response = self.lead.own(head, body, self.lead.forwarded(stored));
                 self.client.tell(Ok(self.lead.outcome(response, Decision::Passed, upstream)));
             }
             Read::Piped(body) => {

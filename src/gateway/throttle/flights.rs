@@ -1,6 +1,8 @@
 //! `[route.concurrency]`: how many requests of one client are in flight at once. More wait in the order in which they came,
 //! each client behind itself; a client that is not busy takes no memory.
 
+use crate::config::Concurrency;
+use crate::gateway::clock;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +33,17 @@ struct Client {
 pub struct Flight {
     flights: Flights,
     client: u64,
+    /// The same among those of its address.
+    _address: Option<Box<Flight>>,
+}
+
+/// Whose requests in flight are as many as they may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The client's own.
+    Client,
+    /// Those of all clients of its address that prove nothing.
+    Address,
 }
 
 /// A request in line; leaves it when dropped.
@@ -49,6 +62,27 @@ impl Default for Flights {
 }
 
 impl Flights {
+    /// Lets a request of `client` fly under these rules. Where its `address` answers for it, `times` as many of that fly,
+    /// and wait, at once. Both waits together are no longer than one may be.
+    pub async fn fly_under(
+        &self,
+        client: u64,
+        address: Option<u64>,
+        times: usize,
+        rules: Concurrency,
+    ) -> Result<Flight, Full> {
+        let Concurrency { per_client, queue, wait } = rules;
+        let until = clock::now() + wait;
+        let mut flight = self.fly(client, per_client, queue, wait).await.ok_or(Full::Client)?;
+        if let Some(address) = address {
+            let (most, queue) = (per_client.saturating_mul(times), queue.saturating_mul(times));
+            let left = until.saturating_duration_since(clock::now());
+            let above = self.fly(address, most, queue, left).await.ok_or(Full::Address)?;
+            flight._address = Some(Box::new(above));
+        }
+        Ok(flight)
+    }
+
     /// Lets a request of `client` (a digest of client and route) fly when fewer than `most` do. Before that it waits behind
     /// at most `queue` others, at most so long; `None` where that was not enough.
     pub async fn fly(&self, client: u64, most: usize, queue: usize, wait: Duration) -> Option<Flight> {
@@ -58,7 +92,7 @@ impl Flights {
             let state = shard.clients.entry(client).or_default();
             if state.flying < most && state.waiting.is_empty() {
                 state.flying += 1;
-                return Some(Flight { flights: self.clone(), client });
+                return Some(Flight::of(self.clone(), client));
             }
             if state.waiting.len() >= queue {
                 return None;
@@ -82,6 +116,12 @@ impl Flights {
 
 // === impl Flight ===
 
+impl Flight {
+    fn of(flights: Flights, client: u64) -> Flight {
+        Flight { flights, client, _address: None }
+    }
+}
+
 impl Drop for Flight {
     fn drop(&mut self) {
         let next = {
@@ -101,7 +141,7 @@ impl Drop for Flight {
         };
         if let Some(sender) = next {
             // Where nobody waits any more, this one comes back, and is dropped here in turn.
-            drop(sender.send(Flight { flights: self.flights.clone(), client: self.client }));
+            drop(sender.send(Flight::of(self.flights.clone(), self.client)));
         }
     }
 }
@@ -172,5 +212,27 @@ mod tests {
         let flights = Flights::default();
         let _first = flights.fly(1, 1, 5, LONG).await.expect("a place");
         assert!(flights.fly(1, 1, 5, Duration::from_secs(1)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_invents_clients_flies_its_umbrella_times_as_often_as_one_of_them() {
+        let flights = Flights::default();
+        let rules = Concurrency { per_client: 1, queue: 0, wait: LONG };
+        let invented = |client| flights.fly_under(client, Some(100), 3, rules);
+        let mut flying = Vec::new();
+        for client in 0..3 {
+            flying.push(invented(client).await.map_err(|_| "full").expect("a place"));
+        }
+        assert_eq!(invented(3).await.err(), Some(Full::Address));
+        assert_eq!(invented(0).await.err(), Some(Full::Client));
+        assert!(flights.fly_under(4, None, 3, rules).await.is_ok(), "whom no address answers for");
+        assert!(flights.fly_under(5, Some(200), 3, rules).await.is_ok(), "another address");
+        flying.pop();
+        drop(invented(3).await.map_err(|_| "full").expect("the place that came back"));
+        drop(flying);
+        assert!(
+            flights.0.iter().all(|shard| shard.lock().expect("whole").clients.is_empty()),
+            "nothing is left"
+        );
     }
 }

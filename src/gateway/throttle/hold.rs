@@ -31,11 +31,20 @@ struct Bell {
 /// Every line of held requests, shared by all workers.
 pub struct Holds {
     shards: Box<[Mutex<Lines>]>,
-    clients: Mutex<BTreeMap<u64, usize>>,
+    counts: Mutex<Counts>,
     held: AtomicUsize,
     draining: watch::Sender<bool>,
     held_max: usize,
     held_per_client: usize,
+    held_per_address: usize,
+}
+
+/// How many requests wait, of those of whom any do.
+#[derive(Default)]
+struct Counts {
+    clients: BTreeMap<u64, usize>,
+    /// Of all clients of an address together that prove nothing.
+    addresses: BTreeMap<u64, usize>,
 }
 
 /// How a hold ended. That its client left is the one way that nobody is told.
@@ -60,6 +69,8 @@ pub struct Held {
     pub key: Key,
     /// The client, for its own limit of held requests.
     pub client: u64,
+    /// Its address, where that answers for it.
+    pub umbrella: Option<u64>,
     /// Which reads are equal to it.
     pub read: Option<ReadKey>,
     /// How long it may wait.
@@ -84,15 +95,41 @@ struct Seat<'a> {
 // === impl Holds ===
 
 impl Holds {
-    /// At most so many in all, and so many of one client.
-    pub fn new(held_max: usize, held_per_client: usize) -> Holds {
+    /// At most so many in all, so many of one client, and `umbrella` times as many of all clients of an address together
+    /// that prove nothing; never more than a quarter of all, where that is enough for one of them.
+    pub fn new(held_max: usize, held_per_client: usize, umbrella: usize) -> Holds {
+        let held_per_address =
+            held_per_client.saturating_mul(umbrella).min((held_max / 4).max(held_per_client));
         Holds {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            clients: Mutex::default(),
+            counts: Mutex::default(),
             held: AtomicUsize::new(0),
             draining: watch::Sender::new(false),
             held_max,
             held_per_client,
+            held_per_address,
+        }
+    }
+
+    /// Counts one more, where its client and its address have fewer than they may.
+    fn takes(&self, held: &Held) -> bool {
+        let mut counts = lock(&self.counts);
+        if !take(&mut counts.clients, held.client, self.held_per_client) {
+            return false;
+        }
+        let fits =
+            held.umbrella.is_none_or(|address| take(&mut counts.addresses, address, self.held_per_address));
+        if !fits {
+            give_back(&mut counts.clients, held.client);
+        }
+        fits
+    }
+
+    fn gives_back(&self, held: &Held) {
+        let mut counts = lock(&self.counts);
+        give_back(&mut counts.clients, held.client);
+        if let Some(address) = held.umbrella {
+            give_back(&mut counts.addresses, address);
         }
     }
 
@@ -174,6 +211,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn take(counts: &mut BTreeMap<u64, usize>, who: u64, most: usize) -> bool {
+    let known = counts.get(&who).copied().unwrap_or_default();
+    if known >= most {
+        return false;
+    }
+    counts.insert(who, known + 1);
+    true
+}
+
+fn give_back(counts: &mut BTreeMap<u64, usize>, who: u64) {
+    if let Some(count) = counts.get_mut(&who) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&who);
+        }
+    }
+}
+
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.figures.hold_ended(self.end);
@@ -188,17 +243,9 @@ impl<'a> Seat<'a> {
             holds.held.fetch_sub(1, Relaxed);
             return None;
         }
-        {
-            let mut clients = lock(&holds.clients);
-            let mine = clients.entry(held.client).or_default();
-            if *mine >= holds.held_per_client {
-                if *mine == 0 {
-                    clients.remove(&held.client);
-                }
-                holds.held.fetch_sub(1, Relaxed);
-                return None;
-            }
-            *mine += 1;
+        if !holds.takes(&held) {
+            holds.held.fetch_sub(1, Relaxed);
+            return None;
         }
         let told = Arc::new(Bell::default());
         let place = holds.lock(held.key).enter(held.key.0, held.read, told.clone());
@@ -236,13 +283,43 @@ impl Drop for Seat<'_> {
             let next = self.holds.lock(self.held.key).leave(self.place);
             next.inspect(|told| told.rings.notify_one());
         }
-        let mut clients = lock(&self.holds.clients);
-        if let Some(mine) = clients.get_mut(&self.held.client) {
-            *mine -= 1;
-            if *mine == 0 {
-                clients.remove(&self.held.client);
-            }
-        }
+        self.holds.gives_back(&self.held);
         self.holds.held.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(holds: &Holds, client: u64, umbrella: Option<u64>) -> Option<Seat<'_>> {
+        let (key, at_most) = (Key(client), Duration::from_secs(1));
+        Seat::new(holds, Held { key, client, umbrella, read: None, at_most })
+    }
+
+    #[test]
+    fn an_address_that_invents_clients_leaves_places_to_others() {
+        let holds = Holds::new(100, 10, 50);
+        let invented: Vec<_> = (0..100).map_while(|client| seat(&holds, client, Some(7))).collect();
+        assert_eq!(invented.len(), 25, "a quarter of all");
+        assert!(seat(&holds, 200, Some(7)).is_none());
+        assert!(seat(&holds, 200, Some(8)).is_some(), "another address");
+        assert!(seat(&holds, 7, None).is_some(), "whom no address answers for");
+        drop(invented);
+        let own: Vec<_> = (0..100).map_while(|_| seat(&holds, 1, Some(7))).collect();
+        assert_eq!(own.len(), 10, "one client");
+        drop(own);
+        let counts = lock(&holds.counts);
+        assert!(counts.clients.is_empty() && counts.addresses.is_empty() && holds.held() == 0);
+    }
+
+    #[test]
+    fn an_address_has_as_many_as_one_client_and_no_more_than_its_umbrella() {
+        let most = |holds: &Holds| -> usize {
+            let seats: Vec<_> = (0..200).map_while(|client| seat(holds, client, Some(7))).collect();
+            seats.len()
+        };
+        assert_eq!(most(&Holds::new(20, 10, 50)), 10);
+        assert_eq!(most(&Holds::new(1000, 10, 2)), 20);
     }
 }

@@ -23,7 +23,7 @@ use super::exchange::{Exchange, Outcome};
 use super::identity::is_within;
 use super::line::Line;
 use super::reads;
-use crate::config::{Concurrency, Mode, Policy, RoutePolicy, ThrottlePolicy};
+use crate::config::{Clients, Concurrency, Mode, Policy, RoutePolicy, ThrottlePolicy};
 use crate::domain::event::{Decision, Event};
 use crate::domain::poll::{Alarm, Read};
 use crate::domain::refusal::{Reason, Refusal};
@@ -33,7 +33,7 @@ use crate::store::Store;
 use answer::Origins;
 use buckets::{Buckets, Keys, Verdict};
 use fleet::{Asks, Fleet};
-use flights::Flights;
+use flights::{Flights, Full};
 use hold::Holds;
 use http::Method;
 use http::header::{self, HeaderMap};
@@ -173,16 +173,30 @@ async fn place(exchange: &Exchange, parts: &Parts) -> Result<Option<Flight>, Ref
     let caller = exchange.caller(&parts.headers);
     let keyed = &shared.throttles.keyed;
     let client = keyed.hash_one((caller.digest(keyed), exchange.route));
-    let Concurrency { per_client, queue, wait } = rules;
-    match shared.throttles.flights.fly(client, per_client, queue, wait).await {
-        Some(flight) => Ok(Some(flight)),
-        None => {
-            let detail = format!(
-                "{per_client} requests of this client are in flight on this route, as many as it allows, and no place became free in time; nothing was sent."
-            );
-            Err(Refusal::new(Reason::TooManyInFlight, detail).retry_after(Duration::from_secs(1)))
-        }
+    let address = caller.umbrella(keyed).map(|address| keyed.hash_one((address, exchange.route, UMBRELLA)));
+    let flights = &shared.throttles.flights;
+    let times = umbrella(&shared.policy.config().clients);
+    match flights.fly_under(client, address, times, rules).await {
+        Ok(flight) => Ok(Some(flight)),
+        Err(full) => Err(too_many(rules, full, times)),
     }
+}
+
+fn too_many(rules: Concurrency, full: Full, times: usize) -> Refusal {
+    let most = rules.per_client;
+    let (most, whose) = match full {
+        Full::Client => (most, "this client"),
+        Full::Address => (most.saturating_mul(times), "all clients of this address"),
+    };
+    let detail = format!(
+        "{most} requests of {whose} are in flight on this route, as many as it allows, and no place became free in time; nothing was sent."
+    );
+    Refusal::new(Reason::TooManyInFlight, detail).retry_after(Duration::from_secs(1))
+}
+
+/// How many times what one client may have all those of an address have together that prove nothing.
+fn umbrella(clients: &Clients) -> usize {
+    usize::try_from(clients.umbrella).unwrap_or(usize::MAX)
 }
 
 fn throttle(exchange: &Exchange, port: u16, parts: &Parts, line: &mut Line) -> Gate {
@@ -210,6 +224,9 @@ fn is_read(parts: &Parts) -> bool {
     matches!(parts.method, Method::GET | Method::HEAD)
 }
 
+/// Keeps an address's count for all its clients apart from its own as a client.
+const UMBRELLA: u64 = 0x3b1d_90c2_6fe5_4a87;
+
 /// What the table takes where no route has limits: the least that `limit_memory` allows.
 const UNLIMITED_BYTES: u64 = 1 << 20;
 
@@ -226,7 +243,7 @@ impl Throttles {
         let bytes = if limited { clients.limit_memory } else { UNLIMITED_BYTES };
         Throttles {
             buckets: Buckets::new(bytes),
-            holds: Holds::new(clients.held_max, clients.held_per_client),
+            holds: Holds::new(clients.held_max, clients.held_per_client, umbrella(clients)),
             watches: Watches::default(),
             flights: Flights::default(),
             ready: policy.routes().iter().map(ready::of).collect(),

@@ -86,7 +86,8 @@ impl Asked<'_> {
         line: &mut Line,
     ) -> Result<Option<Outcome>, Refusal> {
         let throttles = &self.who.exchange.shared().throttles;
-        let held = Held { key: self.keys.own, client: self.who.client, read, at_most };
+        let umbrella = self.who.caller.umbrella(&throttles.keyed);
+        let held = Held { key: self.keys.own, client: self.who.client, umbrella, read, at_most };
         let (began, mut last, mut stands) = (clock::now(), denied, None);
         let end = throttles
             .holds
