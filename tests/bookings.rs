@@ -1,8 +1,11 @@
 //! What becomes of a booking's slots when it changes in ways that its request alone does not tell.
 
-use crate::harness::{Call, Config, Reply, Stand, assert_problem, eventually, program};
+use crate::harness::{Call, Config, Handed, Reply, Stand, assert_problem, eventually, program};
 use serde_json::{Value, json};
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Output};
+use std::thread;
 
 const ROUTES: &str = r#"
 [[route]]
@@ -262,5 +265,78 @@ fn what_is_only_observed_is_known_as_well_once_it_is_enforced() {
     }
     for slot in [1, 3] {
         assert_eq!(stand.send(&book("eve", slot)).status, 201);
+    }
+}
+
+/// Sends `call`, and answers it as the backend with `status`; with 0, by breaking off.
+fn served(stand: &Stand, handed: &Handed, call: &Call, status: u16) -> u16 {
+    thread::scope(|scope| {
+        let client = scope.spawn(|| stand.send(call));
+        answer(&mut handed.next().1, status);
+        client.join().unwrap().status
+    })
+}
+
+fn answer(connection: &mut TcpStream, status: u16) {
+    let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: 8\r\n\r\n{{\"id\":7}}");
+    connection.write_all(if status == 0 { b"" } else { head.as_bytes() }).unwrap();
+}
+
+/// The requests that the gate serves at this moment.
+fn in_flight(stand: &Stand) -> bool {
+    let text = Call::new("GET", "/metrics").send(stand.gate.admin).unwrap().text();
+    !text.contains("\noncegate_in_flight 0\n")
+}
+
+#[test]
+fn a_cancellation_without_a_claim_counts_although_its_client_has_left() {
+    const FORWARDED: &str = r#"
+[[route]]
+name = "book"
+match = "POST /api/bookings"
+upstream = "scheduler"
+[[route.slot]]
+name = "doctor-slot"
+by = ["$.clinicId", "$.doctor", "$.date", "$.slotIndex"]
+hold = "90d"
+id = "$.id"
+
+[[route]]
+name = "cancel"
+match = ["DELETE /api/bookings/{id}", "POST /api/bookings/{id}/cancel"]
+upstream = "scheduler"
+release = { slot = "doctor-slot", id = "path:id" }
+[route.idempotency]
+in_doubt = "forward"
+
+[[route]]
+name = "plain"
+match = "POST /cancel/{id}"
+upstream = "scheduler"
+release = { slot = "doctor-slot", id = "path:id" }
+"#;
+    // Nobody knows of the first, so the second is sent without a claim; or it is sent because nothing is enforced; or its
+    // route guards nothing.
+    for (mode, first, method, target) in [
+        ("", Some((0, 502)), "DELETE", "/api/bookings/7"),
+        ("", Some((0, 502)), "POST", "/api/bookings/7/cancel"),
+        ("mode = \"observe\"", Some((500, 500)), "DELETE", "/api/bookings/7"),
+        ("", None, "POST", "/cancel/7"),
+    ] {
+        let handed = Handed::start();
+        let stand = Stand::with(Config { routes: FORWARDED, top: mode, ..handed.config() });
+        assert_eq!(served(&stand, &handed, &book("ann", 1), 201), 201);
+        let cancel = Call::new(method, target).header("Authorization", "Bearer ann");
+        if let Some((answers, told)) = first {
+            assert_eq!(served(&stand, &handed, &cancel, answers), told);
+        }
+        let mut leaving = TcpStream::connect(stand.gate.address).unwrap();
+        leaving.write_all(&cancel.bytes(stand.gate.address)).unwrap();
+        let (_, mut connection) = handed.next();
+        assert!(in_flight(&stand), "{method} {target}");
+        drop(leaving);
+        eventually("the gate sees that it has left", || (!in_flight(&stand)).then_some(()));
+        answer(&mut connection, 200);
+        eventually("its slot is given back", || holds(&stand).is_empty().then_some(()));
     }
 }

@@ -165,6 +165,38 @@ fn behind_a_cancellation_that_a_post_asks_for_the_same_booking_is_another_intent
 }
 
 #[test]
+fn behind_a_change_that_the_body_of_a_guarded_post_asks_for_the_same_write_is_another_intent() {
+    let raw = RawBackend::start(ok);
+    let idempotency = "remember_fingerprint = \"60s\"";
+    let stand = Stand::with(Config { backend: Some(raw.address), idempotency, ..Config::default() });
+    let form = |path: &str, body: &str| {
+        Call::new("POST", path).header("Content-Type", "application/x-www-form-urlencoded").body(body)
+    };
+    let part = "--b\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\ndelete\r\n--b--\r\n";
+    let multipart =
+        Call::new("POST", "/api/bookings/3").header("Content-Type", "multipart/form-data; boundary=b");
+    let book = Call::post("/api/bookings", "{}");
+    for (cancel, ends) in [
+        (form("/api/bookings/1", "_method=DELETE"), 1),
+        (form("/api/bookings/2", "a=b&%5Fmethod=delete"), 1),
+        (multipart.body(part), 1),
+        (Call::post("/api/bookings/4", r#"{"_method":"DELETE"}"#), 1),
+        (form("/api/bookings/5", "x_method=DELETE"), 0),
+        (form("/api/bookings/6", "_method=POST"), 0),
+    ] {
+        let what = String::from_utf8_lossy(&cancel.body).into_owned();
+        stand.send(&book);
+        raw.take();
+        assert_eq!(executions(&stand, &raw, &cancel), 1, "{what}");
+        assert_eq!(executions(&stand, &raw, &book), ends, "after {what}");
+    }
+    for value in ["A", "B", "A"] {
+        let put = form("/api/bookings/77", &format!("_method=put&v={value}"));
+        assert_eq!(executions(&stand, &raw, &put), 1, "{value}");
+    }
+}
+
+#[test]
 fn the_backend_gets_the_normal_form_or_the_original_spelling() {
     let raw = RawBackend::start(ok);
     let normal = Stand::with(Config { backend: Some(raw.address), ..Config::default() });

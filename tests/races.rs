@@ -1,7 +1,9 @@
 //! Retries, recovery and detection in their details, through a real gateway: what proves that nothing was executed, what does
 //! not, and what is asked of whom.
 
-use crate::harness::{Call, Config, Reply, Stand, assert_problem, at_once, eventually};
+use crate::harness::{Call, Config, Handed, Reply, Stand, assert_problem, at_once, eventually};
+use std::io::Write;
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -100,10 +102,9 @@ fn a_doubt_among_the_attempts_ends_them() {
 
 #[test]
 fn a_client_that_leaves_between_two_attempts_changes_nothing() {
-    use std::io::Write;
     let stand = stand(RETRY);
     stand.backend.order("/api", 1, "status=503");
-    let mut leaving = std::net::TcpStream::connect(stand.gate.address).unwrap();
+    let mut leaving = TcpStream::connect(stand.gate.address).unwrap();
     leaving.write_all(&book("1").bytes(stand.gate.address)).unwrap();
     stand.wait_for_requests(1);
     drop(leaving);
@@ -268,4 +269,63 @@ fn a_recovered_creation_ends_when_it_is_changed() {
     assert_eq!(stand.send(&cancel).status, 200);
     let again = stand.send(&book("1"));
     assert_eq!((again.status, again.is_replay(), again.json()["id"].as_i64()), (201, false, Some(2)));
+}
+
+/// Starts a write whose backend answers nothing in time, and gives the write and the question about it to `backend`; what
+/// the client is told, and how the log goes.
+fn asked_meanwhile(backend: impl FnOnce(&Handed, &Stand, TcpStream, TcpStream)) -> (Reply, String) {
+    const BOTH: &str = "in_doubt = \"recover\"\n[route.recover]\nget = \"/api/enrolments?patient={$.patient}\"\n\
+        found = \"$.items[0]\"\nattempts = 1\n[route.retry]\nstatus = [500]\nbody = \"duplicate key\"";
+    let handed = Handed::start();
+    // With one worker, what an attempt does behind its answer is done before the client has that.
+    let (server, upstream) = ("workers = 1", "timeout = \"700ms\"");
+    let stand = Stand::with(Config { idempotency: BOTH, server, upstream, ..handed.config() });
+    let reply = thread::scope(|scope| {
+        let client = scope.spawn(|| stand.send(&enrol("1")));
+        let (write, question) = (handed.next(), handed.next());
+        assert!(write.0.starts_with("POST ") && question.0.starts_with("GET "), "{write:?} {question:?}");
+        backend(&handed, &stand, write.1, question.1);
+        client.join().unwrap()
+    });
+    (reply, std::fs::read_to_string(&stand.gate.log).unwrap())
+}
+
+fn answer(connection: &mut TcpStream, status: u16, body: &str) {
+    let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    connection.write_all(&[head.as_bytes(), body.as_bytes()].concat()).unwrap();
+}
+
+#[test]
+fn a_backend_that_breaks_off_while_it_is_asked_is_asked_anew_and_waited_for_no_more() {
+    let (told, log) = asked_meanwhile(|handed, _, write, question| {
+        drop(write);
+        let (head, mut anew) = handed.next();
+        assert!(head.starts_with("GET "), "{head}");
+        answer(&mut anew, 200, r#"{"items":[]}"#);
+        drop(question);
+    });
+    assert_problem(&told, 504, "outcome-unknown");
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn an_answer_that_comes_while_the_backend_is_asked_proves_as_much_as_any_other() {
+    let (told, _) = asked_meanwhile(|handed, stand, mut write, question| {
+        answer(&mut write, 500, "duplicate key");
+        // What it ran into may be there already, and is looked for.
+        let (head, mut existing) = handed.next();
+        assert!(head.starts_with("GET "), "{head}");
+        answer(&mut existing, 200, r#"{"items":[]}"#);
+        drop(question);
+        // Nothing was executed, so the next copy executes.
+        thread::scope(|scope| {
+            let again = scope.spawn(|| stand.send(&enrol("1")));
+            let (head, mut executes) = handed.next();
+            assert!(head.starts_with("POST "), "{head}");
+            answer(&mut executes, 201, r#"{"id":1}"#);
+            let again = again.join().unwrap();
+            assert_eq!((again.status, again.is_replay()), (201, false));
+        });
+    });
+    assert_eq!((told.status, told.text().as_str(), told.is_replay()), (500, "duplicate key", false));
 }

@@ -242,6 +242,26 @@ fn a_query_that_comes_with_a_key_is_written_once() {
 }
 
 #[test]
+fn only_a_post_is_taken_for_a_query() {
+    let raw = RawBackend::start(ok);
+    let stand = Stand::with(Config { backend: Some(raw.address), ..Config::default() });
+    let query = |method: &str, target: &str| {
+        let call = Call::new(method, target).header("Content-Type", "application/json");
+        call.body(r#"{"query":"{ me }"}"#)
+    };
+    for call in [
+        query("DELETE", "/api/books/1"),
+        query("PUT", "/api/books/2"),
+        query("POST", "/api/books/3?_method=DELETE"),
+        query("POST", "/api/books/4").header("X-HTTP-Method-Override", "PUT"),
+    ] {
+        assert!(!stand.send(&call).is_replay(), "{}", call.target);
+        assert!(stand.send(&call).is_replay(), "{}", call.target);
+    }
+    assert_eq!(raw.waiting(), 4);
+}
+
+#[test]
 fn ignored_fields_and_unordered_arrays_do_not_count() {
     let config = crate::harness::Config {
         idempotency: "ignore = [\"$.client_time\"]\nunordered = [\"$.days\"]",

@@ -35,6 +35,7 @@ use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Response, request, response};
 use http_body_util::BodyExt;
+use recover::Settled;
 use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -216,16 +217,19 @@ impl Attempt {
         self.told.set(true);
         self.outcome_is_unknown();
         let timeout = self.exchange.rules().timeout;
-        if let Some(answered) = self.settled_by_asking(Some(exchanging.as_mut())).await {
-            return Some(self.concluded(Box::new(answered), false, asked).await);
+        let settled = self.settled_by_asking(Some(exchanging.as_mut())).await;
+        let may_come = matches!(settled, Settled::Open);
+        if let Some(told) = self.concluded_by(settled, asked).await {
+            return Some(told);
         }
         let told = self.unknown(Doubt::TimedOut, &format!("no answer within {timeout:?}")).await;
         let nobody = oneshot::channel().0;
         let _ = std::mem::replace(tell, nobody).send(told);
-        let late = self.exchange.worker.deadlines.within(clock::now() + timeout, exchanging);
-        if let Some(Ended::Answered(late)) = late.await {
-            let conflict = self.is_conflict(&late);
-            self.concluded(late, conflict, asked).await;
+        if may_come {
+            let late = self.exchange.worker.deadlines.within(clock::now() + timeout, exchanging);
+            if let Some(Ended::Answered(late)) = late.await {
+                self.concluded_by(Settled::Late(late), asked).await;
+            }
         }
         None
     }
@@ -301,8 +305,9 @@ impl Attempt {
             // The lane stays closed: what was sent may still be executed.
             Ended::Unknown(why, detail) => {
                 self.outcome_is_unknown();
-                match Box::pin(self.settled_by_asking(no_exchange())).await {
-                    Some(answered) => self.concluded(Box::new(answered), false, asked).await,
+                let settled = Box::pin(self.settled_by_asking(no_exchange())).await;
+                match Box::pin(self.concluded_by(settled, asked)).await {
+                    Some(told) => told,
                     None => self.unknown(why, &detail).await,
                 }
             }
@@ -315,6 +320,20 @@ impl Attempt {
         if let Some(writing) = &mut *self.writing.borrow_mut() {
             writing.unknown();
         }
+    }
+
+    /// Concludes what asking settled; `None` where it settled nothing. An answer of the exchange itself may say that nothing
+    /// was executed, however late it comes.
+    async fn concluded_by(&self, settled: Settled, asked: &Asked) -> Option<Outcome> {
+        let (answered, conflict) = match settled {
+            Settled::Late(late) => {
+                let conflict = self.is_conflict(&late);
+                (late, conflict)
+            }
+            Settled::Found(found) => (found, false),
+            Settled::Open | Settled::Ended => return None,
+        };
+        Some(self.concluded(answered, conflict, asked).await)
     }
 
     /// The backend has answered, and the attempt is over: the lane goes on, and what exists already is shown in place of the

@@ -4,7 +4,6 @@ use super::answering::Answering;
 use super::asked;
 use super::body::{RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
-use super::changes::is_unsafe_change;
 use super::connection::Connection;
 use super::disguise::{self, Meant};
 use super::forward;
@@ -22,7 +21,7 @@ use super::tls::Principal;
 use super::upgrade;
 use super::upload::ClientBody;
 use super::upstream::{OriginalTarget, Permit, Pool, Reuse};
-use super::worker::{Running, Shared, Worker};
+use super::worker::{Shared, Worker};
 use crate::config::{Guard, RoutePolicy};
 use crate::domain::client::ScopeId;
 use crate::domain::event::{Decision, Event};
@@ -36,7 +35,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -53,7 +52,7 @@ pub struct Exchange {
     /// Whether the route guards this request.
     pub guarded: bool,
     /// The method that it asks for beside its own, as far as its success counts as another's.
-    pub disguise: Option<Method>,
+    pub disguise: OnceCell<Method>,
     /// The same in the answer, the log, and the backend's request.
     pub request_id: HeaderValue,
     /// The client's address: the rightmost untrusted hop.
@@ -219,8 +218,7 @@ async fn handle(
     }
 }
 
-/// An unguarded request: admitted, forwarded, streamed. One that may change something runs to its answer's head in a
-/// task of its own: a cancellation counts although its client has left.
+/// An unguarded request: admitted, forwarded, streamed.
 pub(super) async fn pass(
     exchange: Exchange,
     mut parts: Parts,
@@ -234,18 +232,7 @@ pub(super) async fn pass(
     body.take_what_came().await;
     let (body, upload) = RequestBody::stream(body);
     let request = Box::new(Request::from_parts(parts, body));
-    if !is_unsafe_change(exchange.counts_as(request.method())) {
-        return forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
-    }
-    let running = Running::new(&exchange.worker);
-    let detached = tokio::task::spawn_local(async move {
-        let outcome = forward::pass(&exchange, permit, request, upload, Reuse::Any, Decision::Passed).await;
-        drop(running);
-        outcome
-    });
-    let died =
-        |_| Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request.");
-    detached.await.map_err(died)?
+    forward::carried(exchange, permit, (request, upload), Reuse::Any, Decision::Passed, None).await
 }
 
 /// Hop-by-hop headers go; that a body is chunked is said anew, because hyper would otherwise drop a GET's body.
@@ -319,7 +306,7 @@ fn route(
         route,
         pattern: taken.pattern,
         guarded,
-        disguise,
+        disguise: disguise.map_or_else(OnceCell::new, OnceCell::from),
         request_id: line.request_id().clone(),
         address: client_address(connection.peer, &parts.headers, &clients.trusted_proxies),
         cert: connection.cert.clone(),

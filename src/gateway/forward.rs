@@ -1,15 +1,17 @@
 //! Unguarded requests: forwarded as they come, streamed both ways.
 
 use super::body::{Outgoing, ResponseBody};
-use super::changes::{changes_below, changes_target, destination};
+use super::carried::{Carried, Died};
+use super::changes::{changes_below, changes_target, destination, is_unsafe_change};
 use super::clock;
 use super::connection::Connection;
-use super::exchange::{Exchange, Outcome};
+use super::exchange::{Exchange, Outcome, Room};
 use super::headers::first_of;
 use super::identity::{Shown, shown};
 use super::slots;
 use super::upload::Upload;
 use super::upstream::{Failure, Flight, Hearing, Permit, Reply, Reuse, UpstreamBody, send};
+use super::worker::{Running, Worker};
 use crate::domain::event::Decision;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::route::is_safe;
@@ -20,6 +22,7 @@ use http::{Method, Request, Response, StatusCode, response};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 /// How long a request waits for the store before it goes on without, or is refused.
@@ -64,7 +67,49 @@ pub async fn pass(
     Ok(Outcome { upstream, ..Outcome::new(Response::from_parts(head, body), decision) })
 }
 
-/// The same, with the answer as it came. Interim answers go to the client of `hearing`, where there is one that still waits.
+/// The same for whoever may leave: where its success has consequences here, it runs to its answer's head all the same, so that
+/// a cancellation counts although its client has left. `room`: what its body takes meanwhile.
+pub async fn carried(
+    exchange: Exchange,
+    permit: Permit,
+    (request, upload): (Outgoing, Option<Rc<Upload>>),
+    reuse: Reuse,
+    decision: Decision,
+    room: Option<Room>,
+) -> Result<Outcome, Refusal> {
+    let changes = is_unsafe_change(exchange.counts_as(request.method()));
+    if !changes && exchange.rules().slots.releases.is_empty() {
+        let outcome = pass(&exchange, permit, request, upload, reuse, decision).await;
+        drop(room);
+        return outcome;
+    }
+    let worker = exchange.worker.clone();
+    outlasting(&worker, |tell| async move {
+        // Whoever has left is not told.
+        let _ = tell.send(pass(&exchange, permit, request, upload, reuse, decision).await);
+        drop(room);
+    })
+    .await
+}
+
+/// Runs `work`, which tells its client the outcome, to its end whether the client stays or not; a drain waits for it.
+pub async fn outlasting<W: Future<Output = ()> + 'static>(
+    worker: &Rc<Worker>,
+    work: impl FnOnce(oneshot::Sender<Result<Outcome, Refusal>>) -> W,
+) -> Result<Outcome, Refusal> {
+    let running = Running::new(worker);
+    let (tell, told) = oneshot::channel();
+    let work = work(tell);
+    let work = Box::pin(async move {
+        work.await;
+        drop(running);
+    });
+    Carried::new(work, told).await.unwrap_or_else(|Died| {
+        Err(Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request."))
+    })
+}
+
+/// The same as [`pass`], with the answer as it came. Interim answers go to the client of `hearing`, where there is one that still waits.
 pub async fn ask(
     exchange: &Exchange,
     permit: Permit,

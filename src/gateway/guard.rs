@@ -6,7 +6,7 @@ use super::carried::{Carried, Died};
 use super::clock;
 use super::completion;
 use super::duplicate::{remembered, tell_duplicate};
-use super::exchange::{Exchange, Outcome};
+use super::exchange::{Exchange, Outcome, Room};
 use super::forward::{self, STORE_PATIENCE};
 use super::headers::IDEMPOTENT_STORED;
 use super::identity::Shown;
@@ -24,7 +24,7 @@ use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
 use super::whole::{Read, read_whole};
 use crate::config::{Guard, Idempotency, InDoubtRule, KeyRule, Mode, OnOutage};
-use crate::domain::canon::{self, GraphqlRule};
+use crate::domain::canon::{self, GraphqlRule, Kind};
 use crate::domain::client::ScopeId;
 use crate::domain::event::Decision;
 use crate::domain::fingerprint::{Fingerprint, MEANING_HEADERS, Parts as Meant, bears_meaning};
@@ -36,7 +36,7 @@ use crate::store::{About, AttemptEnd, ClaimRequest, Claimed, StoreError, Waiter}
 use bytes::Bytes;
 use http::header::{self, AsHeaderName, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
@@ -105,9 +105,10 @@ pub fn write(
             Read::Whole(body) => body,
             Read::TooLarge(..) => return Err(too_large(exchange.rules().body_limit)),
         };
+        exchange.look_for_disguise(&parts, &body);
         let Some(mut intent) = intent(&exchange, guard, &parts, key, &body)? else {
             // A GraphQL query: it changes nothing, so there is nothing to guard.
-            return Box::pin(whole(&exchange, parts, body, Decision::Passed)).await;
+            return Box::pin(whole(exchange, parts, (body, room), Decision::Passed)).await;
         };
         let scope = intent.scope;
         let lane = lane_of(&exchange, guard, &parts, &body);
@@ -118,10 +119,9 @@ pub fn write(
             Verdict::Answer(outcome) => Ok(outcome),
             Verdict::Refuse(refusal) => Err(refusal),
             Verdict::Forward => {
-                Box::pin(whole(&exchange, parts, body, Decision::Unguarded)).await.map(unstored)
+                Box::pin(whole(exchange, parts, (body, room), Decision::Unguarded)).await.map(unstored)
             }
         };
-        drop(room);
         outcome.map(|outcome| Outcome { scope: Some(scope), ..outcome })
     }
 }
@@ -184,7 +184,10 @@ pub fn intent(
         body,
     };
     let mut meaning = canon::meaning(&input, &guard.meaning);
-    if meaning.read && !parts.method.is_safe() {
+    if meaning.kind == Kind::Graphql && exchange.counts_as(&parts.method) != Method::POST {
+        // GraphQL is sent by POST: whoever deletes deletes, whatever the body looks like.
+        meaning = canon::meaning(&input, &guard.meaning.clone().with_graphql(GraphqlRule::Off));
+    } else if meaning.read {
         // A key says that something is written, such as a query that is to be kept: then it is a body like any other.
         if key.is_none() {
             return Ok(None);
@@ -451,13 +454,14 @@ pub fn request_of(mut parts: Parts, body: Bytes) -> Outgoing {
 /// Forwards a request whose body was read whole, without a claim. A route that guards a GET says that it may create
 /// something, so it is sent like a write.
 pub async fn whole(
-    exchange: &Exchange,
+    exchange: Exchange,
     parts: Parts,
-    body: Bytes,
+    (body, room): (Bytes, Room),
     decision: Decision,
 ) -> Result<Outcome, Refusal> {
     let permit = exchange.admit_in_turn(&parts.headers).await?;
-    forward::pass(exchange, permit, request_of(parts, body), None, Reuse::Recent, decision).await
+    let request = request_of(parts, body);
+    forward::carried(exchange, permit, (request, None), Reuse::Recent, decision, Some(room)).await
 }
 
 fn answered(decision: Decision, (response, lines): (Response<ResponseBody>, Vec<u8>)) -> Verdict {

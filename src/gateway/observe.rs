@@ -11,7 +11,6 @@ use super::slots;
 use super::upload::ClientBody;
 use super::upstream::{Permit, Reuse};
 use super::whole::Read;
-use super::worker::Running;
 use crate::config::Idempotency;
 use crate::domain::event::Decision;
 use crate::domain::lane::Join;
@@ -35,7 +34,8 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         let permit = exchange.admit_in_turn(&parts.headers).await?;
         let (body, upload) = RequestBody::stream(body);
         let request = Box::new(Request::from_parts(parts, body));
-        return forward::pass(&exchange, permit, request, upload, Reuse::Recent, Decision::WouldRefuse).await;
+        let would = Decision::WouldRefuse;
+        return forward::carried(exchange, permit, (request, upload), Reuse::Recent, would, None).await;
     };
     let body = match guard::read_body(&exchange, body).await? {
         Read::Whole(body) => body,
@@ -43,11 +43,13 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
             let permit = exchange.admit_in_turn(&parts.headers).await?;
             let request = Box::new(Request::from_parts(parts, body));
             let would = Decision::WouldRefuse;
-            return forward::pass(&exchange, permit, request, Some(upload), Reuse::Recent, would).await;
+            let request = (request, Some(upload));
+            return forward::carried(exchange, permit, request, Reuse::Recent, would, Some(room)).await;
         }
     };
+    exchange.look_for_disguise(&parts, &body);
     let Some(mut intent) = guard::intent(&exchange, guard, &parts, key, &body)? else {
-        return guard::whole(&exchange, parts, body, Decision::Passed).await;
+        return guard::whole(exchange, parts, (body, room), Decision::Passed).await;
     };
     let lane = lane_of(&exchange, guard, &parts, &body);
     // What cannot be said is no reason to hold anything back here: then no slot is asked for.
@@ -76,9 +78,7 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
         Ok(_) => Decision::WouldRefuse,
         Err(_) => Decision::Unguarded,
     };
-    let outcome = forward::pass(&exchange, permit, request, None, Reuse::Recent, decision).await;
-    drop(room);
-    outcome
+    forward::carried(exchange, permit, (request, None), Reuse::Recent, decision, Some(room)).await
 }
 
 /// Which attempt it is whose outcome is noted.
@@ -89,7 +89,7 @@ enum Whose {
     Doubted(Token),
 }
 
-/// Forwards a request, and notes how it ended, in a task that outlives its client.
+/// Forwards a request, and notes how it ended, whether its client stays or not.
 async fn follow(
     exchange: Exchange,
     permit: Permit,
@@ -98,9 +98,8 @@ async fn follow(
     whose: Whose,
     room: Room,
 ) -> Result<Outcome, Refusal> {
-    let running = Running::new(&exchange.worker);
-    let (tell, outcome) = oneshot::channel();
-    tokio::task::spawn_local(async move {
+    let worker = exchange.worker.clone();
+    forward::outlasting(&worker, |tell| async move {
         let decision = match &whose {
             Whose::Own(token, lane) => join(&exchange, lane.as_deref(), *token).await,
             Whose::Doubted(_) => Decision::WouldRefuse,
@@ -121,11 +120,9 @@ async fn follow(
                 let _ = tell.send(outcome);
             }
         }
-        drop((running, room));
-    });
-    outcome.await.unwrap_or_else(|_| {
-        Err(Refusal::new(Reason::UpstreamFailed, "The gateway failed while it forwarded this request."))
+        drop(room);
     })
+    .await
 }
 
 /// Takes a place in the lane without waiting in it, so that its figures show what enforcing would do.

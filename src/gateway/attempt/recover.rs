@@ -12,6 +12,20 @@ use std::time::Duration;
 /// No question takes longer, whatever its deadlines say.
 const ASKED_MOST: Duration = Duration::from_secs(3600);
 
+/// What came of asking about an attempt of which nobody knows.
+pub(super) enum Settled {
+    /// Its own answer came meanwhile.
+    Late(Box<Answered>),
+    /// What it wants is there.
+    Found(Box<Answered>),
+    /// Nothing, and its own answer may still come.
+    Open,
+    /// Nothing, and there is no exchange any more whose answer might still come.
+    Ended,
+}
+
+// === impl Attempt: what is there already ===
+
 impl Attempt {
     fn recover(&self) -> Option<&Recover> {
         self.exchange.guard()?.recover.as_ref()
@@ -40,32 +54,39 @@ impl Attempt {
     pub(super) async fn settled_by_asking(
         &self,
         exchanging: Option<Pin<&mut impl Future<Output = Ended>>>,
-    ) -> Option<Answered> {
-        if self.exchange.guard()?.rules.in_doubt != InDoubtRule::Recover {
-            return None;
-        }
-        let question = self.question()?;
+    ) -> Settled {
+        let asks = self.exchange.guard().is_some_and(|guard| guard.rules.in_doubt == InDoubtRule::Recover);
+        let Some(question) = asks.then(|| self.question()).flatten() else { return Settled::Open };
         let settled = async {
             match exchanging {
-                None => Some(question.ask().await),
+                None => self.found_by(question.ask().await, Settled::Ended),
                 Some(exchanging) => tokio::select! {
                     biased;
                     ended = exchanging => match ended {
-                        Ended::Answered(late) => return Some(*late),
-                        Ended::NotSent(_) | Ended::Unknown(..) => Some(question.ask().await),
+                        Ended::Answered(late) => Settled::Late(late),
+                        // Asked anew: the effect of what has just ended may not have been there before.
+                        Ended::NotSent(_) | Ended::Unknown(..) => {
+                            self.found_by(question.ask().await, Settled::Ended)
+                        }
                     },
-                    evidence = question.ask() => Some(evidence),
+                    evidence = question.ask() => self.found_by(evidence, Settled::Open),
                 },
             }
-            .and_then(|evidence| match evidence {
-                Evidence::Found(text) => {
-                    self.tell_recovered(Recovery::Executed);
-                    Some(found(text))
-                }
-                Evidence::Absent | Evidence::Nothing(_) => None,
-            })
         };
-        self.holding_the_lease(clock::now() + ASKED_MOST, pin!(settled)).await.flatten()
+        let settled = self.holding_the_lease(clock::now() + ASKED_MOST, pin!(settled)).await;
+        // Whether the exchange has ended after so long is not known, and whoever has ended is not waited for.
+        settled.unwrap_or(Settled::Ended)
+    }
+
+    /// What is settled by `evidence`; `otherwise` where it shows nothing.
+    fn found_by(&self, evidence: Evidence, otherwise: Settled) -> Settled {
+        match evidence {
+            Evidence::Found(text) => {
+                self.tell_recovered(Recovery::Executed);
+                Settled::Found(Box::new(found(text)))
+            }
+            Evidence::Absent | Evidence::Nothing(_) => otherwise,
+        }
     }
 
     fn question(&self) -> Option<Question<'_>> {
