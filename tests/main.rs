@@ -31,6 +31,7 @@ mod lanes;
 mod life;
 mod limits;
 mod numbering;
+mod observed;
 mod probe;
 mod proxy;
 mod proxy_protocol;

@@ -18,6 +18,7 @@ use super::forward::unreachable_backend;
 use super::guard::{Intent, outcome_unknown};
 use super::headers::IDEMPOTENT_STORED;
 use super::lane::InLane;
+use super::lease::Lease;
 use super::reads::Writing;
 use super::replay::Copy;
 use super::respond;
@@ -48,7 +49,7 @@ pub struct Attempt {
     exchange: Rc<Exchange>,
     intent: Intent,
     token: Token,
-    lease_until: Cell<Instant>,
+    lease: Lease,
     /// The client was told that nobody knows: from then on nothing may be sent any more, only waited for.
     told: Cell<bool>,
     /// Its lane, where its route has one.
@@ -94,8 +95,7 @@ enum Ended {
 // === impl Attempt ===
 
 impl Attempt {
-    /// An attempt under a claim that was asked for at `claimed` and granted since. The lease is counted from the
-    /// earlier moment, because the store counted from some moment in between.
+    /// An attempt under a claim that was asked for at `claimed` and granted since.
     pub fn new(
         exchange: Rc<Exchange>,
         intent: Intent,
@@ -103,10 +103,10 @@ impl Attempt {
         claimed: Instant,
         (lane, original): (Option<Box<InLane>>, Option<Box<Original>>),
     ) -> Attempt {
-        let lease_until = Cell::new(claimed + exchange.shared().policy.config().store.lease);
+        let lease = Lease::new(&exchange, intent.id, token, claimed);
         let (told, send_by) = (Cell::new(false), Cell::new(None));
         let writing = RefCell::default();
-        Attempt { exchange, intent, token, lease_until, told, lane, send_by, original, writing }
+        Attempt { exchange, intent, token, lease, told, lane, send_by, original, writing }
     }
 
     /// Runs the attempt, for a client that waits for it or not.
@@ -237,7 +237,7 @@ impl Attempt {
     /// Sends the request and reads the answer, as far as it is kept.
     async fn exchange_with_backend(&self, permit: Permit, request: Outgoing, flight: &Flight) -> Ended {
         let may_send = |now| {
-            !self.told.get() && now < self.lease_until.get() && self.send_by.get().is_none_or(|by| now <= by)
+            !self.told.get() && now < self.lease.until() && self.send_by.get().is_none_or(|by| now <= by)
         };
         let pool = self.exchange.pool();
         let Reply { mut head, mut body } =
@@ -274,36 +274,9 @@ impl Attempt {
     async fn holding_the_lease<T>(
         &self,
         deadline: Instant,
-        mut ended: Pin<&mut impl Future<Output = T>>,
+        ended: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
-        let (store, lease) =
-            (&self.exchange.shared().store, self.exchange.shared().policy.config().store.lease);
-        let mut renew_at = self.lease_until.get() - lease * 2 / 3;
-        loop {
-            let deadlines = &self.exchange.worker.deadlines;
-            if let Some(ended) = deadlines.within(deadline.min(renew_at), ended.as_mut()).await {
-                return Some(ended);
-            }
-            let now = clock::now();
-            if now >= deadline {
-                return None;
-            }
-            let renewed = tokio::select! {
-                biased;
-                ended = ended.as_mut() => return Some(ended),
-                renewed = store.renew(self.intent.id, self.token, lease) => renewed,
-            };
-            match renewed {
-                Ok(Held::Yes) => {
-                    self.lease_until.set(now + lease);
-                    renew_at = now + lease / 3;
-                }
-                // It may be back before the lease ends, or be told again of the record; asked again, not at once.
-                Err(_) => renew_at = clock::now() + lease / 12,
-                // Superseded: nothing new is sent, but an answer that comes still counts.
-                Ok(Held::No) => return deadlines.within(deadline, ended.as_mut()).await,
-            }
-        }
+        self.lease.hold(&self.exchange, Some(deadline), ended).await
     }
 
     async fn settle(&self, ended: Ended, asked: &Asked) -> Outcome {

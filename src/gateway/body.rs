@@ -1,7 +1,7 @@
 //! Bodies on their way: whole where they were read whole, streamed otherwise.
 
 use super::connection::Busy;
-use super::overheard::Overheard;
+use super::overheard::{Overheard, Told};
 use super::reads::{Outlet, Writing};
 use super::throttle::Flight;
 use super::upload::{ClientBody, Upload};
@@ -181,11 +181,12 @@ impl ResponseBody {
         ResponseBody::of(Kind::Piped(outlet))
     }
 
-    /// Goes out as it comes, and is told to whoever asks here once it has ended; only what streams from the backend is.
-    pub fn overhear(&mut self) -> Option<oneshot::Receiver<Bytes>> {
+    /// Goes out as it comes, and is told to whoever asks here once it has ended, or goes out no further; only what streams
+    /// from the backend is. Of more than `limit` bytes nothing is kept.
+    pub fn overhear(&mut self, limit: u64) -> Option<oneshot::Receiver<Told>> {
         match std::mem::replace(&mut self.kind, Kind::Whole(None)) {
             Kind::Stream(body) => {
-                let (overheard, told) = Overheard::new(body);
+                let (overheard, told) = Overheard::new(body, limit);
                 self.kind = Kind::Overheard(Box::new(overheard));
                 Some(told)
             }

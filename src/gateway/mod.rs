@@ -43,6 +43,7 @@ mod intake;
 mod jwt;
 mod key;
 mod lane;
+mod lease;
 mod line;
 mod linger;
 mod listener;

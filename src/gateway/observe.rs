@@ -2,10 +2,13 @@
 //! waits for a copy or a turn, nobody is refused for what is guarded, and no answer is held back.
 
 use super::body::{Outgoing, RequestBody};
+use super::clock;
 use super::exchange::{Exchange, Outcome, Room};
 use super::forward;
 use super::guard::{self, Intent};
 use super::lane::{InLane, lane_of};
+use super::lease::Lease;
+use super::overheard::Told;
 use super::respond;
 use super::slots;
 use super::upload::ClientBody;
@@ -21,6 +24,7 @@ use crate::store::{Claimed, Completion, JoinLane, Joined};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -56,11 +60,12 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
     let named = intent.plan(&exchange, &parts).await.is_ok();
     let permit = exchange.admit_in_turn(&parts.headers).await?;
     let token = exchange.worker.new_token();
+    let asked = clock::now();
     let claimed = guard::claim(&exchange, &guard.rules, &parts, &intent, token).await;
     let request = guard::request_of(parts, body);
     let decision = match claimed {
         Ok(Claimed::Granted) if named => {
-            let whose = Whose::Own(token, lane);
+            let whose = Whose::Own(Lease::new(&exchange, intent.id, token, asked), lane);
             return follow(exchange, permit, request, intent, whose, room).await;
         }
         // A copy of what is in doubt is sent all the same, and what comes of it settles that.
@@ -84,9 +89,24 @@ pub async fn write(exchange: Exchange, parts: Parts, body: ClientBody) -> Result
 /// Which attempt it is whose outcome is noted.
 enum Whose {
     /// This one, and its place in a lane.
-    Own(Token, Option<Box<InLane>>),
+    Own(Lease, Option<Box<InLane>>),
     /// An earlier one of the same intent, of which nobody knows.
     Doubted(Token),
+}
+
+// === impl Whose ===
+
+impl Whose {
+    /// Waits for `work` of the attempt; meanwhile nobody takes it for dead.
+    async fn at_work<T>(&self, exchange: &Exchange, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Whose::Own(lease, _) = self
+            && let Some(done) = lease.hold(exchange, None, work.as_mut()).await
+        {
+            return done;
+        }
+        work.await
+    }
 }
 
 /// Forwards a request, and notes how it ended, whether its client stays or not.
@@ -101,28 +121,50 @@ async fn follow(
     let worker = exchange.worker.clone();
     forward::outlasting(&worker, |tell| async move {
         let decision = match &whose {
-            Whose::Own(token, lane) => join(&exchange, lane.as_deref(), *token).await,
+            Whose::Own(lease, lane) => join(&exchange, lane.as_deref(), lease.token()).await,
             Whose::Doubted(_) => Decision::WouldRefuse,
         };
-        let mut outcome = forward::pass(&exchange, permit, request, None, Reuse::Recent, decision).await;
-        if let Whose::Own(token, Some(lane)) = &whose {
-            let _ = exchange.shared().store.leave_lane(lane.id, *token).await;
+        let passed = forward::pass(&exchange, permit, request, None, Reuse::Recent, decision);
+        let mut outcome = whose.at_work(&exchange, passed).await;
+        drop(room);
+        if let Whose::Own(lease, Some(lane)) = &whose {
+            let _ = exchange.shared().store.leave_lane(lane.id, lease.token()).await;
         }
         let seen = Seen::of(&exchange, &intent, &mut outcome);
         match seen {
-            // What only the body says is there when the client has it.
-            Seen::Answer(head, Some(body)) => {
+            // What only the body says is there when the client has it, or would have had it.
+            Seen::Answer(head, Some(told)) => {
                 let _ = tell.send(outcome);
-                note(&exchange, &intent, &whose, Seen::Answer(head, None), body.await.ok()).await;
+                let (seen, body) = match whose.at_work(&exchange, heard(&exchange, told)).await {
+                    Ok(body) => (Seen::Answer(head, None), body),
+                    Err(why) => (Seen::Nothing(why), None),
+                };
+                note(&exchange, &intent, &whose, seen, body).await;
             }
             seen => {
                 note(&exchange, &intent, &whose, seen, None).await;
                 let _ = tell.send(outcome);
             }
         }
-        drop(room);
     })
     .await
+}
+
+/// The body of an answer that its client takes, or has left; `None` where it is more than is kept.
+async fn heard(exchange: &Exchange, told: oneshot::Receiver<Told>) -> Result<Option<Bytes>, Doubt> {
+    let told = match told.await {
+        Ok(Told::Left(heard)) => {
+            let until = clock::now() + exchange.rules().timeout;
+            let rest = exchange.worker.deadlines.within(until, pin!(heard.rest())).await;
+            rest.ok_or(Doubt::TimedOut)?
+        }
+        told => told.unwrap_or(Told::Broken),
+    };
+    match told {
+        Told::Whole(body) => Ok(Some(body)),
+        Told::TooLarge => Ok(None),
+        Told::Broken | Told::Left(_) => Err(Doubt::AnswerTruncated),
+    }
 }
 
 /// Takes a place in the lane without waiting in it, so that its figures show what enforcing would do.
@@ -145,7 +187,7 @@ enum Seen {
     /// Nobody knows whether it was executed.
     Nothing(Doubt),
     /// The head of an answer, and where its body will be told if it matters.
-    Answer((StatusCode, HeaderMap), Option<oneshot::Receiver<Bytes>>),
+    Answer((StatusCode, HeaderMap), Option<oneshot::Receiver<Told>>),
 }
 
 // === impl Seen ===
@@ -156,7 +198,9 @@ impl Seen {
             Ok(Outcome { response, .. }) => {
                 let head = (response.status(), response.headers().clone());
                 let matters = Says::of(head.0).is_success() && intent.slots.reads_answer(exchange);
-                let body = if matters { response.body_mut().overhear() } else { None };
+                // As large as what enforcing reads; the places at the backend say how many there are at a time.
+                let limit = exchange.shared().policy.config().store.answer_limit;
+                let body = if matters { response.body_mut().overhear(limit) } else { None };
                 Seen::Answer(head, body)
             }
             Err(refusal) => match refusal.reason {
@@ -174,19 +218,19 @@ async fn note(exchange: &Exchange, intent: &Intent, whose: &Whose, seen: Seen, b
     let not_executed =
         |status| Says::of(status) == Says::Nothing || guard.rules.not_executed.contains(status);
     let noted = match (whose, seen) {
-        (Whose::Own(token, _), Seen::NotSent) => store.abandon(intent.id, *token, None).await,
-        (Whose::Own(token, _), Seen::Answer((status, _), _)) if not_executed(status) => {
-            store.abandon(intent.id, *token, None).await
+        (Whose::Own(lease, _), Seen::NotSent) => store.abandon(intent.id, lease.token(), None).await,
+        (Whose::Own(lease, _), Seen::Answer((status, _), _)) if not_executed(status) => {
+            store.abandon(intent.id, lease.token(), None).await
         }
-        (Whose::Own(token, _), Seen::Nothing(why)) => {
+        (Whose::Own(lease, _), Seen::Nothing(why)) => {
             exchange.tell_in_doubt(intent.id, why);
-            store.doubt(intent.id, *token, why).await
+            store.doubt(intent.id, lease.token(), why).await
         }
-        (Whose::Own(token, _), Seen::Answer(head, _)) => {
-            store.complete(completion(exchange, intent, *token, &head, body)).await
+        (Whose::Own(lease, _), Seen::Answer(head, _)) => {
+            store.complete(completion(exchange, intent, lease.token(), &head, body)).await
         }
         // Only that it is done now says something of what was sent before.
-        (Whose::Doubted(token), Seen::Answer(head, _)) if head.0.is_success() => {
+        (Whose::Doubted(token), Seen::Answer(head, _)) if Says::of(head.0) == Says::Done => {
             store.recovered(completion(exchange, intent, *token, &head, body)).await
         }
         (Whose::Doubted(_), _) => return,

@@ -428,9 +428,9 @@ fn success_before_it_is_sent_does_not_concern_it() {
 fn success_on_the_target_of_a_doubt_leaves_no_answer_of_it() {
     for answers in [complete(MINE, 42), executed(None, 42)] {
         let mut held = Held::by(keyless(MINE, true));
-        let commands = [doubt(MINE), Command::End { by: None }, answers];
-        assert!(commands.into_iter().all(|command| held.take(at(10), command) == Outcome::Applied));
-        assert_eq!(held.phase(), "absent");
+        let ends =
+            [doubt(MINE), Command::End { by: None }, answers].map(|command| held.take(at(10), command));
+        assert!(ends.iter().all(|end| *end == Outcome::Applied) && held.phase() == "absent");
     }
 }
 

@@ -114,7 +114,6 @@ impl Attempt {
         let deadlines = &self.exchange.worker.deadlines;
         let mut alone = false;
         loop {
-            let renew_at = self.lease_until.get() - lease * 2 / 3;
             let turn = async {
                 tokio::select! {
                     biased;
@@ -122,7 +121,7 @@ impl Attempt {
                     () = closed(tell, alone) => false,
                 }
             };
-            let came = deadlines.within(until.min(renew_at), pin!(turn)).await;
+            let came = deadlines.within(until.min(self.lease.renew_at()), pin!(turn)).await;
             match came {
                 Some(true) => return Ok(()),
                 Some(false) => {
@@ -144,8 +143,7 @@ impl Attempt {
         let lease = self.exchange.shared().policy.config().store.lease;
         let mut admitted = pin!(self.exchange.admit_in_turn(headers));
         loop {
-            let renew_at = self.lease_until.get() - lease * 2 / 3;
-            let within = self.exchange.worker.deadlines.within(renew_at, admitted.as_mut());
+            let within = self.exchange.worker.deadlines.within(self.lease.renew_at(), admitted.as_mut());
             match within.await {
                 Some(admitted) => return admitted.map_err(NoTurn::Refused),
                 None => self.renew_place(lane, lease).await?,
@@ -158,12 +156,12 @@ impl Attempt {
         let store = &self.exchange.shared().store;
         match self.in_time(store.renew_in_lane(self.intent.id, self.token, lane.id, lease)).await {
             Ok(Held::Yes) => {
-                self.lease_until.set(now + lease);
+                self.lease.renewed(now);
                 Ok(())
             }
             Ok(Held::No) => Err(NoTurn::Lost),
             // It may be back before the lease ends; until then it is asked again, not at once.
-            Err(_) if now + lease / 6 < self.lease_until.get() => {
+            Err(_) if now + lease / 6 < self.lease.until() => {
                 tokio::time::sleep(lease / 12).await;
                 Ok(())
             }
