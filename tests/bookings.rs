@@ -76,25 +76,7 @@ fn assert_taken(reply: &Reply, state: &str) {
 
 #[test]
 fn a_booking_of_which_only_the_answer_says_that_it_is_back_has_its_slot_again() {
-    let stand = stand(
-        r#"
-[[route]]
-name = "book"
-match = "POST /api/bookings"
-upstream = "scheduler"
-[[route.slot]]
-name = "doctor-slot"
-by = ["$.clinicId", "$.doctor", "$.date", "$.slotIndex"]
-hold = "90d"
-id = "$.id"
-
-[[route]]
-name = "change"
-match = ["PATCH /api/bookings/{id}", "DELETE /api/bookings/{id}"]
-upstream = "scheduler"
-release = { slot = "doctor-slot", id = "path:id", when = { "answer:$.changed.status" = ["CANCELLED"] } }
-"#,
-    );
+    let stand = stand(ROUTES.replace("\"$.status\"", "\"answer:$.changed.status\"").leak());
     let id = stand.send(&book("ann", 1)).json()["id"].clone();
     let change = |status: &str, note: u32| stand.send(&patch(&id, &json!({"status": status, "note": note})));
     assert_eq!(change("CANCELLED", 1).status, 200);
@@ -274,29 +256,10 @@ fn an_answer_that_does_not_say_whether_a_booking_is_back_leaves_it_given_back() 
     let raw = RawBackend::start(|connection| {
         let _ = connection.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
     });
-    let routes = r#"
-[[route]]
-name = "book"
-match = "POST /api/bookings"
-upstream = "scheduler"
-[[route.slot]]
-name = "doctor-slot"
-by = ["$.clinicId", "$.doctor", "$.date", "$.slotIndex"]
-hold = "90d"
-id = "$.id"
-
-[[route]]
-name = "cancel"
-match = "PUT /api/bookings/{id}"
-upstream = "scheduler"
-release = { slot = "doctor-slot", id = "path:id", when = { "$.status" = ["CANCELLED"] } }
-
-[[route]]
-name = "change"
-match = "PATCH /api/bookings/{id}"
-upstream = "scheduler"
-release = { slot = "doctor-slot", id = "path:id", when = { "answer:$.status" = ["CANCELLED"] } }
-"#;
+    let cancel = ROUTES[ROUTES.rfind("[[route]]").unwrap()..].replace("PATCH /api", "PUT /api");
+    let answered =
+        ROUTES.replace("\"$.status\"", "\"answer:$.status\"").replace(", \"DELETE /api/bookings/{id}\"", "");
+    let routes = (answered + &cancel.replace("\"change\"", "\"cancel\"")).leak();
     let stand = Stand::with(Config { routes, backend: Some(raw.address), ..Config::default() });
     assert!(import(&stand, &json!(7), [1]).status.success());
     let cancel = Call::new("PUT", "/api/bookings/7").header("Content-Type", "application/json");
