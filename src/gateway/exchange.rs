@@ -411,8 +411,8 @@ impl Exchange {
             Some(permit) => Ok(permit),
             None if upstream.queue == 0 => Err(self.overloaded()),
             None => {
-                let client = self.shared().throttles.digest(&self.caller(headers));
-                let waited = Box::pin(Permit::take_in_turn(self.pool(), client, upstream.queue_wait)).await;
+                let rank = self.shared().throttles.rank(&self.caller(headers));
+                let waited = Box::pin(Permit::take_in_turn(self.pool(), rank, upstream.queue_wait)).await;
                 waited.ok_or_else(|| self.overloaded())
             }
         }

@@ -368,3 +368,22 @@ fn a_refusal_stands_whole_behind_an_answer_that_waits_for_its_client() {
     assert!(names.contains("retry-after: ") && names.contains("x-request-id: "), "{head}");
     assert_eq!(serde_json::from_str::<serde_json::Value>(body).expect("JSON")["status"], 429);
 }
+
+#[test]
+fn clients_that_one_address_invents_have_one_turn_before_a_full_backend() {
+    let upstream = "max_in_flight = 1\nqueue = 50\nqueue_wait = \"20s\"";
+    let clients = "identify_by = [\"header:X-Api-Key\", \"ip\"]\ntrusted_proxies = [\"127.0.0.1\"]";
+    let stand = Stand::with(Config { upstream, clients, ..routed("header:X-Api-Key", "") });
+    let asks = |key: &str, address: &str| stand.send(&page(key).header("X-Forwarded-For", address)).status;
+    let asks = &asks;
+    thread::scope(|scope| {
+        let invented: Vec<_> =
+            (0..20).map(|n| scope.spawn(move || asks(&format!("invented-{n}"), "192.0.2.1"))).collect();
+        let waiting = "oncegate_upstream_waiting{upstream=\"scheduler\"}";
+        eventually("many wait", || (metric(&stand, waiting) >= 15).then_some(()));
+        let asked = Instant::now();
+        assert_eq!(asks("modest", "192.0.2.2"), 200);
+        assert!(asked.elapsed() < BACKEND * 8, "waited {:?} behind somebody else's twenty", asked.elapsed());
+        assert!(invented.into_iter().all(|reply| reply.join().unwrap() == 200));
+    });
+}

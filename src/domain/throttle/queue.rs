@@ -1,5 +1,6 @@
 //! The order in which requests wait for a place: each client has a line of its own, and places go round among the lines.
-//! So a client with a hundred requests waits behind itself, not in front of everybody.
+//! So a client with a hundred requests waits behind itself, not in front of everybody. Clients that nobody has proven stand
+//! together behind their address: places go round among those first, so that a hundred invented clients are no hundred lines.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
@@ -7,18 +8,32 @@ use std::hash::BuildHasherDefault;
 /// Requests that wait for a place, fair among clients and bounded.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    lines: HashMap<u64, VecDeque<(u64, T)>, BuildHasherDefault<Identity>>,
-    /// Clients with somebody in line, in the order of their turns.
-    turns: VecDeque<u64>,
+    groups: Round<Round<VecDeque<(u64, T)>>>,
     waiting: usize,
     most: usize,
     tickets: u64,
 }
 
+/// Things that come in turn, those that have something left to give.
+#[derive(Debug)]
+struct Round<L> {
+    lines: HashMap<u64, L, BuildHasherDefault<Identity>>,
+    turns: VecDeque<u64>,
+}
+
+/// Where a request stands: whose it is, and with whom that one is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// The address of a client that nobody has proven; otherwise the client itself.
+    pub group: u64,
+    /// The client.
+    pub client: u64,
+}
+
 /// Names a request in the queue, so that one that stops waiting can be taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    client: u64,
+    rank: Rank,
     number: u64,
 }
 
@@ -31,50 +46,44 @@ struct Identity(u64);
 impl<T> FairQueue<T> {
     /// An empty queue with room for so many.
     pub fn new(most: usize) -> FairQueue<T> {
-        FairQueue { lines: HashMap::default(), turns: VecDeque::new(), waiting: 0, most, tickets: 0 }
+        FairQueue { groups: Round::default(), waiting: 0, most, tickets: 0 }
     }
 
     /// Puts a request behind the others of its client.
     ///
     /// # Errors
     /// The request itself, where the queue is full.
-    pub fn push(&mut self, client: u64, request: T) -> Result<Ticket, T> {
+    pub fn push(&mut self, rank: Rank, request: T) -> Result<Ticket, T> {
         if self.waiting >= self.most {
             return Err(request);
         }
         self.waiting += 1;
         self.tickets += 1;
-        let line = self.lines.entry(client).or_default();
-        if line.is_empty() {
-            self.turns.push_back(client);
-        }
-        line.push_back((self.tickets, request));
-        Ok(Ticket { client, number: self.tickets })
+        self.groups.line(rank.group).line(rank.client).push_back((self.tickets, request));
+        Ok(Ticket { rank, number: self.tickets })
     }
 
     /// The next request: the first of the client whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
-        let client = self.turns.pop_front()?;
-        let line = self.lines.get_mut(&client)?;
-        let (_, request) = line.pop_front()?;
+        let (_, request) =
+            self.groups.next(|group| group.next(VecDeque::pop_front, VecDeque::is_empty), Round::is_empty)?;
         self.waiting -= 1;
-        if line.is_empty() {
-            self.lines.remove(&client);
-        } else {
-            self.turns.push_back(client);
-        }
         Some(request)
     }
 
     /// Takes out a request that waits no longer; whether it was there.
     pub fn remove(&mut self, ticket: Ticket) -> bool {
-        let Some(line) = self.lines.get_mut(&ticket.client) else { return false };
+        let Rank { group, client } = ticket.rank;
+        let Some(clients) = self.groups.lines.get_mut(&group) else { return false };
+        let Some(line) = clients.lines.get_mut(&client) else { return false };
         let Some(at) = line.iter().position(|(number, _)| *number == ticket.number) else { return false };
         line.remove(at);
         self.waiting -= 1;
         if line.is_empty() {
-            self.lines.remove(&ticket.client);
-            self.turns.retain(|client| *client != ticket.client);
+            clients.end(client);
+        }
+        if clients.is_empty() {
+            self.groups.end(group);
         }
         true
     }
@@ -87,6 +96,63 @@ impl<T> FairQueue<T> {
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.waiting == 0
+    }
+}
+
+// === impl Round ===
+
+impl<L> Default for Round<L> {
+    fn default() -> Round<L> {
+        Round { lines: HashMap::default(), turns: VecDeque::new() }
+    }
+}
+
+impl<L> Round<L> {
+    /// The line of this name, which has its turn from now on behind all others where it is new.
+    fn line(&mut self, name: u64) -> &mut L
+    where
+        L: Default,
+    {
+        let turns = &mut self.turns;
+        self.lines.entry(name).or_insert_with(|| {
+            turns.push_back(name);
+            L::default()
+        })
+    }
+
+    /// What the line whose turn it is gives; it comes again behind the others unless it is empty.
+    fn next<T>(
+        &mut self,
+        take: impl FnOnce(&mut L) -> Option<T>,
+        is_empty: impl FnOnce(&L) -> bool,
+    ) -> Option<T> {
+        let name = self.turns.pop_front()?;
+        let line = self.lines.get_mut(&name)?;
+        let taken = take(line);
+        if is_empty(line) {
+            self.lines.remove(&name);
+        } else {
+            self.turns.push_back(name);
+        }
+        taken
+    }
+
+    fn end(&mut self, name: u64) {
+        self.lines.remove(&name);
+        self.turns.retain(|other| *other != name);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
+// === impl Rank ===
+
+impl Rank {
+    /// Of a client that is counted alone.
+    pub fn alone(client: u64) -> Rank {
+        Rank { group: client, client }
     }
 }
 
@@ -115,22 +181,34 @@ mod tests {
     fn places_go_round_among_clients() {
         let mut queue = FairQueue::new(100);
         for request in ["a1", "a2", "a3", "a4"] {
-            queue.push(1, request).expect("room");
+            queue.push(Rank::alone(1), request).expect("room");
         }
-        queue.push(2, "b1").expect("room");
-        queue.push(3, "c1").expect("room");
-        queue.push(2, "b2").expect("room");
+        queue.push(Rank::alone(2), "b1").expect("room");
+        queue.push(Rank::alone(3), "c1").expect("room");
+        queue.push(Rank::alone(2), "b2").expect("room");
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
     }
 
     #[test]
+    fn invented_clients_of_one_address_wait_behind_each_other() {
+        let mut queue = FairQueue::new(100);
+        for (client, request) in [(11, "a1"), (12, "b1"), (13, "c1"), (11, "a2")] {
+            queue.push(Rank { group: 1, client }, request).expect("room");
+        }
+        queue.push(Rank { group: 2, client: 21 }, "d1").expect("room");
+        queue.push(Rank::alone(3), "e1").expect("room");
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(order, ["a1", "d1", "e1", "b1", "c1", "a2"], "and fair among themselves");
+    }
+
+    #[test]
     fn a_full_queue_takes_nobody_in() {
         let mut queue = FairQueue::new(2);
-        assert!(queue.push(1, 1).is_ok() && queue.push(2, 2).is_ok());
-        assert_eq!(queue.push(3, 3), Err(3));
+        assert!(queue.push(Rank::alone(1), 1).is_ok() && queue.push(Rank::alone(2), 2).is_ok());
+        assert_eq!(queue.push(Rank::alone(3), 3), Err(3));
         queue.pop();
-        assert!(queue.push(3, 3).is_ok());
+        assert!(queue.push(Rank::alone(3), 3).is_ok());
     }
 
     proptest! {
@@ -149,13 +227,15 @@ mod tests {
                         prop_assert!(queue.remove(ticket));
                         prop_assert!(!queue.remove(ticket), "only once");
                     }
-                    _ => match queue.push(client, number) {
+                    _ => match queue.push(Rank { group: client % 2, client }, number) {
                         Ok(ticket) => inside.push((ticket, number)),
                         Err(_) => prop_assert_eq!(inside.len(), 16),
                     },
                 }
                 prop_assert_eq!(queue.len(), inside.len());
-                prop_assert!(queue.lines.len() <= queue.waiting, "no line without anybody in it");
+                let lines = queue.groups.lines.values().map(|group| group.lines.len()).sum::<usize>();
+                prop_assert!(lines <= queue.waiting, "no line without anybody in it");
+                prop_assert!(queue.groups.lines.values().all(|group| !group.is_empty()));
             }
         }
     }

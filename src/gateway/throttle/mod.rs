@@ -27,6 +27,7 @@ use crate::config::{Clients, Concurrency, Mode, Policy, RoutePolicy, ThrottlePol
 use crate::domain::event::{Decision, Event};
 use crate::domain::poll::{Alarm, Read};
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::throttle::queue::Rank;
 use crate::domain::throttle::{Denied, Key, Nanos, Over, Per, retry};
 use crate::journal::Metrics;
 use crate::store::Store;
@@ -255,9 +256,10 @@ impl Throttles {
         }
     }
 
-    /// A digest of a client, for telling clients apart.
-    pub fn digest(&self, caller: &Caller<'_>) -> u64 {
-        caller.digest(&self.keyed)
+    /// Where a client waits: one that nobody has proven together with all others of its address.
+    pub fn rank(&self, caller: &Caller<'_>) -> Rank {
+        let client = caller.digest(&self.keyed);
+        Rank { group: caller.umbrella(&self.keyed).unwrap_or(client), client }
     }
 
     /// Ends every hold: the gateway drains.

@@ -4,7 +4,7 @@
 use super::health::Upstream;
 use crate::config;
 use crate::domain::throttle::adaptive::Gradient;
-use crate::domain::throttle::queue::{FairQueue, Ticket};
+use crate::domain::throttle::queue::{FairQueue, Rank, Ticket};
 use crate::journal::Apart;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -95,11 +95,11 @@ impl Capacity {
     }
 
     /// Waits for a place behind the others, at most so long.
-    pub async fn wait(&self, upstream: &Arc<Upstream>, client: u64, at_most: Duration) -> Option<Handed> {
+    pub async fn wait(&self, upstream: &Arc<Upstream>, rank: Rank, at_most: Duration) -> Option<Handed> {
         let (sender, receiver) = oneshot::channel();
         let ticket = {
             let mut queue = lock(&self.queue);
-            let ticket = queue.push(client, sender).ok()?;
+            let ticket = queue.push(rank, sender).ok()?;
             self.waiting.store(queue.len(), SeqCst);
             ticket
         };
@@ -182,8 +182,9 @@ mod tests {
         let wait = |client, name| {
             let (pool, order) = (pool.clone(), order.clone());
             async move {
-                let permit =
-                    Permit::take_in_turn(&pool, client, Duration::from_secs(5)).await.expect("a place");
+                let permit = Permit::take_in_turn(&pool, Rank::alone(client), Duration::from_secs(5))
+                    .await
+                    .expect("a place");
                 lock(&order).push(name);
                 tokio::task::yield_now().await;
                 drop(permit);
@@ -204,16 +205,16 @@ mod tests {
         let pool = queueing(1, 1);
         let held = Permit::take(&pool).expect("room");
         {
-            let mut waiting = Box::pin(Permit::take_in_turn(&pool, 1, Duration::from_secs(5)));
+            let mut waiting = Box::pin(Permit::take_in_turn(&pool, Rank::alone(1), Duration::from_secs(5)));
             assert!(polled(&mut waiting).is_pending());
             assert!(
-                Permit::take_in_turn(&pool, 2, Duration::from_secs(5)).await.is_none(),
+                Permit::take_in_turn(&pool, Rank::alone(2), Duration::from_secs(5)).await.is_none(),
                 "the queue is full"
             );
         }
         assert_eq!(pool.upstream.capacity.waiting(), 0);
         // One that was handed a place and left before it looked gives it back.
-        let mut waiting = Box::pin(Permit::take_in_turn(&pool, 1, Duration::from_secs(5)));
+        let mut waiting = Box::pin(Permit::take_in_turn(&pool, Rank::alone(1), Duration::from_secs(5)));
         assert!(polled(&mut waiting).is_pending());
         drop(held);
         drop(waiting);
@@ -240,7 +241,7 @@ mod tests {
             for round in 1..=ROUNDS {
                 let capacity = &pool.upstream.capacity;
                 assert!(capacity.take() && capacity.take());
-                let wait = || Box::pin(capacity.wait(&pool.upstream, 1, Duration::from_secs(5)));
+                let wait = || Box::pin(capacity.wait(&pool.upstream, Rank::alone(1), Duration::from_secs(5)));
                 let mut waiting = [wait(), wait()];
                 waiting.iter_mut().for_each(|waiting| assert!(polled(waiting).is_pending()));
                 ready.store(round, SeqCst);
@@ -258,7 +259,7 @@ mod tests {
     async fn waiting_ends_in_time() {
         let pool = queueing(1, 1);
         let _held = Permit::take(&pool).expect("room");
-        let mut waiting = Box::pin(Permit::take_in_turn(&pool, 1, Duration::from_secs(1)));
+        let mut waiting = Box::pin(Permit::take_in_turn(&pool, Rank::alone(1), Duration::from_secs(1)));
         assert_eq!(polled(&mut waiting).map(|permit| permit.is_some()), Poll::Pending);
         assert!(waiting.await.is_none());
         assert_eq!(pool.upstream.capacity.waiting(), 0);

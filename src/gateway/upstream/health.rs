@@ -10,6 +10,7 @@ use super::pool::Pool;
 use super::tls::ClientTls;
 use crate::config;
 use crate::domain::event::Event;
+use crate::domain::throttle::queue::Rank;
 use crate::gateway::clock;
 use crate::journal::{Apart, Journal};
 use std::rc::Rc;
@@ -199,11 +200,11 @@ impl Permit {
 
     /// The same, waiting behind the others of its client, each client in turn; `None` where the queue is full or it took
     /// too long.
-    pub async fn take_in_turn(pool: &Rc<Pool>, client: u64, at_most: Duration) -> Option<Permit> {
+    pub async fn take_in_turn(pool: &Rc<Pool>, rank: Rank, at_most: Duration) -> Option<Permit> {
         if let Some(permit) = Permit::take(pool) {
             return Some(permit);
         }
-        let handed = pool.upstream.capacity.wait(&pool.upstream, client, at_most).await?;
+        let handed = pool.upstream.capacity.wait(&pool.upstream, rank, at_most).await?;
         handed.keep();
         Some(Permit::new(pool))
     }
