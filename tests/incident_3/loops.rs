@@ -195,7 +195,9 @@ fn a_drain_ends_every_hold() {
 
 #[test]
 fn as_many_wait_as_may_and_the_next_is_told_at_once() {
-    let clients = "identify_by = [\"header:X-Api-Key\"]\nheld_per_client = 2\nheld_max = 4";
+    // Each at an address of its own: one address never has all that may wait.
+    let clients = "identify_by = [\"header:X-Api-Key\"]\nheld_per_client = 2\nheld_max = 4\ntrusted_proxies = [\"127.0.0.1\"]";
+    let page = |key: &str| page(key).header("X-Forwarded-For", &format!("192.0.2.{}", key.as_bytes()[0]));
     let stand = Stand::with(Config { clients, ..throttled("limits = \"1/min\"\nhold_at_most = \"4s\"") });
     for key in ["a", "b", "c", "d"] {
         assert_eq!(stand.send(&page(key)).status, 200);
